@@ -1,0 +1,103 @@
+"""Models and their prices: the only writers of the catalogue, and the snapshot that the relay prices calls by."""
+
+import bisect
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from django.db import transaction
+from django.utils import timezone
+
+from billing import prices, revisions
+from billing.models import CatalogModel, PriceVersion
+from billing.prices import PriceCard
+
+
+class Price(msgspec.Struct, frozen=True):
+    """A price version: its id, since when it is in force (Unix seconds), and its card."""
+
+    id: int
+    valid_from: float
+    card: PriceCard
+
+
+class Model(msgspec.Struct, frozen=True):
+    """An offered model. `prices` are in the order of their moments and may lie in the future."""
+
+    name: str
+    kind: str
+    provider: str
+    description: str
+    context_window: int | None
+    max_output: int | None
+    created: int
+    prices: tuple[Price, ...]
+
+    def price_at(self, moment: float) -> Price | None:
+        """The version in force, or None: such a model cannot be called."""
+        index = bisect.bisect_right([price.valid_from for price in self.prices], moment)
+        return self.prices[index - 1] if index else None
+
+
+Catalog = Mapping[str, Model]
+
+
+def load() -> dict[str, Model]:
+    """Every offered model with all of its prices, by name."""
+    versions: dict[int, list[Price]] = {}
+    for version in PriceVersion.objects.filter(model__active=True).order_by("valid_from"):
+        price = Price(version.pk, version.valid_from.timestamp(), PriceCard(version.rates))
+        versions.setdefault(version.model_id, []).append(price)
+    return {
+        row.name: Model(
+            name=row.name,
+            kind=row.kind,
+            provider=row.provider,
+            description=row.description,
+            context_window=row.context_window,
+            max_output=row.max_output,
+            created=int(row.created_at.timestamp()),
+            prices=tuple(versions.get(row.pk, ())),
+        )
+        for row in CatalogModel.objects.filter(active=True).order_by("name")
+    }
+
+
+@transaction.atomic
+def save_model(*, name: str, **fields: Any) -> CatalogModel:
+    """Makes or changes a model."""
+    model, _ = CatalogModel.objects.update_or_create(name=name, defaults=fields)
+    revisions.bump(revisions.CATALOG)
+    return model
+
+
+@transaction.atomic
+def set_price(
+    model: CatalogModel, card: PriceCard, *, actor: str, valid_from: dt.datetime | None = None
+) -> PriceVersion | None:
+    """A new version from `valid_from` (now), or None where the one in force then says the same.
+
+    A price never changes backwards: raises ValueError for a moment in the past.
+    """
+    now = timezone.now()
+    moment = valid_from or now
+    if valid_from is not None and valid_from < now - dt.timedelta(minutes=1):
+        raise ValueError("a price cannot take effect in the past")
+    current = model.prices.filter(valid_from__lte=moment).order_by("-valid_from").first()
+    if current is not None and current.rates == card.rates:
+        return None
+    version = PriceVersion.objects.create(model=model, rates=card.rates, valid_from=moment, actor=actor[:200])
+    revisions.bump(revisions.CATALOG)
+    return version
+
+
+def current_card(model: CatalogModel) -> PriceCard | None:
+    """The card in force now."""
+    version = model.prices.filter(valid_from__lte=timezone.now()).order_by("-valid_from").first()
+    return PriceCard(version.rates) if version else None
+
+
+def describe(card: PriceCard) -> str:
+    """A card in one line: `input 0.15, output 0.6`."""
+    return ", ".join(f"{name} {price}" for name, price in prices.write_card(card).items())

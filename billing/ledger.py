@@ -1,0 +1,119 @@
+"""Accounts and transfers: `post` and `reverse` are, with holds, the only ways that money moves.
+
+Synchronous: for the portal, commands and workers. Inside `transaction.atomic()` they take part in it.
+"""
+
+import sqlite3
+import threading
+import uuid
+
+import psycopg
+from django.conf import settings
+from django.db import connection, transaction
+
+from billing import money
+from billing.connections import current_store
+from billing.models import Account, AccountKind, Transfer, TransferKind
+from billing.operations import Post, Refusal, Refused
+
+_revenue: dict[str, int] = {}
+_revenue_lock = threading.Lock()
+
+
+class InsufficientFunds(Exception):
+    """The wallet has less available than the transfer takes."""
+
+
+class AlreadyPosted(Exception):
+    """A transfer of this kind with this reference is in the books."""
+
+
+def platform_account(kind: str) -> Account:
+    """The one account of the platform with this kind."""
+    account, _ = Account.objects.get_or_create(kind=kind, team=None, currency=settings.CURRENCY)
+    return account
+
+
+def revenue_account() -> int:
+    """The id of the account that charges are credited to; read once a process and database."""
+    name = str(connection.settings_dict["NAME"])
+    with _revenue_lock:
+        if name not in _revenue:
+            _revenue[name] = platform_account(AccountKind.REVENUE).pk
+        return _revenue[name]
+
+
+def wallet_of(team_id: int) -> Account:
+    """The team's wallet, made (with the account for what it may come to owe) where it has none."""
+    wallet, _ = Account.objects.get_or_create(kind=AccountKind.WALLET, team_id=team_id, currency=settings.CURRENCY)
+    Account.objects.get_or_create(kind=AccountKind.RECEIVABLE, team_id=team_id, currency=settings.CURRENCY)
+    return wallet
+
+
+def post(
+    *,
+    kind: TransferKind,
+    debit: Account,
+    credit: Account,
+    amount: int,
+    reference: str,
+    actor: str,
+    reason: str,
+    reverses: int | None = None,
+) -> Transfer:
+    """One transfer of `amount` nano-units. Raises InsufficientFunds, AlreadyPosted or money.InvalidAmount."""
+    if not 0 < amount < money.LIMIT:
+        raise money.InvalidAmount("the amount must be positive and fit the ledger")
+    operation = Post(kind.value, debit.pk, credit.pk, amount, reference, actor[:200], reason[:500], reverses)
+    try:
+        with transaction.atomic():
+            (outcome,) = current_store().run([operation], revenue=0)
+    except (psycopg.errors.UniqueViolation, sqlite3.IntegrityError) as error:  # the store speaks the driver's own
+        raise AlreadyPosted(reference) from error
+    if isinstance(outcome, Refused):
+        if outcome.why is Refusal.BALANCE:
+            raise InsufficientFunds(reference)
+        raise ValueError(f"account {debit.pk} or {credit.pk} does not exist")
+    return Transfer.objects.get(reference=reference, kind=kind)
+
+
+def credit(*, wallet: Account, amount: int, actor: str, reason: str, reference: str = "") -> Transfer:
+    """Money given to a wallet by the operator."""
+    return post(
+        kind=TransferKind.CREDIT,
+        debit=platform_account(AccountKind.PAYMENTS),
+        credit=wallet,
+        amount=amount,
+        reference=reference or str(uuid.uuid4()),
+        actor=actor,
+        reason=reason,
+    )
+
+
+def adjust(*, wallet: Account, amount: int, actor: str, reason: str, reference: str = "") -> Transfer:
+    """A correction by an administrator: a positive amount is added to the wallet, a negative one taken from it."""
+    promo = platform_account(AccountKind.PROMO)
+    debit, credited = (promo, wallet) if amount > 0 else (wallet, promo)
+    return post(
+        kind=TransferKind.ADJUSTMENT,
+        debit=debit,
+        credit=credited,
+        amount=abs(amount),
+        reference=reference or str(uuid.uuid4()),
+        actor=actor,
+        reason=reason,
+    )
+
+
+def reverse(*, transfer: Transfer, actor: str, reason: str) -> Transfer:
+    """Undoes a transfer with a new one that names it. Raises AlreadyPosted the second time."""
+    return post(
+        kind=TransferKind.REVERSAL,
+        debit=transfer.credit,
+        credit=transfer.debit,
+        amount=transfer.amount,
+        reference=f"reversal:{transfer.pk}",
+        actor=actor,
+        reason=reason,
+        reverses=transfer.pk,
+    )

@@ -1,0 +1,265 @@
+"""The tables of the ledger. Other apps reach them through billing's functions, not through these classes.
+
+All amounts are integer nano-units of the one currency (`billing.money`). What must always be true is a named
+constraint here; triggers (migration 0002) refuse to change or delete a transfer or a price version.
+"""
+
+from django.db import models
+from django.db.models import F, Q
+from django.utils.translation import gettext_lazy as _
+
+from billing import ids
+
+
+class AccountKind(models.TextChoices):
+    """Wallets keep totals; every other account is the sum of its transfers, so that no row of it is hot."""
+
+    WALLET = "wallet", _("wallet")
+    REVENUE = "revenue", _("revenue")
+    RECEIVABLE = "receivable", _("receivable")
+    PAYMENTS = "payments", _("payments")
+    PROMO = "promo", _("promotion")
+    PROVIDER_COST = "provider_cost", _("provider cost")
+
+
+class Account(models.Model):
+    """One side of transfers. `balance` is what came in minus what went out; `held` is reserved by open holds."""
+
+    kind = models.CharField(_("kind"), max_length=16, choices=AccountKind)
+    team = models.ForeignKey("portal.Team", models.PROTECT, null=True, blank=True, related_name="accounts")
+    currency = models.CharField(_("currency"), max_length=3)
+    balance = models.BigIntegerField(_("balance"), default=0)
+    held = models.BigIntegerField(_("held"), default=0)
+    credit_limit = models.BigIntegerField(_("credit limit"), default=0)
+    frozen = models.CharField(_("frozen because"), max_length=200, blank=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("account")
+        verbose_name_plural = _("accounts")
+        constraints = [
+            models.CheckConstraint(name="account_held_not_negative", condition=Q(held__gte=0)),
+            models.CheckConstraint(name="account_credit_not_negative", condition=Q(credit_limit__gte=0)),
+            models.CheckConstraint(
+                name="account_available_not_negative", condition=Q(balance__gte=F("held") - F("credit_limit"))
+            ),
+            models.CheckConstraint(
+                name="account_totals_on_wallets_only",
+                condition=Q(kind=AccountKind.WALLET) | Q(balance=0, held=0, credit_limit=0),
+            ),
+            models.CheckConstraint(
+                name="account_wallet_has_team", condition=~Q(kind=AccountKind.WALLET) | Q(team__isnull=False)
+            ),
+            models.UniqueConstraint(name="account_one_per_team", fields=["team", "kind", "currency"]),
+            models.UniqueConstraint(
+                name="account_one_platform", fields=["kind", "currency"], condition=Q(team__isnull=True)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.team or ''}".strip()
+
+
+class TransferKind(models.TextChoices):
+    CHARGE = "charge", _("charge")
+    SHORTFALL = "shortfall", _("shortfall")
+    CREDIT = "credit", _("credit")
+    ADJUSTMENT = "adjustment", _("adjustment")
+    REVERSAL = "reversal", _("reversal")
+
+
+class Transfer(models.Model):
+    """`amount` leaves `debit` and enters `credit`: one row is both sides, so the books cannot be out of balance.
+
+    Append-only. `reference` names what caused it, once: a hold's id, a payment's id, an administrator's request.
+    """
+
+    kind = models.CharField(_("kind"), max_length=16, choices=TransferKind)
+    debit = models.ForeignKey(Account, models.PROTECT, related_name="debits", verbose_name=_("from"))
+    credit = models.ForeignKey(Account, models.PROTECT, related_name="credits", verbose_name=_("to"), db_index=False)
+    amount = models.BigIntegerField(_("amount"))
+    reference = models.CharField(_("reference"), max_length=64)
+    reverses = models.OneToOneField("self", models.PROTECT, null=True, blank=True, related_name="reversed_by")
+    actor = models.CharField(_("by"), max_length=200, blank=True)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    created_at = models.DateTimeField(_("time"))
+
+    class Meta:
+        verbose_name = _("transfer")
+        verbose_name_plural = _("transfers")
+        indexes = [
+            models.Index(name="transfer_credit_not_charge", fields=["credit"], condition=~Q(kind=TransferKind.CHARGE))
+        ]
+        constraints = [
+            models.CheckConstraint(name="transfer_amount_positive", condition=Q(amount__gt=0)),
+            models.CheckConstraint(name="transfer_two_accounts", condition=~Q(debit=F("credit"))),
+            models.UniqueConstraint(name="transfer_once", fields=["reference", "kind"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.reference}"
+
+
+class Window(models.TextChoices):
+    TOTAL = "total", _("in total")
+    DAY = "day", _("a day")
+    WEEK = "week", _("a week")
+    MONTH = "month", _("a month")
+
+
+class BudgetOwner(models.TextChoices):
+    KEY = "key", _("key")
+    TEAM = "team", _("team")
+
+
+class Budget(models.Model):
+    """A spending cap of a key or a team, counted in calendar windows.
+
+    The row holds the current window: `starts_at`, what was spent in it, what open holds may still spend. `over` is
+    what a cap lowered later, or a charge above its hold, exceeds the cap by.
+    """
+
+    owner_kind = models.CharField(max_length=8, choices=BudgetOwner)
+    owner_id = models.BigIntegerField()
+    window = models.CharField(_("window"), max_length=8, choices=Window)
+    cap = models.BigIntegerField(_("cap"))
+    zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    starts_at = models.DateTimeField(_("window began"))
+    used = models.BigIntegerField(_("used"), default=0)
+    held = models.BigIntegerField(_("held"), default=0)
+    over = models.BigIntegerField(_("over"), default=0)
+
+    class Meta:
+        verbose_name = _("budget")
+        verbose_name_plural = _("budgets")
+        constraints = [
+            models.UniqueConstraint(name="budget_one_per_window", fields=["owner_kind", "owner_id", "window"]),
+            models.CheckConstraint(name="budget_cap_not_negative", condition=Q(cap__gte=0)),
+            models.CheckConstraint(name="budget_used_not_negative", condition=Q(used__gte=0)),
+            models.CheckConstraint(name="budget_held_not_negative", condition=Q(held__gte=0)),
+            models.CheckConstraint(name="budget_over_not_negative", condition=Q(over__gte=0)),
+            models.CheckConstraint(name="budget_within_cap", condition=Q(used__lte=F("cap") + F("over") - F("held"))),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.owner_kind} {self.owner_id} {self.get_window_display()}"
+
+
+class ModelKind(models.TextChoices):
+    CHAT = "chat", _("chat")
+    EMBEDDING = "embedding", _("embedding")
+    RERANK = "rerank", _("rerank")
+    MODERATION = "moderation", _("moderation")
+    IMAGE = "image", _("picture")
+    SPEECH = "speech", _("speech")
+    TRANSCRIPTION = "transcription", _("transcription")
+    VIDEO = "video", _("video")
+    TASK = "task", _("task")
+
+
+class CatalogModel(models.Model):
+    """A model that is offered under this name. Without a price in force it cannot be called."""
+
+    name = models.CharField(_("name"), max_length=200, unique=True)
+    kind = models.CharField(_("kind"), max_length=16, choices=ModelKind, default=ModelKind.CHAT)
+    provider = models.CharField(_("provider"), max_length=100, blank=True)
+    description = models.CharField(_("description"), max_length=500, blank=True)
+    context_window = models.PositiveIntegerField(_("context window (tokens)"), null=True, blank=True)
+    max_output = models.PositiveIntegerField(_("longest answer (tokens)"), null=True, blank=True)
+    active = models.BooleanField(_("offered"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("model")
+        verbose_name_plural = _("models and prices")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class PriceVersion(models.Model):
+    """What a model costs from a moment on: nano-units per 1,000,000 units by bucket. Immutable."""
+
+    model = models.ForeignKey(CatalogModel, models.PROTECT, related_name="prices")
+    rates = models.JSONField(_("rates"))
+    valid_from = models.DateTimeField(_("in force from"))
+    created_at = models.DateTimeField(_("written"), auto_now_add=True)
+    actor = models.CharField(_("by"), max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = _("price version")
+        verbose_name_plural = _("price versions")
+        constraints = [models.UniqueConstraint(name="price_one_per_moment", fields=["model", "valid_from"])]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.valid_from:%Y-%m-%d %H:%M}"
+
+
+class HoldState(models.TextChoices):
+    HELD = "held", _("held")
+    DISPATCHED = "dispatched", _("dispatched")
+    RECOVERING = "recovering", _("recovering")
+    REVIEW = "review", _("in review")
+    SETTLED = "settled", _("settled")
+    VOIDED = "voided", _("voided")
+
+
+OPEN_STATES = (HoldState.HELD, HoldState.DISPATCHED, HoldState.RECOVERING, HoldState.REVIEW)
+
+
+class Hold(models.Model):
+    """Money reserved for one call, whose id it bears, until the call is settled or voided.
+
+    `generation` is the lease's fencing number: whoever recovers the hold raises it, and the process that lost it can
+    change nothing any more. `budgets` lists `[budget id, start of its window in Unix seconds]`. `facts` is what the
+    caller wants back with a hold that is recovered; `progress` is what a running stream was last known to have used.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    account = models.ForeignKey(Account, models.PROTECT, related_name="holds", db_constraint=False)
+    amount = models.BigIntegerField(_("amount"))
+    charged = models.BigIntegerField(_("charged"), default=0)
+    state = models.CharField(_("state"), max_length=12, choices=HoldState)
+    generation = models.IntegerField(default=1)
+    price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
+    budgets = models.JSONField(default=list)
+    facts = models.JSONField(default=dict)
+    progress = models.JSONField(null=True, blank=True)
+    lease_owner = models.CharField(max_length=64)
+    lease_until = models.DateTimeField()
+    created_at = models.DateTimeField(_("created"))
+    resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("hold")
+        verbose_name_plural = _("holds")
+        indexes = [
+            models.Index(
+                name="hold_open", fields=["lease_until"], condition=Q(state__in=[s.value for s in OPEN_STATES])
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(name="hold_amount_not_negative", condition=Q(amount__gte=0)),
+            models.CheckConstraint(name="hold_charged_not_negative", condition=Q(charged__gte=0)),
+            models.CheckConstraint(
+                name="hold_resolved_when_closed",
+                condition=Q(state__in=[s.value for s in OPEN_STATES], resolved_at__isnull=True)
+                | Q(state__in=["settled", "voided"], resolved_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="hold_charged_when_settled", condition=Q(state=HoldState.SETTLED) | Q(charged=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Revision(models.Model):
+    """Counts the changes of a snapshot's tables, so that every process learns of them (`billing.revisions`)."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    value = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value}"

@@ -1,0 +1,107 @@
+"""What the books can be asked to do, and what they answer. Values only.
+
+Every change of an account's totals, of a budget's counters, of a hold, and every new transfer is one of these,
+carried out by `billing.books` after `billing.rules` has decided on it.
+"""
+
+import datetime as dt
+import uuid
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A table that rows can be added to in the transaction of an operation: its columns with their SQL types."""
+
+    name: str
+    columns: tuple[tuple[str, str], ...]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A row of another app that must be written if and only if the operation is: values in the table's order."""
+
+    table: Table
+    values: tuple[Any, ...]
+
+
+class ActiveHold(msgspec.Struct, frozen=True):
+    """A hold as its owner knows it: enough to resolve it without reading it again.
+
+    `budgets` pairs a budget's id with the start of the window that it was held in, in Unix seconds.
+    """
+
+    id: uuid.UUID
+    account: int
+    amount: int
+    generation: int
+    budgets: tuple[tuple[int, int], ...] = ()
+
+
+class OpenHold(msgspec.Struct, frozen=True):
+    """Reserve up to `wanted` and at least `minimum` nano-units, or nothing."""
+
+    id: uuid.UUID
+    account: int
+    wanted: int
+    minimum: int
+    price: int
+    budgets: tuple[int, ...]
+    facts: dict[str, Any]
+    lease_owner: str
+    lease_until: dt.datetime
+    created_at: dt.datetime
+
+
+class CloseHold(msgspec.Struct, frozen=True):
+    """Settle for `charged` nano-units, or void where it is None. `rows` are written with it."""
+
+    hold: ActiveHold
+    charged: int | None
+    rows: tuple[Row, ...] = ()
+
+
+class Post(msgspec.Struct, frozen=True):
+    """Move `amount` from `debit` to `credit`. `reference` and `kind` together happen once."""
+
+    kind: str
+    debit: int
+    credit: int
+    amount: int
+    reference: str
+    actor: str = ""
+    reason: str = ""
+    reverses: int | None = None
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Write rows that belong to no hold: a call that was refused before one was opened."""
+
+    rows: tuple[Row, ...]
+
+
+Operation = OpenHold | CloseHold | Post | Record
+
+
+class Refusal(StrEnum):
+    """Why nothing was reserved or posted."""
+
+    BALANCE = "balance"
+    BUDGET = "budget"
+    FROZEN = "frozen"
+    UNKNOWN_ACCOUNT = "unknown_account"
+
+
+class Refused(msgspec.Struct, frozen=True):
+    why: Refusal
+    budget: int | None = None
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Carried out. For CloseHold, `changed` is False where the hold was no longer this owner's to close."""
+
+    changed: bool = True
+
+
+Outcome = ActiveHold | Refused | Done

@@ -1,0 +1,203 @@
+"""The ledger's rules: what a batch of operations does to locked totals. Pure: no database, no clock.
+
+`decide` walks the operations in order of arrival with running totals, so that what an earlier operation took is not
+there for a later one. It changes the totals that it is given and returns what has to be written besides.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from billing import windows
+from billing.operations import (
+    ActiveHold,
+    CloseHold,
+    Done,
+    OpenHold,
+    Operation,
+    Outcome,
+    Post,
+    Refusal,
+    Refused,
+    Row,
+)
+
+
+class AccountTotals(msgspec.Struct):
+    """A locked account. Only wallets keep totals; on others `wallet` is False and nothing is counted."""
+
+    id: int
+    wallet: bool
+    balance: int
+    held: int
+    credit_limit: int
+    frozen: str
+
+    @property
+    def available(self) -> int:
+        return self.balance - self.held + self.credit_limit
+
+
+class BudgetTotals(msgspec.Struct):
+    """A locked budget in its current window, which began at `starts_at`."""
+
+    id: int
+    window: str
+    cap: int
+    zone: str
+    starts_at: dt.datetime
+    used: int
+    held: int
+    over: int
+
+    @property
+    def room(self) -> int:
+        return self.cap - self.used - self.held
+
+    def roll(self, now: dt.datetime) -> None:
+        """Begins a new window where the old one has ended; what open holds reserve stays reserved."""
+        start = windows.start_of(self.window, now, self.zone)
+        if start > self.starts_at:
+            self.starts_at, self.used = start, 0
+            self.count(used=0, held=0)
+
+    def count(self, *, used: int, held: int) -> None:
+        """Adds to the counters; what exceeds the cap shows in `over`: the constraint holds and nothing hides."""
+        self.used += used
+        self.held += held
+        self.over = max(0, self.used + self.held - self.cap)
+
+
+class NewTransfer(msgspec.Struct, frozen=True):
+    """`debit` is None for the receivable account of the team that owns `wallet`."""
+
+    kind: str
+    debit: int | None
+    credit: int
+    amount: int
+    reference: str
+    actor: str = ""
+    reason: str = ""
+    reverses: int | None = None
+    wallet: int | None = None
+
+
+class Changes(msgspec.Struct):
+    """What a batch writes besides the totals: new holds with their grants, transfers, other apps' rows."""
+
+    holds: list[tuple[OpenHold, ActiveHold]] = msgspec.field(default_factory=list)
+    transfers: list[NewTransfer] = msgspec.field(default_factory=list)
+    rows: list[Row] = msgspec.field(default_factory=list)
+
+
+class Books(msgspec.Struct):
+    """The locked state that a batch works on. `revenue` is the account that charges are credited to."""
+
+    accounts: dict[int, AccountTotals]
+    budgets: dict[int, BudgetTotals]
+    closed: Collection[uuid.UUID]  # the holds whose compare-and-set succeeded in this transaction
+    revenue: int
+    now: dt.datetime
+
+
+def decide(books: Books, operations: Sequence[Operation]) -> tuple[list[Outcome], Changes]:
+    """The outcome of each operation, and what to write. Mutates the totals in `books`."""
+    for budget in books.budgets.values():
+        budget.roll(books.now)
+    changes = Changes()
+    outcomes: list[Outcome] = []
+    for operation in operations:
+        match operation:
+            case OpenHold():
+                outcomes.append(_open(books, operation, changes))
+            case CloseHold():
+                outcomes.append(_close(books, operation, changes))
+            case Post():
+                outcomes.append(_post(books, operation, changes))
+            case _:
+                changes.rows.extend(operation.rows)
+                outcomes.append(Done())
+    return outcomes, changes
+
+
+def _open(books: Books, op: OpenHold, changes: Changes) -> Outcome:
+    account = books.accounts.get(op.account)
+    if account is None:
+        return Refused(Refusal.UNKNOWN_ACCOUNT)
+    if account.frozen:
+        return Refused(Refusal.FROZEN)
+    budgets = [books.budgets[number] for number in op.budgets if number in books.budgets]
+    for budget in budgets:
+        # A spent budget stops even a call that is free, so that "0 left" means what it says.
+        if budget.room < op.minimum or budget.room <= 0:
+            return Refused(Refusal.BUDGET, budget.id)
+    if account.available < op.minimum:
+        return Refused(Refusal.BALANCE)
+    amount = min([op.wanted, account.available, *(budget.room for budget in budgets)])
+    account.held += amount
+    for budget in budgets:
+        budget.count(used=0, held=amount)
+    starts = tuple((budget.id, int(budget.starts_at.timestamp())) for budget in budgets)
+    hold = ActiveHold(op.id, op.account, amount, 1, starts)
+    changes.holds.append((op, hold))
+    return hold
+
+
+def _close(books: Books, op: CloseHold, changes: Changes) -> Outcome:
+    hold = op.hold
+    if hold.id not in books.closed:
+        return Done(changed=False)
+    account = books.accounts[hold.account]
+    charged = op.charged or 0
+    account.held -= hold.amount
+    for number, start in hold.budgets:
+        budget = books.budgets.get(number)
+        if budget is None:  # the quota was taken away while the call ran
+            continue
+        same_window = int(budget.starts_at.timestamp()) == start
+        budget.count(used=charged if same_window else 0, held=-hold.amount)
+    paid = min(charged, max(0, account.available))
+    account.balance -= paid
+    if paid:
+        changes.transfers.append(NewTransfer("charge", account.id, books.revenue, paid, str(hold.id)))
+    if charged > paid:
+        # More was used than held, and the wallet cannot pay it: the debt is a row, and the wallet stops.
+        account.frozen = f"call {hold.id} cost more than the wallet could pay"
+        changes.transfers.append(
+            NewTransfer("shortfall", None, books.revenue, charged - paid, str(hold.id), wallet=account.id)
+        )
+    changes.rows.extend(op.rows)
+    return Done()
+
+
+def _post(books: Books, op: Post, changes: Changes) -> Outcome:
+    debit, credit = books.accounts.get(op.debit), books.accounts.get(op.credit)
+    if debit is None or credit is None:
+        return Refused(Refusal.UNKNOWN_ACCOUNT)
+    if debit.wallet:
+        if debit.available < op.amount:
+            return Refused(Refusal.BALANCE)
+        debit.balance -= op.amount
+    if credit.wallet:
+        credit.balance += op.amount
+    changes.transfers.append(NewTransfer(**msgspec.structs.asdict(op)))
+    return Done()
+
+
+def touched(operations: Sequence[Operation]) -> tuple[set[int], set[int]]:
+    """The accounts and the budgets that these operations need locked."""
+    accounts: set[int] = set()
+    budgets: set[int] = set()
+    for op in operations:
+        match op:
+            case OpenHold():
+                accounts.add(op.account)
+                budgets.update(op.budgets)
+            case CloseHold():
+                accounts.add(op.hold.account)
+                budgets.update(number for number, _ in op.hold.budgets)
+            case Post():
+                accounts.update((op.debit, op.credit))
+    return accounts, budgets

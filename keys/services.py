@@ -1,0 +1,316 @@
+"""Keys: issue, pause, revoke, authenticate. `authenticate` is the only way to get a Principal."""
+
+import datetime as dt
+import hmac
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import close_old_connections, transaction
+from django.db.models import TextChoices
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from billing import budgets, ledger, revisions
+from billing.models import BudgetOwner, Window
+from keys import tokens
+from keys.models import ApiKey, BillingMode, KeyState, KeyType, PaymentType
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who is calling and what that key may do. `models` and `endpoints` empty: all. Times are Unix seconds."""
+
+    key: int
+    team: int
+    account: int
+    budgets: tuple[int, ...]
+    billing: str
+    state: str
+    expires_at: float | None
+    models: frozenset[str]
+    endpoints: frozenset[str]
+    networks: tuple[Network, ...]
+
+    def may_use(self, model: str) -> bool:
+        return not self.models or model in self.models
+
+    def may_call(self, endpoint: str) -> bool:
+        return not self.endpoints or endpoint in self.endpoints
+
+    def may_come_from(self, address: str) -> bool:
+        if not self.networks:
+            return True
+        try:
+            ip = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+            ip = ip.ipv4_mapped
+        return any(ip in network for network in self.networks)
+
+
+class InvalidKey(Exception):
+    """No key, or none that is in force. `masked` is fit for a message."""
+
+    def __init__(self, masked: str, why: str) -> None:
+        super().__init__(why)
+        self.masked = masked
+        self.why = why
+
+
+def digest(token: str) -> str:
+    """What is stored of a key: its HMAC-SHA256 under the installation's pepper, in hexadecimal."""
+    return hmac.digest(settings.KEY_PEPPER.encode(), token.encode(), "sha256").hex()
+
+
+# ---- authentication -------------------------------------------------------------------------------------------------
+
+KNOWN_AT_MOST = 50_000
+UNKNOWN_AT_MOST = 10_000
+UNKNOWN_FOR = 5.0  # seconds that an unknown key is remembered, so that guessing does not reach the database
+
+
+class _Cache:
+    """Principals by digest, dropped when their key changes (`forget`), the least recently used first."""
+
+    def __init__(self) -> None:
+        self.known: OrderedDict[str, Principal] = OrderedDict()
+        self.unknown: OrderedDict[str, float] = OrderedDict()
+        self.revision: int | None = None
+
+    def remember(self, key: str, principal: Principal) -> None:
+        self.unknown.pop(key, None)
+        self.known[key] = principal
+        while len(self.known) > KNOWN_AT_MOST:
+            self.known.popitem(last=False)
+
+    def reject(self, key: str) -> None:
+        self.unknown[key] = time.monotonic() + UNKNOWN_FOR
+        while len(self.unknown) > UNKNOWN_AT_MOST:
+            self.unknown.popitem(last=False)
+
+    def is_unknown(self, key: str) -> bool:
+        return self.unknown.get(key, 0.0) > time.monotonic()
+
+    def clear(self) -> None:
+        self.known.clear()
+        self.unknown.clear()
+
+
+_cache = _Cache()
+
+
+async def authenticate(token: str | None) -> Principal:
+    """The key's principal. Raises InvalidKey for a missing, malformed, unknown, paused, revoked or expired key.
+
+    In the steady state nothing is read; a key that this process has not seen costs one query.
+    """
+    if not token:
+        raise InvalidKey("", "missing")
+    if not tokens.is_genuine(token):
+        raise InvalidKey(tokens.mask(token), "unknown")
+    key = digest(token)
+    principal = _cache.known.get(key)
+    if principal is None:
+        if _cache.is_unknown(key):
+            raise InvalidKey(tokens.mask(token), "unknown")
+        revision = _cache.revision
+        principal = await sync_to_async(_read, thread_sensitive=False)(key)
+        if principal is None:
+            _cache.reject(key)
+            raise InvalidKey(tokens.mask(token), "unknown")
+        if revision == _cache.revision:  # else it may have changed since it was read, and nobody would drop it
+            _cache.remember(key, principal)
+    if principal.state != KeyState.ACTIVE:
+        raise InvalidKey(tokens.mask(token), principal.state)
+    if principal.expires_at is not None and principal.expires_at <= time.time():
+        raise InvalidKey(tokens.mask(token), "expired")
+    return principal
+
+
+def _read(key: str) -> Principal | None:
+    try:
+        row = ApiKey.objects.filter(digest=key).first()
+        return _principal(row) if row else None
+    finally:
+        close_old_connections()
+
+
+def _principal(row: ApiKey) -> Principal:
+    return Principal(
+        key=row.pk,
+        team=row.team_id,
+        account=ledger.wallet_of(row.team_id).pk,
+        budgets=budgets.ids_of(key=row.pk, team=row.team_id),
+        billing=row.billing,
+        state=row.state,
+        expires_at=row.expires_at.timestamp() if row.expires_at else None,
+        models=frozenset(row.models),
+        endpoints=frozenset(row.endpoints),
+        networks=tuple(ipaddress.ip_network(network) for network in row.networks),
+    )
+
+
+def forget_changed(revision: int) -> None:
+    """Drops the keys that changed since this process last looked. Reads; called by the snapshots' poller."""
+    seen, _cache.revision = _cache.revision, revision
+    if seen is None or revision < seen:
+        _cache.clear()
+    elif revision > seen:
+        _cache.unknown.clear()
+        for key in ApiKey.objects.filter(revision__gt=seen).values_list("digest", flat=True):
+            _cache.known.pop(key, None)
+
+
+# ---- administration -------------------------------------------------------------------------------------------------
+
+LATER_TYPES = {
+    KeyType.TEST: _("Test keys are not available yet."),
+    KeyType.MANAGEMENT: _("Management keys are not available yet."),
+}
+LATER_PAYMENTS = {
+    PaymentType.POSTPAID: _("Postpaid keys are not available yet."),
+    PaymentType.PLAN: _("Plans are not available yet."),
+}
+
+
+class Spec(msgspec.Struct, kw_only=True):
+    """What a key may do. `quota` is nano-units in each `window`, None for no cap."""
+
+    name: str
+    type: str = KeyType.STANDARD.value
+    payment: str = PaymentType.PREPAID.value
+    billing: str = BillingMode.METERED.value
+    quota: int | None = None
+    window: str = Window.TOTAL.value
+    expires_at: dt.datetime | None = None
+    models: Sequence[str] = ()
+    endpoints: Sequence[str] = ()
+    networks: Sequence[str] = ()
+
+
+_CHOICES: dict[str, tuple[type[TextChoices], Any, dict[Any, Any]]] = {
+    "type": (KeyType, _("Unknown key type."), LATER_TYPES),
+    "payment": (PaymentType, _("Unknown payment type."), LATER_PAYMENTS),
+    "billing": (BillingMode, _("Unknown billing mode."), {}),
+    "window": (Window, _("Unknown window."), {}),
+}
+
+
+def check(spec: Spec, *, known_models: set[str] | None = None) -> dict[str, Any]:
+    """The spec's fields as they are stored. Raises ValidationError with a message for each field."""
+    errors: dict[str, Any] = {}
+    for field, (choices, unknown, later) in _CHOICES.items():
+        value = getattr(spec, field)
+        if value not in choices.values:
+            errors[field] = unknown
+        elif value in later:
+            errors[field] = later[value]
+    if not spec.name.strip() or len(spec.name) > 100:
+        errors["name"] = _("A name of 1 to 100 characters is needed.")
+    if spec.quota is not None and spec.quota <= 0:
+        errors["quota"] = _("A quota is more than zero; leave it empty for none.")
+    if spec.expires_at is not None and spec.expires_at <= timezone.now():
+        errors["expires_at"] = _("The expiry lies in the past.")
+    if problem := _models_problem(spec, known_models):
+        errors["models"] = problem
+    try:
+        networks = [str(_network(text)) for text in spec.networks]
+    except ValidationError as error:
+        networks, errors["networks"] = [], error
+    if errors:
+        raise ValidationError(errors)
+    return {
+        "name": spec.name.strip(),
+        "type": spec.type,
+        "payment": spec.payment,
+        "billing": spec.billing,
+        "expires_at": spec.expires_at,
+        "models": list(spec.models),
+        "endpoints": list(spec.endpoints),
+        "networks": networks,
+    }
+
+
+def _models_problem(spec: Spec, known: set[str] | None) -> Any:
+    if spec.type == KeyType.RESTRICTED and not (spec.models or spec.endpoints):
+        return _("A restricted key names the models or endpoints that it may use.")
+    if known is not None and (unknown := sorted(set(spec.models) - known)):
+        return _("Unknown models: %(names)s.") % {"names": ", ".join(unknown)[:200]}
+    return None
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError as error:
+        raise ValidationError(_("“%(text)s” is not an IP address or range.") % {"text": text[:60]}) from error
+
+
+@transaction.atomic
+def issue(
+    *, team_id: int, spec: Spec, created_by: int | None = None, known_models: set[str] | None = None
+) -> tuple[ApiKey, str]:
+    """A new key and its secret, which is not stored and cannot be had again. Raises ValidationError."""
+    fields = check(spec, known_models=known_models)
+    token = tokens.new(test=spec.type == KeyType.TEST)
+    prefix, last_four = tokens.shown_parts(token)
+    key = ApiKey.objects.create(
+        team_id=team_id,
+        created_by_id=created_by,
+        prefix=prefix,
+        last_four=last_four,
+        digest=digest(token),
+        revision=revisions.bump(revisions.KEYS),
+        **fields,
+    )
+    _set_quota(key, spec)
+    return key, token
+
+
+@transaction.atomic
+def change(key: ApiKey, spec: Spec, *, known_models: set[str] | None = None) -> ApiKey:
+    """Other limits for a key that keeps its secret, type and payment. Raises ValidationError."""
+    fields = check(spec, known_models=known_models)
+    _write(key, **fields)
+    _set_quota(key, spec)
+    return key
+
+
+def _set_quota(key: ApiKey, spec: Spec) -> None:
+    for window in Window.values:
+        cap = spec.quota if window == spec.window else None
+        budgets.set_cap(owner=BudgetOwner.KEY, owner_id=key.pk, window=window, cap=cap)
+
+
+def pause(key: ApiKey) -> None:
+    """Stops the key until `resume`; a revoked key stays revoked."""
+    if key.state == KeyState.ACTIVE:
+        _write(key, state=KeyState.PAUSED)
+
+
+def resume(key: ApiKey) -> None:
+    if key.state == KeyState.PAUSED:
+        _write(key, state=KeyState.ACTIVE)
+
+
+def revoke(key: ApiKey) -> None:
+    """Stops the key for good, within a second on every process."""
+    if key.state != KeyState.REVOKED:
+        _write(key, state=KeyState.REVOKED, revoked_at=timezone.now())
+
+
+@transaction.atomic
+def _write(key: ApiKey, **fields: Any) -> None:
+    for name, value in fields.items():
+        setattr(key, name, value)
+    key.revision = revisions.bump(revisions.KEYS)
+    key.save(update_fields=[*fields, "revision"])

@@ -1,0 +1,50 @@
+"""Celery: Redis as broker where there is one, else files under `var/`. Jobs carry ids; the tables are the truth."""
+
+import os
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
+
+import django
+from celery import Celery
+from django.conf import settings
+
+django.setup()
+
+app = Celery("pisces")
+
+
+def _broker() -> dict[str, object]:
+    if settings.REDIS_URL:
+        return {"broker_url": settings.REDIS_URL, "broker_transport_options": {"visibility_timeout": 600}}
+    folder = settings.VAR_DIR / "broker"
+    for name in ("queue", "control"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    return {
+        "broker_url": "filesystem://",
+        "broker_transport_options": {
+            "data_folder_in": str(folder / "queue"),
+            "data_folder_out": str(folder / "queue"),
+            "control_folder": str(folder / "control"),
+        },
+    }
+
+
+app.conf.update(
+    **_broker(),
+    broker_connection_retry_on_startup=True,
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_time_limit=300,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    timezone="UTC",
+    beat_schedule_filename=str(settings.VAR_DIR / "celerybeat-schedule"),
+    beat_schedule={
+        # An expired message is worth nothing: the next sweep finds the same rows.
+        "sweep_holds": {"task": "relay.tasks.sweep_holds", "schedule": 10.0, "options": {"expires": 30}},
+        "audit_books": {"task": "billing.tasks.audit_books", "schedule": 300.0, "options": {"expires": 600}},
+    },
+)
+app.autodiscover_tasks(["relay", "billing"])

@@ -1,0 +1,31 @@
+"""Users and teams: what is done to them."""
+
+from django.db import transaction
+from django.http import HttpRequest
+
+from billing import ledger
+from portal.models import Membership, Role, Team, User
+
+
+@transaction.atomic
+def personal_team(user: User) -> Team:
+    """The user's own team with its wallet, made where there is none."""
+    team, made = Team.objects.get_or_create(personal_of=user, defaults={"name": user.email.split("@")[0][:100]})
+    if made:
+        Membership.objects.create(team=team, user=user, role=Role.OWNER)
+    ledger.wallet_of(team.pk)
+    return team
+
+
+@transaction.atomic
+def user_with_team(email: str) -> tuple[User, Team]:
+    """The user with this address, made without a password where unknown (a reset sets one), and the personal team."""
+    email = email.strip().lower()
+    user = User.objects.filter(email=email).first() or User.objects.create_user(email)
+    return user, personal_team(user)
+
+
+def current_team(request: HttpRequest) -> Team:
+    """The team whose keys and wallet the signed-in user looks at."""
+    assert isinstance(request.user, User)
+    return personal_team(request.user)

@@ -1,0 +1,204 @@
+"""The only module that opens a connection to a provider."""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from django.conf import settings
+from yarl import URL
+
+from relay import demo
+from relay.channels.routing import Candidate, Secret
+from relay.errors import Cause, RelayError
+
+LONGEST_ERROR = 64 * 1024
+
+
+class Forbidden(OSError):
+    """The address is private and the channel may only reach public ones."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open internet, v4-mapped and transition forms unwrapped."""
+    ip = ipaddress.ip_address(address.split("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if inner is not None:
+            return inner.is_global
+        if ip in ipaddress.ip_network("64:ff9b::/96"):
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF).is_global
+    return ip.is_global and not ip.is_multicast
+
+
+class _PublicResolver(AbstractResolver):
+    """Resolves a name and refuses it if any of its addresses is private; what was vetted is what is connected to."""
+
+    def __init__(self) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await self._inner.resolve(host, port, family)
+        if any(not is_public(result["host"]) for result in found):
+            raise Forbidden(f"{host} has a private address")
+        return found
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class _Sessions:
+    """One pooled session for public upstreams and one for the operator's own, in this process's event loop."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    def get(self, *, private: bool) -> aiohttp.ClientSession:
+        session = self._sessions.get(private)
+        if session is None or session.closed:
+            connector = aiohttp.TCPConnector(
+                limit=0, ttl_dns_cache=30, keepalive_timeout=30, resolver=None if private else _PublicResolver()
+            )
+            session = self._sessions[private] = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=True,
+                trust_env=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+                read_bufsize=64 * 1024,
+                max_line_size=32 * 1024,
+                max_field_size=32 * 1024,
+            )
+        return session
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+
+sessions = _Sessions()
+
+
+class Reply:
+    """An upstream's answer whose headers have arrived."""
+
+    __slots__ = ("_response", "received", "retry_after", "status")
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.received = 0
+        self.retry_after = response.headers.get("Retry-After")
+
+    async def read(self, touch: Callable[[], None]) -> bytes:
+        """The whole body; `touch` is called as it comes. Raises RelayError where it breaks off or passes MAX_ANSWER."""
+        parts = []
+        while part := await self.chunk():
+            touch()
+            parts.append(part)
+            if self.received > settings.MAX_ANSWER:
+                raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is too large.")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def read_error(self) -> bytes:
+        """The beginning of an error's body, whatever happens to the rest."""
+        try:
+            return await self._response.content.read(LONGEST_ERROR)
+        except (aiohttp.ClientError, OSError):
+            return b""
+
+    async def chunk(self) -> bytes:
+        """The next bytes; empty at the end. Raises RelayError where the connection breaks."""
+        try:
+            data = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
+        self.received += len(data)
+        return data
+
+    def close(self) -> None:
+        """Lets the upstream go: its connection is closed unless the answer was read to its end."""
+        self._response.close() if not self._response.content.at_eof() else self._response.release()
+
+
+async def post(candidate: Candidate, secret: Secret | None, path: str, body: bytes, *, stream: bool) -> Reply:
+    """Sends a request and waits for the answer's headers. Raises RelayError where there are none."""
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream" if stream else "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": "pisces",
+    }
+    base = candidate.base_url
+    if base == demo.ADDRESS:
+        base, headers["Authorization"] = demo.base_url(), f"Bearer {demo.secret()}"
+    elif secret is not None:
+        headers["Authorization"] = f"Bearer {secret.value}"
+    session = sessions.get(private=candidate.private)
+    try:
+        _vet_literal(base, candidate)
+        response = await session.post(
+            endpoint_url(base, path),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=_timeout(candidate.timeouts.connect),
+        )
+    except (TimeoutError, aiohttp.ServerTimeoutError) as error:
+        raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not accept a connection in time.") from error
+    except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as error:
+        raise RelayError(Cause.UPSTREAM_ERROR, _connect_failure(error)) from error
+    return Reply(response)
+
+
+@lru_cache(maxsize=64)
+def _timeout(connect: float) -> aiohttp.ClientTimeout:
+    """Only the connection's; all others are the guard's."""
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect)
+
+
+@lru_cache(maxsize=1024)
+def endpoint_url(base: str, path: str) -> URL:
+    """Both spellings of a base URL work: with the version, as the vendor's SDK takes it, and without."""
+    base = base.rstrip("/")
+    last = base.rsplit("/", 1)[-1]
+    versioned = last[:1] == "v" and last[1:2].isdigit()
+    return URL(f"{base}{path}" if versioned else f"{base}/v1{path}")
+
+
+def _vet_literal(base: str, candidate: Candidate) -> None:
+    """A literal address never meets the resolver."""
+    if candidate.private:
+        return
+    host = urlsplit(base).hostname or ""
+    try:
+        public = is_public(host)
+    except ValueError:
+        return
+    if not public:
+        raise Forbidden(f"{host} is a private address")
+
+
+def _connect_failure(error: Exception) -> str:
+    if isinstance(error, Forbidden) or isinstance(error.__cause__, Forbidden):
+        return "The channel's address is not allowed."
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "The provider's name could not be resolved."
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "The provider refused the connection."
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "The provider closed the connection without an answer."
+    return "The provider's answer is not HTTP that can be understood."
+
+
+async def close() -> None:
+    await sessions.close()
+    await asyncio.sleep(0)

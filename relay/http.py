@@ -1,0 +1,146 @@
+"""HTTP as the relay sees it: a request that is read with limits, an answer that is whole or pumped, a client that may
+leave. No Django here: a call's request object costs microseconds, not the tens of them that a framework's does.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import msgspec
+from django.conf import settings
+
+from relay.errors import Cause, RelayError
+from relay.guard import Guard
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Write = Callable[[bytes], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+# An answer that comes sooner than this is not worth a watch on its client.
+WATCH_AFTER = 0.05
+
+
+class Client:
+    """The other end of the connection: what it sends after its request is only that it has gone."""
+
+    __slots__ = ("_guard", "_receive", "_task", "_timer", "drain")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._guard: Guard | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.drain: float | None = None
+
+    def watch(self, guard: Guard) -> None:
+        """Tells the guard when the client hangs up: the upstream is stopped, or has `drain` seconds to finish."""
+        self._guard = guard
+        if self._task is None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if self._guard is not None:
+            self._guard.client_left(drain=self.drain)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class Request:
+    """A request whose headers have been read. Header names are lower-case bytes, as ASGI gives them."""
+
+    __slots__ = ("_receive", "body", "client", "client_ip", "headers", "method", "path", "query")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope["query_string"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.client_ip = client_address(scope, self.headers)
+        self.client = Client(receive)
+        self.body = b""
+        self._receive = receive
+
+    def header(self, name: bytes) -> str:
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def query_value(self, name: str) -> str | None:
+        if not self.query:
+            return None
+        found = parse_qs(self.query.decode("latin-1")).get(name)
+        return found[0] if found else None
+
+    async def read(self) -> bytes:
+        """The body. Raises RelayError past MAX_BODY_JSON (unread where Content-Length says so) or BODY_TIMEOUT."""
+        limit = settings.MAX_BODY_JSON
+        length = self.headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > limit:
+            raise _too_large(limit)
+        message = await self._receive()
+        body = message.get("body", b"")
+        if message.get("more_body", False):
+            try:
+                async with asyncio.timeout(settings.BODY_TIMEOUT):
+                    body = await self._rest(body, limit)
+            except TimeoutError as error:
+                raise RelayError(Cause.INVALID_JSON, "The body did not arrive in time.") from error
+        if len(body) > limit:
+            raise _too_large(limit)
+        self.body = body
+        return self.body
+
+    async def _rest(self, first: bytes, limit: int) -> bytes:
+        parts, size, more = [first], len(first), True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                raise _too_large(limit)
+            more = message.get("more_body", False)
+        return b"".join(parts)
+
+
+class ClientGone(Exception):
+    """Nobody is there to answer."""
+
+
+class Answer(msgspec.Struct):
+    """`body` is whole, or `pump` writes it piece by piece and returns when all is written and paid."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    pump: Callable[[Write], Awaitable[None]] | None = None
+
+
+def json_answer(status: int, body: Any, headers: Headers | None = None) -> Answer:
+    return Answer(status, [(b"content-type", b"application/json"), *(headers or ())], msgspec.json.encode(body))
+
+
+def client_address(scope: Scope, headers: dict[bytes, bytes]) -> str:
+    """The client's IP address: the peer's, or what the last of our own proxies saw."""
+    peer = scope.get("client")
+    address = str(peer[0]) if peer else ""
+    if settings.TRUSTED_PROXIES:
+        hops = [hop.strip() for hop in headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",") if hop.strip()]
+        if hops:
+            address = hops[-min(settings.TRUSTED_PROXIES, len(hops))]
+    return address[:45]
+
+
+def _too_large(limit: int) -> RelayError:
+    return RelayError(Cause.TOO_LARGE, f"The body is larger than {limit} bytes.")

@@ -1,0 +1,154 @@
+"""The relay's tables: channels with their credentials, and the record of every call."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+
+class Protocol(models.TextChoices):
+    OPENAI = "openai", _("OpenAI chat")
+
+
+class OnHangup(models.TextChoices):
+    CANCEL = "cancel", _("cancel the upstream call")
+    DRAIN = "drain", _("read the answer to its end, at most 60 s")
+
+
+class Channel(models.Model):
+    """An upstream: where it is, which models it serves under which names, and how it is preferred.
+
+    `models` maps the offered name to the upstream's. A lower `priority` is tried first; `weight` shares the calls
+    among channels of one priority. Only the operator's file may set `private`, which allows a private address.
+    """
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    protocol = models.CharField(_("protocol"), max_length=16, choices=Protocol, default=Protocol.OPENAI)
+    base_url = models.CharField(_("base URL"), max_length=500)
+    priority = models.IntegerField(_("priority"), default=0, help_text=_("lower first"))
+    weight = models.PositiveIntegerField(_("weight"), default=1)
+    on_hangup = models.CharField(_("when the client hangs up"), max_length=8, choices=OnHangup, default="cancel")
+    timeouts = models.JSONField(
+        _("timeouts"), default=dict, blank=True, help_text=_("seconds: connect, first_byte, idle, total")
+    )
+    private = models.BooleanField(_("may be a private address"), default=False, editable=False)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+    # Last, because from here on the class body's `models` is this field.
+    models = models.JSONField(_("models"), default=dict, help_text=_("offered name: upstream name"))
+
+    class Meta:
+        verbose_name = _("channel")
+        verbose_name_plural = _("channels")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Credential(models.Model):
+    """An upstream's API key, encrypted (`relay.vault`) and bound to this row by its `uid`. Never shown again."""
+
+    uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    channel = models.ForeignKey(Channel, models.CASCADE, related_name="credentials")
+    secret = models.BinaryField(editable=False)
+    last_four = models.CharField(_("ends with"), max_length=4, blank=True)
+    enabled = models.BooleanField(_("enabled"), default=True)
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("credential")
+        verbose_name_plural = _("credentials")
+
+    def __str__(self) -> str:
+        return f"…{self.last_four}"
+
+
+class DefaultModel(models.Model):
+    """The model of an endpoint's calls that name none."""
+
+    endpoint = models.CharField(_("endpoint"), max_length=64, primary_key=True)
+    model = models.CharField(_("model"), max_length=200)
+
+    def __str__(self) -> str:
+        return f"{self.endpoint}: {self.model}"
+
+
+class CallState(models.TextChoices):
+    SETTLED = "settled", _("Settled")
+    LEFT = "left", _("Client left")
+    FAILED = "failed", _("Failed")
+    REFUSED = "refused", _("Refused")
+    LOST = "lost", _("Lost")
+
+
+class CallLog(models.Model):
+    """The usage record of one call: append-only, written in the transaction that resolves the call's hold.
+
+    `id` is the hold's. `cost` and `held` are nano-units and `cost` equals the charge; `usage` has the buckets of
+    `billing.usage`, `lines` the charge's lines. Times are milliseconds from `created_at`.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    team = models.ForeignKey("portal.Team", models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    key = models.ForeignKey(
+        "keys.ApiKey", models.DO_NOTHING, db_constraint=False, db_index=False, null=True, related_name="+"
+    )
+    request_id = models.CharField(_("request id"), max_length=128)
+    endpoint = models.CharField(_("endpoint"), max_length=64)
+    protocol = models.CharField(_("protocol"), max_length=16)
+    model = models.CharField(_("model"), max_length=200)
+    upstream_model = models.CharField(_("upstream model"), max_length=200, blank=True)
+    channel = models.CharField(_("channel"), max_length=100, blank=True)
+    streamed = models.BooleanField(_("streamed"), default=False)
+    state = models.CharField(_("state"), max_length=8, choices=CallState)
+    status = models.PositiveSmallIntegerField(_("HTTP status"))
+    error = models.CharField(_("error"), max_length=64, blank=True)
+    usage = models.JSONField(_("usage"), default=dict)
+    usage_source = models.CharField(_("usage source"), max_length=8)
+    lines = models.JSONField(_("lines"), default=list)
+    cost = models.BigIntegerField(_("cost"), default=0)
+    held = models.BigIntegerField(_("held"), default=0)
+    price_id = models.BigIntegerField(null=True)
+    upstream_id = models.CharField(_("upstream id"), max_length=128, blank=True)
+    finish = models.CharField(_("finish reason"), max_length=32, blank=True)
+    client_ip = models.CharField(_("client"), max_length=45, blank=True)
+    hold_ms = models.FloatField(null=True)
+    first_byte_ms = models.FloatField(null=True)
+    duration_ms = models.FloatField(default=0)
+    created_at = models.DateTimeField(_("time"))
+
+    class Meta:
+        verbose_name = _("call")
+        verbose_name_plural = _("calls")
+        indexes = [
+            models.Index(name="call_team_time", fields=["team", "-created_at"]),
+            models.Index(name="call_key_time", fields=["key", "-created_at"]),
+        ]
+        constraints = [models.CheckConstraint(name="call_cost_not_negative", condition=Q(cost__gte=0))]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Attempt(models.Model):
+    """One channel tried for a call. Milliseconds count from the call's `created_at`."""
+
+    call = models.ForeignKey(CallLog, models.DO_NOTHING, db_constraint=False, related_name="attempts")
+    number = models.PositiveSmallIntegerField()
+    channel = models.CharField(_("channel"), max_length=100)
+    credential = models.CharField(_("credential"), max_length=4, blank=True)
+    protocol = models.CharField(_("protocol"), max_length=16)
+    outcome = models.CharField(_("outcome"), max_length=32)
+    status = models.PositiveSmallIntegerField(null=True)
+    detail = models.CharField(_("detail"), max_length=200, blank=True)
+    began_ms = models.FloatField()
+    first_byte_ms = models.FloatField(null=True)
+    ended_ms = models.FloatField()
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+
+    def __str__(self) -> str:
+        return f"{self.call_id} {self.number}"

@@ -1,0 +1,145 @@
+"""OpenAI chat requests: the few fields that the gateway must know, everything else kept as the bytes it came in.
+
+Source: OpenAI API reference, "Create chat completion".
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from relay import counting
+from relay.errors import Cause, RelayError
+
+# Models that refuse `max_tokens` and take only `max_completion_tokens`.
+_NEW_LIMIT_ONLY = re.compile(r"(?:^|/)(?:o\d|gpt-5)")
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Wanted(msgspec.Struct):
+    """What is read of a request. Raw: known to exist, not looked into."""
+
+    model: str | None = None
+    messages: list[msgspec.Raw] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    api_key: str | None = None
+
+
+class ChatRequest:
+    """A decoded request. `limit` is the client's own bound on output tokens, for each of `n` answers."""
+
+    __slots__ = ("_body", "_fields", "input_bound", "limit", "model", "n", "stream", "text_bytes", "wants_usage")
+
+    def __init__(self, body: bytes, wanted: _Wanted) -> None:
+        self._body = body
+        self._fields: dict[str, msgspec.Raw] | None = None
+        self.model = wanted.model or ""
+        self.stream = bool(wanted.stream)
+        self.wants_usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+        self.n = wanted.n or 1
+        limits = [limit for limit in (wanted.max_tokens, wanted.max_completion_tokens) if limit is not None]
+        self.limit = min(limits) if limits else None
+        self.input_bound = counting.input_bound(body)
+        self.text_bytes = sum(len(memoryview(message)) for message in wanted.messages or ())
+
+    def encode(self, *, model: str, limit: int | None) -> bytes:
+        """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
+        lowered, the usage that a stream must report, and an `api_key` that belongs to us."""
+        changes: dict[str, Any] = {}
+        if model != self.model:
+            changes["model"] = model
+        if self.stream and not self.wants_usage:
+            changes["stream_options"] = self._with_usage()
+        if limit is not None:
+            changes.update(self._limit_fields(limit))
+        if not changes and b'"api_key"' not in self._body:
+            return self._body
+        merged: dict[str, Any] = {**self._all_fields(), **changes}
+        merged.pop("api_key", None)
+        return msgspec.json.encode(merged)
+
+    def _all_fields(self) -> dict[str, msgspec.Raw]:
+        if self._fields is None:
+            self._fields = _fields_decoder.decode(self._body)
+        return self._fields
+
+    def _with_usage(self) -> dict[str, Any]:
+        options = self._all_fields().get("stream_options")
+        known: dict[str, Any] = {}
+        if options is not None and bytes(options) != b"null":
+            known = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
+        return {**known, "include_usage": True}
+
+    def _limit_fields(self, limit: int) -> dict[str, int]:
+        present: list[str] = [name for name in ("max_tokens", "max_completion_tokens") if name in self._all_fields()]
+        named = "max_completion_tokens" if _NEW_LIMIT_ONLY.search(self.model) else "max_tokens"
+        return dict.fromkeys(present or [named], limit)
+
+
+_decoder = msgspec.json.Decoder(_Wanted)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_FIELD = re.compile(r"\$\.([a-z_]+)")
+
+
+def decode(body: bytes) -> ChatRequest:
+    """Raises RelayError: invalid_json, invalid_messages or invalid_parameter, with the field's name."""
+    try:
+        body.decode()
+        wanted = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
+    if not wanted.messages:
+        raise RelayError(
+            Cause.INVALID_MESSAGES, "`messages` must be a list with at least one message.", param="messages"
+        )
+    if any(not _is_object(message) for message in wanted.messages):
+        raise RelayError(Cause.INVALID_MESSAGES, "Each of `messages` must be an object.", param="messages")
+    for name in ("max_tokens", "max_completion_tokens", "n"):
+        value = getattr(wanted, name)
+        if value is not None and not 1 <= value <= 2**31:
+            raise RelayError(Cause.INVALID_PARAMETER, f"`{name}` must be a positive integer.", param=name)
+    if wanted.n is not None and wanted.n > 128:
+        raise RelayError(Cause.INVALID_PARAMETER, "`n` must be at most 128.", param="n")
+    return ChatRequest(body, wanted)
+
+
+def key_in_body(body: bytes) -> str | None:
+    """The `api_key` that some samples send inside the JSON body (requirement A4)."""
+    if b'"api_key"' not in body:
+        return None
+    try:
+        return msgspec.json.decode(body, type=_OnlyKey).api_key
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+class _OnlyKey(msgspec.Struct):
+    api_key: str | None = None
+
+
+def _is_object(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"{"
+
+
+def _short(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+
+
+def _wrong_type(error: msgspec.ValidationError) -> RelayError:
+    """msgspec says `Expected `str`, got `int` - at `$.model``; the caller gets the field's name."""
+    match = _FIELD.search(str(error))
+    param = match.group(1) if match else None
+    if param is None:
+        return RelayError(Cause.INVALID_JSON, "The body must be a JSON object.")
+    cause = Cause.INVALID_MESSAGES if param == "messages" else Cause.INVALID_PARAMETER
+    what = str(error).split(" - at ")[0].replace("`", "").lower()
+    return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)

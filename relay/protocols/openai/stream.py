@@ -1,0 +1,179 @@
+"""A streamed OpenAI chat answer on its way to an OpenAI client: bytes in, bytes out, usage overheard.
+
+The chunks pass as they came, under the offered model's name. From the first `finish_reason` on, the newest event is
+kept back until the books are written: it is the last one the client sees before `[DONE]` and carries `pisces`.
+"""
+
+from typing import Any
+
+import msgspec
+
+from billing.usage import Usage
+from relay.errors import Cause, RelayError
+from relay.protocols import sse
+from relay.protocols.openai import response, usage
+from relay.protocols.openai.response import output_size
+
+_NULL = b"null"
+
+
+class _Delta(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw(b"")
+    reasoning_content: msgspec.Raw = msgspec.Raw(b"")
+    reasoning: msgspec.Raw = msgspec.Raw(b"")
+    refusal: msgspec.Raw = msgspec.Raw(b"")
+    tool_calls: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decoder = msgspec.json.Decoder(_Chunk)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class ChatStream:
+    """`feed` → bytes for the client; `close` once the upstream has ended; `last` once the books are written.
+
+    `failure` is set where an event was an error, or no event at all, or the answer did not end; what was returned
+    until then is valid and nothing follows it.
+    """
+
+    __slots__ = (
+        "_held",
+        "_model",
+        "_splitter",
+        "_upstream_model",
+        "done",
+        "failure",
+        "finish",
+        "id",
+        "output_bytes",
+        "usage",
+        "wants_usage",
+    )
+
+    def __init__(self, *, model: str, wants_usage: bool) -> None:
+        self.wants_usage = wants_usage
+        self.usage: Usage | None = None
+        self.finish = ""
+        self.id = ""
+        self.done = False
+        self.failure: RelayError | None = None
+        self.output_bytes = 0
+        self._model = b'"model":' + msgspec.json.encode(model)
+        self._upstream_model = b""
+        self._held: bytes | None = None
+        self._splitter = sse.Splitter()
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            return self._through(self._splitter.feed(data))
+        except RelayError as error:
+            self.failure = error
+            return b""
+
+    def close(self) -> bytes:
+        rest = self._through(self._splitter.close())
+        if not self.done and not self.finish and self.failure is None:
+            self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")
+        return rest
+
+    def last(self, pisces: dict[str, Any]) -> bytes:
+        """The event that was kept back, with `pisces`, and the end of the stream."""
+        held = b""
+        if self._held is not None:
+            fields: dict[str, Any] = _fields_decoder.decode(self._held)
+            fields["pisces"] = pisces
+            held = b"data: " + msgspec.json.encode(fields) + b"\n\n"
+        return held + b"data: [DONE]\n\n"
+
+    def _through(self, events: list[bytes]) -> bytes:
+        out = []
+        for event in events:
+            if self.done or self.failure:
+                break
+            data = sse.payload(event)
+            if data is None:
+                continue
+            if data == b"[DONE]":
+                self.done = True
+                break
+            try:
+                out.append(self._chunk(data))
+            except RelayError as error:
+                self.failure = error
+        return b"".join(out)
+
+    def _chunk(self, data: bytes) -> bytes:
+        try:
+            chunk = _decoder.decode(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is not a chunk.") from error
+        if bytes(chunk.error) != _NULL:
+            raise RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {response.error_text(chunk.error)}")
+        self._note(chunk)
+        has_usage = bytes(chunk.usage) != _NULL
+        if has_usage:
+            self.usage = usage.decode(chunk.usage) or self.usage
+        if not chunk.choices and not (has_usage and self.wants_usage):
+            return b""
+        data = self._renamed(data, chunk.model)
+        if not self.wants_usage and b'"usage"' in data:
+            data = _without_usage(data)
+        return self._pass_or_keep(data, keep=bool(self.finish))
+
+    def _note(self, chunk: _Chunk) -> None:
+        if not self.id:
+            self.id = chunk.id or ""
+        for choice in chunk.choices or ():
+            if (delta := choice.delta) is not None:
+                self.output_bytes += (
+                    output_size(delta.content)
+                    + output_size(delta.reasoning_content)
+                    + output_size(delta.reasoning)
+                    + output_size(delta.refusal)
+                    + output_size(delta.tool_calls)
+                )
+            if choice.finish_reason:
+                self.finish = choice.finish_reason
+
+    def _renamed(self, data: bytes, model: str | None) -> bytes:
+        """The upstream's name for the model replaced. Its bytes are learnt once: inside a JSON string the quotes of
+        this fragment would be escaped, so where it occurs it is the field itself."""
+        if model is None:
+            return data
+        if self._upstream_model and self._upstream_model in data:
+            return data.replace(self._upstream_model, self._model, 1)
+        fragment = b'"model":' + msgspec.json.encode(model)
+        if fragment in data:
+            self._upstream_model = fragment
+            return data.replace(fragment, self._model, 1)
+        fields: dict[str, Any] = _fields_decoder.decode(data)
+        fields["model"] = msgspec.Raw(self._model[8:])
+        return msgspec.json.encode(fields)
+
+    def _pass_or_keep(self, data: bytes, *, keep: bool) -> bytes:
+        released, self._held = self._held, data if keep else None
+        if released is not None:
+            return b"data: " + released + b"\n\n" + (b"" if keep else b"data: " + data + b"\n\n")
+        return b"" if keep else b"data: " + data + b"\n\n"
+
+
+def _without_usage(data: bytes) -> bytes:
+    short = data.replace(b',"usage":null', b"", 1)
+    if short is not data and b'"usage"' not in short:
+        return short
+    fields = _fields_decoder.decode(data)
+    fields.pop("usage", None)
+    return msgspec.json.encode(fields)

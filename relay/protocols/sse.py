@@ -1,0 +1,45 @@
+"""Server-sent events as bytes (WHATWG HTML, section 9.2), as far as providers use them. Pure.
+
+Lines end in CR, LF or CRLF and in nothing else; in particular U+2028 is text.
+"""
+
+from relay.errors import Cause, RelayError
+
+LONGEST_EVENT = 2 * 1024 * 1024
+
+
+class Splitter:
+    """Cuts a byte stream into events, however it was cut into chunks. An event comes without its blank line."""
+
+    __slots__ = ("_carry",)
+
+    def __init__(self) -> None:
+        self._carry = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that are complete now. Raises RelayError where one grows past 2 MiB."""
+        if self._carry:
+            data = self._carry + data
+        if b"\r" in data:
+            # A CR at the end may be the first half of CRLF, so it waits for the next chunk.
+            waiting = data.endswith(b"\r")
+            whole = data[:-1] if waiting else data
+            data = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if waiting else b"")
+        events = data.split(b"\n\n")
+        self._carry = events.pop()
+        if len(self._carry) > LONGEST_EVENT:
+            raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is too long.")
+        return [event.strip(b"\n") for event in events if event.strip(b"\n")]
+
+    def close(self) -> list[bytes]:
+        """What was left without its blank line: some providers end their last event so."""
+        rest, self._carry = self._carry.strip(b"\r\n"), b""
+        return [rest] if rest else []
+
+
+def payload(event: bytes) -> bytes | None:
+    """The event's data; None for a comment or an event without any."""
+    if event.startswith(b"data: ") and b"\n" not in event:
+        return event[6:]
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines) if lines else None

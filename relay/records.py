@@ -1,0 +1,221 @@
+"""One call as it goes: what it is, what was tried, what it used; and the rows that its record is made of."""
+
+import datetime as dt
+import time
+import uuid
+from typing import Any
+
+import msgspec
+
+from billing import ids
+from billing.catalog import Price
+from billing.operations import ActiveHold, Row, Table
+from billing.prices import NOTHING, Charge
+from billing.usage import Source, Usage
+from keys.services import Principal
+from relay.channels.routing import Candidate, Secret
+
+CALL = Table(
+    "relay_calllog",
+    (
+        ("id", "uuid"),
+        ("team_id", "bigint"),
+        ("key_id", "bigint"),
+        ("request_id", "text"),
+        ("endpoint", "text"),
+        ("protocol", "text"),
+        ("model", "text"),
+        ("upstream_model", "text"),
+        ("channel", "text"),
+        ("streamed", "boolean"),
+        ("state", "text"),
+        ("status", "smallint"),
+        ("error", "text"),
+        ("usage", "jsonb"),
+        ("usage_source", "text"),
+        ("lines", "jsonb"),
+        ("cost", "bigint"),
+        ("held", "bigint"),
+        ("price_id", "bigint"),
+        ("upstream_id", "text"),
+        ("finish", "text"),
+        ("client_ip", "text"),
+        ("hold_ms", "double precision"),
+        ("first_byte_ms", "double precision"),
+        ("duration_ms", "double precision"),
+        ("created_at", "timestamptz"),
+    ),
+)
+ATTEMPT = Table(
+    "relay_attempt",
+    (
+        ("call_id", "uuid"),
+        ("number", "smallint"),
+        ("channel", "text"),
+        ("credential", "text"),
+        ("protocol", "text"),
+        ("outcome", "text"),
+        ("status", "smallint"),
+        ("detail", "text"),
+        ("began_ms", "double precision"),
+        ("first_byte_ms", "double precision"),
+        ("ended_ms", "double precision"),
+    ),
+)
+
+
+class Attempt(msgspec.Struct):
+    """One channel tried; milliseconds from the call's beginning."""
+
+    candidate: Candidate
+    secret: Secret | None
+    began_ms: float
+    status: int | None = None
+    first_byte_ms: float | None = None
+    ended_ms: float = 0.0
+    outcome: str = ""
+    detail: str = ""
+
+
+class Call(msgspec.Struct):
+    """A call that has been let in. `request_id` is the client's label or `id`."""
+
+    request_id: str
+    endpoint: str
+    protocol: str
+    client_ip: str
+    id: uuid.UUID = msgspec.field(default_factory=ids.uuid7)
+    created_at: dt.datetime = msgspec.field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    began: float = msgspec.field(default_factory=time.monotonic)
+    principal: Principal | None = None
+    model: str = ""
+    streamed: bool = False
+    price: Price | None = None
+    hold: ActiveHold | None = None
+    hold_ms: float | None = None
+    attempts: list[Attempt] = msgspec.field(default_factory=list)
+    upstream_id: str = ""
+    finish: str = ""
+    charge: Charge | None = None
+
+    def elapsed_ms(self) -> float:
+        return round((time.monotonic() - self.began) * 1000, 3)
+
+    @property
+    def attempt(self) -> Attempt | None:
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def channel(self) -> str:
+        return self.attempts[-1].candidate.channel if self.attempts else ""
+
+    @property
+    def first_byte_ms(self) -> float | None:
+        return self.attempts[-1].first_byte_ms if self.attempts else None
+
+    def facts(self) -> dict[str, Any]:
+        """What the sweep needs to record this call if its process dies."""
+        principal = self.principal
+        assert principal is not None
+        return {
+            "team": principal.team,
+            "key": principal.key,
+            "billing": principal.billing,
+            "request_id": self.request_id,
+            "endpoint": self.endpoint,
+            "protocol": self.protocol,
+            "model": self.model,
+            "streamed": self.streamed,
+            "ip": self.client_ip,
+        }
+
+    def rows(
+        self,
+        state: str,
+        *,
+        status: int,
+        error: str = "",
+        usage: Usage | None = None,
+        source: Source = Source.NONE,
+        charge: Charge = NOTHING,
+    ) -> list[Row]:
+        """The call's record and one row for each attempt."""
+        principal, last = self.principal, self.attempt
+        assert principal is not None
+        record = Row(
+            CALL,
+            (
+                self.id,
+                principal.team,
+                principal.key,
+                self.request_id,
+                self.endpoint,
+                self.protocol,
+                self.model,
+                last.candidate.model if last else "",
+                self.channel,
+                self.streamed,
+                state,
+                status,
+                error,
+                dict(usage.buckets()) if usage else {},
+                source.value,
+                charge.lines,
+                charge.amount,
+                self.hold.amount if self.hold else 0,
+                self.price.id if self.price else None,
+                clean(self.upstream_id, 128),
+                clean(self.finish, 32),
+                self.client_ip,
+                self.hold_ms,
+                self.first_byte_ms,
+                self.elapsed_ms(),
+                self.created_at,
+            ),
+        )
+        return [record, *(self._attempt_row(number, attempt) for number, attempt in enumerate(self.attempts, 1))]
+
+    def _attempt_row(self, number: int, attempt: Attempt) -> Row:
+        return Row(
+            ATTEMPT,
+            (
+                self.id,
+                number,
+                attempt.candidate.channel,
+                attempt.secret.last_four if attempt.secret else "",
+                attempt.candidate.protocol,
+                attempt.outcome or "complete",
+                attempt.status,
+                clean(attempt.detail, 200),
+                attempt.began_ms,
+                attempt.first_byte_ms,
+                attempt.ended_ms or self.elapsed_ms(),
+            ),
+        )
+
+
+def clean(text: str, longest: int) -> str:
+    """A provider's text as a column can hold it: PostgreSQL stores no NUL."""
+    return text.replace("\x00", "")[:longest]
+
+
+def lost_rows(
+    call: uuid.UUID,
+    facts: dict[str, Any],
+    *,
+    held: int,
+    price: int,
+    created_at: dt.datetime,
+    usage: Usage | None,
+    charge: Charge,
+) -> list[Row]:
+    """The record of a call whose process died."""
+    duration = (dt.datetime.now(dt.UTC) - created_at).total_seconds() * 1000
+    values = (
+        call, facts.get("team", 0), facts.get("key"), facts.get("request_id", str(call)), facts.get("endpoint", ""),
+        facts.get("protocol", ""), facts.get("model", ""), "", "", facts.get("streamed", False), "lost", 503,
+        "internal_error", dict(usage.buckets()) if usage else {}, (Source.PARTIAL if usage else Source.NONE).value,
+        charge.lines, charge.amount, held, price, "", "", facts.get("ip", ""), None, None, round(duration, 3),
+        created_at,
+    )  # fmt: skip
+    return [Row(CALL, values)]

@@ -1,0 +1,30 @@
+"""The relay's life in a server process: what starts before the first call and ends after the last."""
+
+import asyncio
+from typing import Any
+
+from asgiref.sync import sync_to_async
+
+from billing import holds
+from billing.group_commit import writer
+from relay import snapshot
+from relay.channels import upstream
+
+_tasks: list["asyncio.Task[Any]"] = []
+
+
+async def start() -> None:
+    """Loads the snapshot and starts what keeps it, and the leases of open holds, fresh."""
+    await sync_to_async(snapshot.refresh, thread_sensitive=False)()
+    _tasks.append(asyncio.create_task(snapshot.keep_fresh()))
+    _tasks.append(asyncio.create_task(holds.keep_leases()))
+
+
+async def stop() -> None:
+    """Ends the background work, closes the upstream connections, writes what the ledger still has to write."""
+    for task in _tasks:
+        task.cancel()
+    await asyncio.gather(*_tasks, return_exceptions=True)
+    _tasks.clear()
+    await upstream.close()
+    await asyncio.to_thread(writer.close)

@@ -1,0 +1,115 @@
+"""What every call needs to know, in memory: prices, channels, defaults. At most a second old, never read per call."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import structlog
+from asgiref.sync import sync_to_async
+from django.db import close_old_connections
+
+from billing import catalog, revisions
+from keys import services as keys
+from relay import vault
+from relay.channels.routing import Candidate, Secret, Timeouts
+from relay.models import Channel, DefaultModel
+
+log = structlog.get_logger(__name__)
+
+POLL_EVERY = 0.5  # seconds
+
+
+class Snapshot(msgspec.Struct):
+    """`models` by offered name, `routes` their candidates, `defaults` the model of an endpoint's nameless calls."""
+
+    models: catalog.Catalog
+    routes: dict[str, tuple[Candidate, ...]]
+    defaults: dict[str, str]
+
+    def offered(self, now: float) -> list[catalog.Model]:
+        """The models that can be called: priced, and served by a channel."""
+        return [m for name, m in self.models.items() if name in self.routes and m.price_at(now) is not None]
+
+
+_current: Snapshot | None = None
+_seen: dict[str, int] = {}
+
+
+def current() -> Snapshot:
+    """Raises LookupError before the first load."""
+    if _current is None:
+        raise LookupError("the relay has not loaded its snapshot yet")
+    return _current
+
+
+async def ready() -> Snapshot:
+    """The snapshot, loaded now if this process has none."""
+    if _current is None:
+        await sync_to_async(refresh, thread_sensitive=False)()
+    return current()
+
+
+async def keep_fresh() -> None:
+    """Runs for the life of the process. A database that is away leaves the last snapshot in force."""
+    while True:
+        await asyncio.sleep(POLL_EVERY)
+        try:
+            await sync_to_async(refresh, thread_sensitive=False)()
+        except Exception as error:
+            log.warning("snapshot.stale", error=type(error).__name__)
+
+
+def refresh() -> None:
+    """Reloads what has changed since the last look. Synchronous: it reads the database."""
+    global _current
+    try:
+        found = revisions.current()
+        keys.forget_changed(found.get(revisions.KEYS, 0))
+        if _current is None or _changed(found, revisions.CATALOG, revisions.CHANNELS):
+            _current = load()
+        _seen.update(found)
+    finally:
+        close_old_connections()
+
+
+def _changed(found: dict[str, int], *names: str) -> bool:
+    return any(found.get(name, 0) != _seen.get(name, 0) for name in names)
+
+
+def load() -> Snapshot:
+    routes: dict[str, list[Candidate]] = {}
+    for channel in Channel.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id"):
+        secrets = _secrets(channel)
+        for offered, upstream_name in channel.models.items():
+            routes.setdefault(offered, []).append(_candidate(channel, upstream_name, secrets))
+    return Snapshot(
+        models=catalog.load(),
+        routes={name: tuple(found) for name, found in routes.items()},
+        defaults=dict(DefaultModel.objects.values_list("endpoint", "model")),
+    )
+
+
+def _candidate(channel: Channel, upstream_name: str, secrets: tuple[Secret, ...]) -> Candidate:
+    return Candidate(
+        channel=channel.name,
+        protocol=channel.protocol,
+        base_url=channel.base_url,
+        model=upstream_name,
+        priority=channel.priority,
+        weight=channel.weight,
+        on_hangup=channel.on_hangup,
+        private=channel.private,
+        timeouts=msgspec.convert(channel.timeouts, Timeouts),
+        credentials=secrets,
+    )
+
+
+def _secrets(channel: Channel) -> tuple[Secret, ...]:
+    found: list[Any] = []
+    for row in channel.credentials.all():
+        if row.enabled:
+            try:
+                found.append(Secret(row.pk, row.last_four, vault.decrypt(bytes(row.secret), row=row.uid)))
+            except vault.Undecryptable as error:
+                log.error("credential.undecryptable", channel=channel.name, credential=row.pk, why=str(error))
+    return tuple(found)

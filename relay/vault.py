@@ -1,0 +1,47 @@
+"""Upstream credentials at rest: AES-256-GCM, each ciphertext bound to its row.
+
+`ENCRYPTION_KEYS` is a list: the first key encrypts, all decrypt, so a key is replaced by putting a new one first. A
+stored value is one byte of format, four bytes that name the key, a 12-byte nonce, then the ciphertext.
+"""
+
+import hashlib
+import os
+import uuid
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from django.conf import settings
+
+FORMAT = b"\x01"
+
+
+class Undecryptable(Exception):
+    """None of the installation's keys opens this value, or it was moved from another row."""
+
+
+@lru_cache(maxsize=8)
+def _ciphers(keys: tuple[str, ...]) -> dict[bytes, AESGCM]:
+    """Ciphers by the short name of their key, in the order of the setting."""
+    ciphers = {}
+    for key in keys:
+        material = hashlib.sha256(b"pisces.vault\x00" + key.encode()).digest()
+        ciphers[hashlib.sha256(material).digest()[:4]] = AESGCM(material)
+    return ciphers
+
+
+def encrypt(secret: str, *, row: uuid.UUID) -> bytes:
+    name, cipher = next(iter(_ciphers(tuple(settings.ENCRYPTION_KEYS)).items()))
+    nonce = os.urandom(12)
+    return FORMAT + name + nonce + cipher.encrypt(nonce, secret.encode(), row.bytes)
+
+
+def decrypt(value: bytes, *, row: uuid.UUID) -> str:
+    """The secret. Raises Undecryptable, which says nothing of the value."""
+    cipher = _ciphers(tuple(settings.ENCRYPTION_KEYS)).get(bytes(value[1:5]))
+    if cipher is None or value[:1] != FORMAT:
+        raise Undecryptable("encrypted with a key that is not in ENCRYPTION_KEYS")
+    try:
+        return cipher.decrypt(bytes(value[5:17]), bytes(value[17:]), row.bytes).decode()
+    except InvalidTag as error:
+        raise Undecryptable("not encrypted for this row") from error

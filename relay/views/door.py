@@ -1,0 +1,36 @@
+"""The ways in: where a request may carry its key (requirements A1 to A5). One key space, one policy for all of them."""
+
+import base64
+import binascii
+
+from relay.http import Request
+from relay.protocols.openai.request import key_in_body
+
+
+def token_in_headers(request: Request) -> str | None:
+    """`Authorization` as Bearer, bare or Basic (the key as password); `x-api-key`; `x-goog-api-key`; `?key=`."""
+    authorization = request.header(b"authorization").strip()
+    if authorization:
+        return _from_authorization(authorization)
+    for name in (b"x-api-key", b"x-goog-api-key"):
+        if value := request.header(name).strip():
+            return value
+    return request.query_value("key")
+
+
+def token_in_body(request: Request) -> str | None:
+    """`"api_key"` inside the JSON body, which is taken out before anything is forwarded."""
+    return key_in_body(request.body)
+
+
+def _from_authorization(value: str) -> str:
+    scheme, _, rest = value.partition(" ")
+    if not rest:
+        return value
+    if scheme.lower() != "basic":
+        return rest.strip()
+    try:
+        _, _, password = base64.b64decode(rest.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return rest.strip()
+    return password

@@ -12,7 +12,7 @@ MILLION = 1_000_000
 # What fits the ledger's signed 64-bit columns, with room to add two of them.
 LIMIT = 2**62
 
-_AMOUNT = re.compile(r"(-?)(\d{1,12})(?:\.(\d{1,9}))?")
+_AMOUNT = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?")
 
 
 class InvalidAmount(ValueError):

@@ -1,0 +1,14 @@
+"""Settings of the test run: the project's own, with secrets and files that belong to nobody."""
+
+import os
+import tempfile
+
+os.environ.setdefault("VAR_DIR", tempfile.mkdtemp(prefix="pisces-tests-"))
+os.environ.setdefault("SECRET_KEY", "tests-only-" + "k" * 40)
+os.environ.setdefault("ENCRYPTION_KEYS", "tests-only-" + "e" * 40)
+os.environ.setdefault("EMAIL_URL", "memorymail://")
+
+from portal.settings import *  # noqa: E402, F403
+
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}  # noqa: F405
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -36,7 +36,7 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class Trip(msgspec.Struct, frozen=True):
-    """Statements that go together. The last trip has the outcomes, which are true once the transaction has committed."""
+    """Statements that go together. The last trip has the outcomes, which are true once it has committed."""
 
     statements: list[Statement]
     outcomes: list[Outcome] | None = None

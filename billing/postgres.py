@@ -7,7 +7,6 @@ loop and needs no thread; the synchronous one works inside Django's own transact
 
 import asyncio
 import uuid
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +33,7 @@ _SQL: dict[Verb, str] = {
         "FROM billing_budget WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
     ),
     Verb.LOCK_ACCOUNTS: (
-        "SELECT id, kind = 'wallet', balance, held, credit_limit, frozen "
+        "SELECT id, kind = 'wallet', balance, held, credit_limit, frozen, pg_current_xact_id()::text "
         "FROM billing_account WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
     ),
     Verb.FIND_RECEIVABLES: (
@@ -43,8 +42,8 @@ _SQL: dict[Verb, str] = {
     ),
     Verb.WRITE_BUDGETS: (
         "UPDATE billing_budget b SET starts_at = v.starts_at, used = v.used, held = v.held, over = v.over "
-        "FROM json_to_recordset($1::json) AS v(id bigint, starts_at timestamptz, used bigint, held bigint, over bigint) "
-        "WHERE b.id = v.id"
+        "FROM json_to_recordset($1::json) AS v(id bigint, starts_at timestamptz, used bigint, held bigint, "
+        "over bigint) WHERE b.id = v.id"
     ),
     Verb.WRITE_ACCOUNTS: (
         "UPDATE billing_account a SET balance = v.balance, held = v.held, frozen = v.frozen "
@@ -70,13 +69,16 @@ def sql_of(what: Verb | Table) -> str:
 def parameter_of(statement: Statement) -> bytes:
     """The statement's one parameter: an array literal of ids, or the rows as JSON objects."""
     what = statement.what
-    if isinstance(what, Table):
-        names: Iterable[str] = [name for name, _ in what.columns]
-    elif what in _FIELDS:
-        names = _FIELDS[what]
-    else:
-        return b"{%s}" % ",".join(map(str, statement.rows)).encode()
-    return msgspec.json.encode([dict(zip(names, row, strict=True)) for row in statement.rows])
+    shape = _shapes.get(what)
+    if shape is None:
+        if isinstance(what, Verb) and what not in _FIELDS:
+            return b"{%s}" % ",".join(map(str, statement.rows)).encode()
+        names = [name for name, _ in what.columns] if isinstance(what, Table) else _FIELDS[what]
+        shape = _shapes[what] = msgspec.defstruct("Shape", names, gc=False)
+    return msgspec.json.encode([shape(*row) for row in statement.rows])
+
+
+_shapes: dict[Verb | Table, Any] = {}
 
 
 def _text(value: bytes) -> str:
@@ -153,8 +155,7 @@ class AsyncConnection:
 
     async def _run(self, work: Script) -> list[Outcome]:
         self._send("BEGIN")
-        self._send(_IDENTITY)
-        transaction = ""
+        transaction, begun = "", 1
         trip = next(work)
         while True:
             for statement in trip.statements:
@@ -167,10 +168,14 @@ class AsyncConnection:
             if trip.outcomes is not None:
                 self.decided = None
                 return trip.outcomes
-            if not transaction:
-                transaction, results = _text(results[1].get_value(0, 0)), results[2:]
-            answered = iter(results)
-            trip = work.send([rows_of(s.what, next(answered)) if s.rows else [] for s in trip.statements])
+            answered, begun = iter(results[begun:]), 0
+            rows = []
+            for statement in trip.statements:
+                result = next(answered) if statement.rows else None
+                rows.append(rows_of(statement.what, result) if result is not None else [])
+                if statement.what is Verb.LOCK_ACCOUNTS and result is not None and result.ntuples:
+                    transaction = _text(result.get_value(0, _TRANSACTION))
+            trip = work.send(rows)
 
     def _send(self, what: Verb | Table | str, *parameters: bytes) -> None:
         name = self._names.get(what)
@@ -240,7 +245,7 @@ class AsyncConnection:
         self._connection.close()
 
 
-_IDENTITY = "SELECT pg_current_xact_id()::text"
+_TRANSACTION = 6  # the column of LOCK_ACCOUNTS that names the transaction
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 

@@ -14,14 +14,12 @@ from billing.books import Script, Statement, Trip, Verb
 from billing.operations import Outcome, Table
 
 OPEN = "('held', 'dispatched', 'recovering', 'review')"
-_AMONG = "IN (SELECT value FROM json_each(?))"
-_BUDGETS = (
-    f'SELECT id, "window", cap, zone, starts_at, used, held, over FROM billing_budget WHERE id {_AMONG} ORDER BY id'
-)
-_ACCOUNTS = f"SELECT id, kind = 'wallet', balance, held, credit_limit, frozen FROM billing_account WHERE id {_AMONG} ORDER BY id"
+_AMONG = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+_BUDGETS = f'SELECT id, "window", cap, zone, starts_at, used, held, over FROM billing_budget {_AMONG}'
+_ACCOUNTS = f"SELECT id, kind = 'wallet', balance, held, credit_limit, frozen FROM billing_account {_AMONG}"
 _RECEIVABLES = (
     "SELECT w.id, r.id FROM billing_account r JOIN billing_account w ON w.team_id = r.team_id "
-    f"AND w.currency = r.currency WHERE r.kind = 'receivable' AND w.id {_AMONG}"
+    "AND w.currency = r.currency WHERE r.kind = 'receivable' AND w.id IN (SELECT value FROM json_each(?))"
 )
 
 

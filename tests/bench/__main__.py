@@ -22,7 +22,18 @@ from tests.bench import processes
 from tests.bench.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SERVER = ("--host", "127.0.0.1", "--no-access-log", "--log-level", "warning", "--loop", "uvloop", "--http", "httptools", "--no-proxy-headers")
+SERVER = (
+    "--host",
+    "127.0.0.1",
+    "--no-access-log",
+    "--log-level",
+    "warning",
+    "--loop",
+    "uvloop",
+    "--http",
+    "httptools",
+    "--no-proxy-headers",
+)
 
 
 class Target:

@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.bench import processes
 from tests.bench.postgres import Postgres
@@ -42,7 +42,8 @@ class Target:
     def __init__(self, name: str, port: int, pids: list[int], key: str = "") -> None:
         self.name, self.port, self.pids, self.key = name, port, pids, key
 
-    def load(self, *, count: int, connections: int, stream: bool = False, **more: Any) -> dict[str, Any]:
+    def order(self, *, count: int, connections: int, stream: bool = False, **more: Any) -> bytes:
+        """What the load generator reads."""
         body: dict[str, Any] = {
             "model": "bench",
             "max_tokens": 200,
@@ -53,13 +54,16 @@ class Target:
         }
         if stream:
             body["stream"] = True
-        order = {
+        return json.dumps({
             "port": self.port, "path": "/v1/chat/completions", "key": self.key, "body": body, "count": count,
             "connections": connections, "stream": stream, **more,
-        }  # fmt: skip
+        }).encode()  # fmt: skip
+
+    def load(self, **order: Any) -> dict[str, Any]:
+        """Sends the load and returns its result, with the CPU that it cost this target."""
         before = processes.cpu(self.pids)
         done = subprocess.run(
-            processes.python("tests.bench.load"), input=json.dumps(order).encode(), stdout=subprocess.PIPE, check=True
+            processes.python("tests.bench.load"), input=self.order(**order), stdout=subprocess.PIPE, check=True
         )
         result: dict[str, Any] = json.loads(done.stdout)
         result["cpu"] = processes.cpu(self.pids) - before
@@ -152,49 +156,56 @@ def whole(targets: list[Target], direct: Target, *, scale: float) -> None:
 
 
 def streams(targets: list[Target], *, held: int, chunks: int, interval: float) -> None:
-    print(f"\n{held} streams held at once, a token each {interval * 1000:.0f} ms")
+    print(f"\n{held} streams held at once, a token each {interval * 1000:.0f} ms; CPU while all of them flow")
     print("                        µs/chunk    ×bare   KiB/stream   gap p50 ms   gap p99 ms    ×bare   errors")
-    cost_of: dict[str, float] = {}
-    gap_of: dict[str, float] = {}
-    for target in targets:
-        target.load(count=20, connections=20, stream=True)  # warm
-        idle = processes.memory(target.pids[0])
-        peak = _peak_during(target, held, chunks, interval)
-        result, most = peak
-        cost_of[target.name] = result["cpu"] / max(1, result["chunks"])
-        gap_of[target.name] = percentile(result["samples"], 0.99)
+    rounds: dict[str, list[Flow]] = {target.name: [] for target in targets}
+    for _ in range(2):
+        for target in targets:
+            rounds[target.name].append(flow(target, held, chunks, interval))
+    cost = {name: statistics.mean(each.cost for each in runs) for name, runs in rounds.items()}
+    late = {name: statistics.mean(percentile(each.gaps, 0.99) for each in runs) for name, runs in rounds.items()}
+    for name, runs in rounds.items():
         print(
-            f"{target.name:<24}{cost_of[target.name] * 1e6:>8.1f}{cost_of[target.name] / cost_of['bare']:>9.2f}"
-            f"{(most - idle) / held / 1024:>13.1f}{statistics.median(result['samples']) * 1000:>13.1f}"
-            f"{gap_of[target.name] * 1000:>13.1f}{gap_of[target.name] / gap_of['bare']:>9.2f}{result['errors']:>9}"
+            f"{name:<24}{cost[name] * 1e6:>8.1f}{cost[name] / cost['bare']:>9.2f}"
+            f"{max(each.memory for each in runs) / held / 1024:>13.1f}"
+            f"{statistics.median(gap for each in runs for gap in each.gaps) * 1000:>13.1f}"
+            f"{late[name] * 1000:>13.1f}{late[name] / late['bare']:>9.2f}{sum(each.errors for each in runs):>9}"
         )
 
 
-def _peak_during(target: Target, held: int, chunks: int, interval: float) -> tuple[dict[str, Any], int]:
-    import threading
+class Flow(NamedTuple):
+    """CPU seconds for a chunk, bytes that the held streams took, the gaps between tokens, failed streams."""
 
-    most = 0
-    over = threading.Event()
+    cost: float
+    memory: int
+    gaps: list[float]
+    errors: int
 
-    def watch() -> None:
-        nonlocal most
-        while not over.wait(0.5):
-            most = max(most, processes.memory(target.pids[0]))
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        result = target.load(
-            count=held,
-            connections=held,
-            stream=True,
-            ramp=min(2.0, chunks * interval / 2),
-            timeout=chunks * interval + 120,
-        )
-    finally:
-        over.set()
-        watcher.join()
-    return result, most
+def flow(target: Target, held: int, chunks: int, interval: float) -> Flow:
+    """One run. CPU is taken between two moments at which every stream flows: opening and closing one is a call's
+    price, which the first table has."""
+    target.load(count=20, connections=20, stream=True)  # warm
+    idle = processes.memory(target.pids[0])
+    length, ramp = chunks * interval, min(2.0, chunks * interval / 4)
+    order = target.order(count=held, connections=held, stream=True, ramp=ramp, timeout=length + 120)
+    with subprocess.Popen(processes.python("tests.bench.load"), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as load:
+        assert load.stdin
+        assert load.stdout
+        load.stdin.write(order)
+        load.stdin.close()
+        time.sleep(ramp + 1.5)
+        begin, before = time.time(), processes.cpu(target.pids)
+        most = processes.memory(target.pids[0])
+        time.sleep(max(1.0, length - ramp - 2.5))
+        end, after = time.time(), processes.cpu(target.pids)
+        result = json.loads(load.stdout.read())
+    forwarded = _chunks_at(result["ticks"], end) - _chunks_at(result["ticks"], begin)
+    return Flow((after - before) / max(1, forwarded), most - idle, result["samples"], result["errors"])
+
+
+def _chunks_at(ticks: list[tuple[float, int]], moment: float) -> int:
+    return max((chunks for when, chunks in ticks if when <= moment), default=0)
 
 
 def main() -> None:
@@ -220,7 +231,7 @@ def main() -> None:
                 target.load(count=400, connections=16)
             whole(targets, Target("direct", port, []), scale=arguments.scale)
         if arguments.only != "whole":
-            for held, chunks, interval in ((arguments.held, 60, 0.2), (1000, 250, 0.02)):
+            for held, chunks, interval in ((arguments.held, 100, 0.1), (1000, 300, 0.02)):
                 port = bench.upstream(CHUNKS=str(chunks), INTERVAL=str(interval))
                 targets = [bench.bare(port)]
                 if postgres:

@@ -109,6 +109,7 @@ class Run:
         self.chunks = 0
         self.open = 0
         self.done = asyncio.Event()
+        self.ticks: list[tuple[float, int]] = []
 
     def take(self) -> bool:
         self.left -= 1
@@ -125,13 +126,27 @@ class Run:
         sockets = self.order["connections"]
         self.open = sockets
         began = time.perf_counter()
+        ticking = loop.create_task(self.tick())
         for _ in range(sockets):
             await loop.create_connection(lambda: kind(self), "127.0.0.1", self.order["port"])
             if self.order.get("ramp"):
                 await asyncio.sleep(self.order["ramp"] / sockets)
         await asyncio.wait_for(self.done.wait(), self.order.get("timeout", 120))
         seconds = time.perf_counter() - began
-        return {"seconds": seconds, "errors": self.errors, "chunks": self.chunks, "samples": self.samples.tolist()}
+        ticking.cancel()
+        return {
+            "seconds": seconds,
+            "errors": self.errors,
+            "chunks": self.chunks,
+            "samples": self.samples.tolist(),
+            "ticks": self.ticks,
+        }
+
+    async def tick(self) -> None:
+        """How many chunks had come by which time, so that a part of the run can be looked at."""
+        while True:
+            self.ticks.append((time.time(), self.chunks))
+            await asyncio.sleep(0.05)
 
 
 async def _main() -> None:

@@ -222,12 +222,11 @@ def add_credentials(channel: Channel, secrets: Sequence[str]) -> None:
 
 @transaction.atomic
 def set_credentials(channel: Channel, secrets: Sequence[str]) -> None:
-    """Makes these the channel's credentials: adds what is missing, removes the others, enables all. ValidationError."""
+    """Makes these the channel's credentials: adds what is missing, removes the others. Raises ValidationError."""
     add_credentials(channel, secrets)
     for credential in channel.credentials.all():
         if opened(credential) not in secrets:
             credential.delete()
-    channel.credentials.update(enabled=True)
     revisions.bump(revisions.CHANNELS)
 
 

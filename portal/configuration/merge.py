@@ -16,7 +16,7 @@ from billing import catalog
 from billing.models import CatalogModel, ModelKind
 from portal.configuration.reader import File, FileChannel, FileModel, InvalidFile, Problem, Stored
 from relay import services, urls
-from relay.models import Channel, DefaultModel
+from relay.models import Channel, Credential, DefaultModel
 from relay.services import ChannelSpec
 
 # Endpoints of the contract whose routes are still to come; a default for them is stored, and said to be.
@@ -87,7 +87,6 @@ class _Merge:
     def _price(self, row: CatalogModel, wanted: FileModel) -> None:
         if wanted.price is UNSET:
             return
-        assert not isinstance(wanted.price, msgspec.UnsetType)
         before = catalog.current_card(row)
         moment = None if isinstance(wanted.valid_from, msgspec.UnsetType) else wanted.valid_from
         try:
@@ -110,8 +109,10 @@ class _Merge:
             return
         before = services.spec_of(row) if row else None
         after = _merged(before, wanted)
-        secrets = self._secrets(row, wanted, moved=before is not None and before.base_url != after.base_url)
-        if secrets is None:
+        try:
+            secrets = _secrets(row, wanted, moved=before is not None and before.base_url != after.base_url)
+        except _Refused as refused:
+            self._wrong(wanted, "api_keys", str(refused))
             return
         lines = [*_spec_lines(before, after), *_secret_lines(row, secrets)] if before else []
         if before and not lines:
@@ -123,33 +124,11 @@ class _Merge:
                 self._wrong(wanted, field, " ".join(messages))
             return
         if before is None:
-            count = f"{len(secrets)} credential{'' if len(secrets) == 1 else 's'}"
-            self._say("+", f"channel {wanted.name}", f"{after.protocol} at {after.base_url}, {count}")
+            self._say("+", f"channel {wanted.name}", f"{after.protocol} at {after.base_url}")
+            for line in _secret_lines(None, secrets):
+                self._say("+", f"channel {wanted.name}", line)
         for line in lines:
             self._say("~", f"channel {wanted.name}", line)
-
-    def _secrets(self, row: Channel | None, wanted: FileChannel, *, moved: bool) -> list[str] | None:
-        """The secrets that the channel is to have, or None with a problem noted."""
-        stored = list(row.credentials.order_by("id")) if row else []
-        if isinstance(wanted.api_keys, msgspec.UnsetType):
-            entries: list[str | Stored] = [Stored(last) for last in dict.fromkeys(c.last_four for c in stored)]
-        else:
-            entries = wanted.api_keys
-        found: list[str] = []
-        for number, entry in enumerate(entries):
-            if isinstance(entry, str):
-                found.append(entry)
-                continue
-            if moved:
-                self._wrong(wanted, "api_keys", "the address changes: a stored credential is not sent to a new one")
-                return None
-            kept = [services.opened(c) for c in stored if c.last_four == entry.last_four]
-            if not kept or None in kept:
-                why = "cannot be decrypted any more" if kept else "is not stored"
-                self._wrong(wanted, f"api_keys[{number}]", f"the credential …{entry.last_four} {why}")
-                return None
-            found.extend(secret for secret in kept if secret is not None)
-        return list(dict.fromkeys(found))
 
     # -- the rest
 
@@ -226,14 +205,44 @@ def _model_lines(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str
             yield f"serves {name} as {old[name]} → {new[name]}"
 
 
-def _secret_lines(row: Channel | None, wanted: list[str]) -> Iterator[str]:
+class _Refused(Exception):
+    """The file's credentials cannot be had; the message names none."""
+
+
+def _secrets(row: Channel | None, wanted: FileChannel, *, moved: bool) -> list[str] | None:
+    """The secrets that the channel is to have; None leaves them alone. Raises _Refused."""
     stored = list(row.credentials.order_by("id")) if row else []
-    known = {services.opened(credential): credential for credential in stored}
+    if isinstance(wanted.api_keys, msgspec.UnsetType):
+        if moved and stored:
+            raise _Refused("the address changes, so the credentials have to be given again")
+        return None
+    found: list[str] = []
+    for entry in wanted.api_keys:
+        found.extend([entry] if isinstance(entry, str) else _kept(stored, entry, moved=moved))
+    return list(dict.fromkeys(found))
+
+
+def _kept(stored: list[Credential], mark: Stored, *, moved: bool) -> Iterator[str]:
+    if moved:
+        raise _Refused("the address changes: a stored credential is not sent to a new one")
+    matching = [credential for credential in stored if credential.last_four == mark.last_four]
+    if not matching:
+        raise _Refused(f"no credential that ends with …{mark.last_four} is stored")
+    for credential in matching:
+        secret = services.opened(credential)
+        if secret is None:
+            raise _Refused(f"the credential …{mark.last_four} cannot be decrypted any more")
+        yield secret
+
+
+def _secret_lines(row: Channel | None, wanted: list[str] | None) -> Iterator[str]:
+    if wanted is None:
+        return
+    stored = list(row.credentials.order_by("id")) if row else []
+    known = {services.opened(credential) for credential in stored}
     for secret in wanted:
         if secret not in known:
             yield f"credential …{services.shown(secret)} added"
-        elif not known[secret].enabled:
-            yield f"credential …{services.shown(secret)} enabled"
     for credential in stored:
         if services.opened(credential) not in wanted:
             yield f"credential …{credential.last_four} removed"

@@ -38,7 +38,7 @@ def dump() -> str:
 def _channel(channel: Channel) -> dict[str, Any]:
     spec = services.spec_of(channel)
     found: dict[str, Any] = {"name": spec.name, "protocol": spec.protocol, "base_url": spec.base_url}
-    credentials = [f"{STORED}{c.last_four}" for c in channel.credentials.all() if c.enabled]
+    credentials = [f"{STORED}{c.last_four}" for c in channel.credentials.all()]
     found["api_keys"] = list(dict.fromkeys(credentials))
     for name in ("priority", "weight", "on_hangup", "timeouts", "enabled"):
         if getattr(spec, name) != getattr(_FACTORY, name):

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import structlog
 import uvicorn
 from celery.beat import EmbeddedService
+from celery.exceptions import SecurityWarning
 from celery.signals import worker_ready, worker_shutting_down
 from django.conf import settings
 
@@ -54,6 +56,8 @@ def work() -> int:
     # Only here: it configures Celery for the process.
     from portal.celery import app  # noqa: PLC0415
 
+    # Celery warns of root because a pickled message could run code; this worker accepts JSON alone.
+    warnings.simplefilter("ignore", SecurityWarning)
     with _first(wait=not settings.REDIS_URL) as first:
         if first:
             _start_clock(app)

@@ -24,10 +24,10 @@ TRANSPORT_ALIASES[SCHEME] = "portal.broker:Transport"
 class Channel(filesystem.Channel):
     """`data_folder_in` and `data_folder_out` are one folder; `processed_folder` is on the same disk."""
 
-    def _put(self, queue: str, message: Any, **_: Any) -> None:
+    def _put(self, queue: str, payload: Any, **_: Any) -> None:  # type: ignore[override]
         name = f"{time.time_ns():020d}_{uuid.uuid4()}.{queue}.msg"
         hidden = Path(self.processed_folder) / f"{name}.new"
-        hidden.write_bytes(msgspec.json.encode(message))
+        hidden.write_bytes(msgspec.json.encode(payload))
         hidden.replace(Path(self.data_folder_out) / name)
 
     def _get(self, queue: str, timeout: float | None = None) -> Any:

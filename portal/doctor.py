@@ -87,8 +87,6 @@ def _is_local() -> bool:
 def _deployment() -> Iterator[Finding]:
     """Django's own checks. On a machine of one's own the ones about HTTPS say nothing."""
     for message in checks.run_checks(include_deployment_checks=not _is_local()):
-        if message.id == "staticfiles.W004":
-            continue
         level = ERROR if message.level >= checks.ERROR else WARNING
         text = " ".join(str(message.msg).split()).rstrip(".")
         yield Finding(

@@ -49,4 +49,11 @@ class Channel(filesystem.Channel):
 
 
 class Transport(filesystem.Transport):
+    """Looks twice a second, and lets the worker see as often whether it is to end."""
+
     Channel = Channel
+    polling_interval = 0.5
+
+    def drain_events(self, connection: Any, **options: Any) -> None:  # type: ignore[override]
+        wanted = options.get("timeout") or self.polling_interval
+        super().drain_events(connection, timeout=min(wanted, self.polling_interval))

@@ -57,10 +57,12 @@ class ReadOnlyInline(TabularInline):
 
 
 def money_column(field: str, description: Any) -> Callable[[Any, Any], str]:
-    """A column that shows nano-units as the exact amount."""
+    """A column that shows nano-units as the exact amount, and nothing for accounts that keep no totals."""
 
     @admin.display(description=description, ordering=field)
     def column(self: Any, row: Any) -> str:
+        if isinstance(row, Account) and row.kind != AccountKind.WALLET:
+            return "—"
         return f"{money.to_text(getattr(row, field), decimals=2)} {settings.CURRENCY}"
 
     return column
@@ -76,7 +78,7 @@ def _price_fields() -> dict[str, forms.CharField]:
     return {
         _PRICE + name: forms.CharField(
             required=False,
-            label=name.replace("_", " "),
+            label=name.replace("_", " ").capitalize(),
             help_text=_PER[units],
             widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
         )
@@ -89,7 +91,7 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     valid_from = forms.SplitDateTimeField(
         required=False,
-        label=_("prices in force from"),
+        label=_("Prices in force from"),
         help_text=_("UTC; empty for now. A price never changes backwards."),
         widget=UnfoldAdminSplitDateTimeWidget(),
     )
@@ -184,17 +186,17 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
 
     adjustment = forms.CharField(
         required=False,
-        label=_("adjust the balance by"),
+        label=_("Adjust the balance by"),
         help_text=_("an amount such as 5 or -2.50; it becomes a transfer"),
         widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
     )
     reason = forms.CharField(
-        required=False, max_length=500, label=_("reason"), widget=UnfoldAdminTextareaWidget(attrs={"rows": 2})
+        required=False, max_length=500, label=_("Reason"), widget=UnfoldAdminTextareaWidget(attrs={"rows": 2})
     )
     stopped = forms.CharField(
         required=False,
         max_length=200,
-        label=_("frozen because"),
+        label=_("Frozen because"),
         help_text=_("A frozen wallet pays for no new call. Empty it to lift the freeze."),
         widget=UnfoldAdminTextInputWidget(),
     )

@@ -23,13 +23,13 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """A channel with its models a line each, and room for credentials that are to be stored."""
 
     served = forms.CharField(
-        label=_("models"),
+        label=_("Models"),
         required=False,
         help_text=_("one per line: the offered name, or “offered name = upstream's name”"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 8, "spellcheck": "false"}),
     )
     new_credentials = forms.CharField(
-        label=_("new credentials"),
+        label=_("New credentials"),
         required=False,
         help_text=_("one per line; stored encrypted and never shown again"),
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false"}),

@@ -22,7 +22,7 @@ from relay.channels import upstream
 from relay.channels.routing import Timeouts
 from relay.models import Channel, Credential, DefaultModel, OnHangup, Protocol
 
-LONGEST_WAIT = 24 * 60 * 60  # seconds; a timeout above a day is a mistake
+SHORTEST_WAIT, LONGEST_WAIT = 0.001, 24 * 60 * 60  # seconds; a timeout above a day is a mistake
 HEAVIEST = 1_000_000
 SHOWN_FROM = 12  # a secret shorter than this shows none of its characters
 
@@ -131,8 +131,12 @@ def _timeouts_problem(timeouts: Mapping[str, float]) -> Any:
     for name, seconds in timeouts.items():
         if name not in known:
             return _("Timeouts are %(known)s.") % {"known": ", ".join(known)}
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST_WAIT:
-            return _("A timeout is a number of seconds, more than 0 and at most a day.")
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not SHORTEST_WAIT <= seconds <= LONGEST_WAIT
+        ):
+            return _("A timeout is a number of seconds, at least 0.001 and at most a day.")
     return None
 
 

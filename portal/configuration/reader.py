@@ -155,7 +155,7 @@ def _count(node: Node, path: str) -> int:
 
 def _seconds(node: Node, path: str) -> float:
     text = _text(node, path)
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text):
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
         raise _Bad(node, path, f"{text[:40]!r} is not a number of seconds")
     return float(text) if "." in text else int(text)
 
@@ -334,8 +334,8 @@ def _timeouts(node: Node, path: str) -> dict[str, float]:
     for name, value in _pairs(node, path).items():
         if name not in Timeouts.__struct_fields__:
             raise _Bad(value, _below(path, name), f"timeouts are {', '.join(Timeouts.__struct_fields__)}")
-        if not 0 < _seconds(value, _below(path, name)) <= services.LONGEST_WAIT:
-            raise _Bad(value, _below(path, name), "a timeout is more than 0 and at most a day")
+        if not services.SHORTEST_WAIT <= _seconds(value, _below(path, name)) <= services.LONGEST_WAIT:
+            raise _Bad(value, _below(path, name), "a timeout is at least 0.001 and at most a day")
     return dict(_mapping_of(_seconds)(node, path))
 
 

@@ -283,6 +283,12 @@ def test_the_doctor_looks_at_addresses(healthy: Path) -> None:
         assert "is not among" not in _said()
 
 
+def test_the_doctor_warns_of_plain_http_once(healthy: Path) -> None:
+    with override_settings(BASE_URL="http://llm.example.com", ALLOWED_HOSTS=["llm.example.com"], DEMO_PROVIDER=False):
+        (finding,) = doctor.examine()
+    assert "passwords and keys travel over plain HTTP" in str(finding)
+
+
 def test_the_doctor_looks_at_redis_and_the_database(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with override_settings(REDIS_URL="redis://127.0.0.1:1/0"):
         assert "Redis cannot be reached" in _said()

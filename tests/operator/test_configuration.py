@@ -125,6 +125,18 @@ def test_what_was_dumped_is_what_is_there_and_holds_no_secret(operator: Operator
     assert operator.dump() == dumped
 
 
+def test_what_is_switched_off_or_still_to_come_survives_a_dump(operator: Operator) -> None:
+    operator.apply(WHOLE)
+    operator.apply(
+        "models: [{name: later, price: {input: 1}, valid_from: 2099-01-01}, {name: gpt-image-1, active: no}]"
+    )
+    services.set_credential_enabled(Credential.objects.get(), enabled=False)
+    services.set_enabled(Channel.objects.get(), enabled=False)
+    before = _rows()
+    assert operator.apply(operator.dump(), "--prune") == ["nothing to change"]
+    assert _rows() == before
+
+
 def test_each_difference_is_one_line(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     operator.apply(WHOLE)
     monkeypatch.setenv("MAIN_KEY", "sk-the-key-was-rotated-9999")
@@ -246,7 +258,7 @@ BAD = {
     CHANNEL.format(", priority: []"): "channels[0].priority: a text is expected",
     CHANNEL.format(", on_hangup: sulk"): "'sulk' is unknown; known are cancel, drain",
     CHANNEL.format(", timeouts: {conect: 5}"): "channels[0].timeouts.conect: timeouts are connect",
-    CHANNEL.format(", timeouts: {idle: 0}"): "more than 0",
+    CHANNEL.format(", timeouts: {idle: 0}"): "at least 0.001",
     CHANNEL.format(", timeouts: {idle: 90000}"): "at most a day",
     CHANNEL.format(", enabled: maybe"): "neither true nor false",
     CHANNEL.format(", secret: !!python/object/apply:os.system [id]"): "secret: this is unknown",

@@ -3,7 +3,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV_PYTHON = $(or $(PISCES_PYTHON),.venv/bin/python)
 BIN = $(dir $(VENV_PYTHON))
-export PORT
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint format bench messages clean dev

@@ -19,6 +19,7 @@ test: dev ## Run the whole suite; REQUIRE_SERVICES=1 turns what is missing into 
 # Types and migrations are checked against the settings, which want secrets; these protect nothing.
 lint: export SECRET_KEY = lint-only-lint-only-lint-only-lint-only
 lint: export ENCRYPTION_KEYS = lint-only-lint-only-lint-only-lint-only
+lint: export DATABASE_URL = sqlite://:memory:
 lint: dev ## Style, types, layers, migrations
 	$(BIN)ruff check .
 	$(BIN)ruff format --check .

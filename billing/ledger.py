@@ -119,3 +119,14 @@ def reverse(*, transfer: Transfer, actor: str, reason: str) -> Transfer:
         reason=reason,
         reverses=transfer.pk,
     )
+
+
+def freeze(*, wallet: Account, reason: str) -> None:
+    """Stops the wallet: no call is let in until `unfreeze`. Money still moves in and open holds still settle."""
+    if not reason.strip():
+        raise ValueError("a wallet is frozen for a reason")
+    Account.objects.filter(pk=wallet.pk).update(frozen=reason.strip()[:200])
+
+
+def unfreeze(*, wallet: Account) -> None:
+    Account.objects.filter(pk=wallet.pk).update(frozen="")

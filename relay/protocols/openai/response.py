@@ -8,7 +8,6 @@ from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols.openai import usage
 
-
 ABSENT = msgspec.Raw(b"")
 
 

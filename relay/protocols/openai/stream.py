@@ -14,7 +14,6 @@ from relay.protocols import sse
 from relay.protocols.openai import response, usage
 from relay.protocols.openai.response import ABSENT, is_given, output_size
 
-
 _NO_USAGE = b',"usage":null}'
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from billing import rules
-from billing.operations import CloseHold, Operation, Outcome, Row, Table
+from billing.operations import CloseHold, Operation, Outcome, RenewLeases, Row, Table
 from billing.rules import AccountTotals, BudgetTotals, Changes
 
 
 class Verb(Enum):
     """The statements that there are, besides inserting rows into a table."""
 
+    RENEW_LEASES = auto()  # (id, generation, lease_until, progress)
     CLOSE_HOLDS = auto()  # (id, generation, charged or None, now) → the ids that were open at that generation
     LOCK_BUDGETS = auto()  # ids → BudgetTotals' fields
     LOCK_ACCOUNTS = auto()  # ids → AccountTotals' fields
@@ -86,10 +87,14 @@ def script(operations: Sequence[Operation], *, revenue: int) -> Script:
             Verb.CLOSE_HOLDS,
             [(op.hold.id, op.hold.generation, op.charged, now) for op in operations if isinstance(op, CloseHold)],
         ),
+        Statement(
+            Verb.RENEW_LEASES,
+            [renewal for op in operations if isinstance(op, RenewLeases) for renewal in op.renewals],
+        ),
         Statement(Verb.LOCK_BUDGETS, sorted(budgets)),
         Statement(Verb.LOCK_ACCOUNTS, sorted(accounts)),
     ]
-    closed, budget_rows, account_rows = yield Trip(locking)
+    closed, _, budget_rows, account_rows = yield Trip(locking)
     books = rules.Books(
         accounts={row[0]: AccountTotals(*row) for row in account_rows},
         budgets={row[0]: BudgetTotals(*row) for row in budget_rows},

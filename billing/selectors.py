@@ -18,7 +18,7 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 def price_list(now: dt.datetime) -> list[Offer]:
-    """Every offered model that has a price now or will have one, by provider and name."""
+    """Every offered model that has a price now or will have one, by provider and name, those of no provider last."""
     moment = now.timestamp()
     offers = []
     for model in catalog.load().values():
@@ -26,7 +26,7 @@ def price_list(now: dt.datetime) -> list[Offer]:
         price = model.price_at(moment)
         if price or upcoming:
             offers.append(Offer(model, price, upcoming))
-    return sorted(offers, key=lambda offer: (offer.model.provider.lower(), offer.model.name))
+    return sorted(offers, key=lambda offer: (not offer.model.provider, offer.model.provider.lower(), offer.model.name))
 
 
 def open_holds(account: int) -> int:

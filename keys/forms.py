@@ -7,6 +7,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import formats, timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from billing import money
@@ -70,6 +71,8 @@ class KeyForm(forms.Form):
         quota: Budget | None = None,
     ) -> None:
         super().__init__(data, initial=_initial(key, quota))
+        if data is None:
+            self.fields["name"].widget.attrs["autofocus"] = True
         self.key = key
         self._choice("expires").choices = _expiry_choices()
         self._choice("endpoints").choices = [(name, name) for name in endpoints]
@@ -157,7 +160,7 @@ def _expiry_choices() -> list[tuple[str, Any]]:
         (
             str(days),
             _("%(days)d days, %(date)s")
-            % {"days": days, "date": formats.date_format(today + dt.timedelta(days=days), "DATE_FORMAT")},
+            % {"days": days, "date": formats.date_format(today + dt.timedelta(days=days), gettext("j M Y"))},
         )
         for days in AFTER_DAYS
     ]

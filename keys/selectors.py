@@ -83,7 +83,7 @@ def standing(key: ApiKey, quota: Budget | None, now: dt.datetime) -> Standing:
     if key.expires_at is not None and key.expires_at <= now + SOON:
         return Standing(Tone.WARN, "clock", _expires_in(key.expires_at - now))
     if percent >= NEARLY_SPENT:
-        return Standing(Tone.WARN, "warn", _("%(percent)s % used") % {"percent": percent})
+        return Standing(Tone.WARN, "warn", _("%(percent)s %% used") % {"percent": percent})
     return Standing(Tone.OK, "ok", _("Active"))
 
 

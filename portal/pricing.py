@@ -25,9 +25,11 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
+    """`notes` stand below the name: the provider, prices that have no column."""
+
     offer: Offer
     cells: tuple[Cell, ...]
-    extras: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...]
     units: tuple[tuple[str, int], ...]
     since: dt.datetime | None
     change: str
@@ -79,12 +81,21 @@ def _row(offer: Offer) -> Row:
     return Row(
         offer=offer,
         cells=tuple(_cell(card, bucket) for bucket in TOKENS),
-        extras=tuple((str(BUCKETS[bucket]), card.rates[bucket]) for bucket in EXTRAS if bucket in card.rates),
+        notes=tuple(_notes(offer, card)),
         units=tuple((str(UNITS[b]), card.rates[b] // money.MILLION) for b in MEDIA if b in card.rates),
         since=_moment(offer.price.valid_from) if offer.price else None,
         change=_written(offer.upcoming.card) if offer.price and offer.upcoming else "",
         change_from=_moment(offer.upcoming.valid_from) if offer.upcoming else None,
     )
+
+
+def _notes(offer: Offer, card: PriceCard) -> list[str]:
+    notes = [offer.model.provider] if offer.model.provider else []
+    notes += [f"{BUCKETS[b]} {money.to_text(card.rates[b], decimals=2)}" for b in EXTRAS if b in card.rates]
+    if card.offers_per_call and not card.only_per_call:
+        price = money.to_text(card.rates["calls"] // money.MILLION, decimals=2)
+        notes.append(_("or %(price)s per call") % {"price": price})
+    return notes
 
 
 def _cell(card: PriceCard, bucket: str) -> Cell:

@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
-from billing import ledger
+from billing import ledger, money
 from billing import selectors as billing_selectors
 from portal import dashboard, periods, timeline, wording
 from portal import pricing as prices
@@ -19,6 +19,7 @@ from portal.templatetags.pisces import amount
 from relay import selectors
 
 RECENT = 8
+CENT = money.NANO // 100
 SEGMENTS = (("24h", _("24 h")), ("7d", _("7 d")), ("30d", _("30 d")))
 
 
@@ -37,7 +38,7 @@ def overview(request: HttpRequest, team: Team) -> HttpResponse:
         "by": by,
         "overview": dashboard.overview(team, period, by),
         "calls": selectors.recent(team.pk, RECENT),
-        "wallet_decimals": dashboard.decimals_of(wallet.held),
+        "held_decimals": 2 if wallet.held >= CENT else 6,
         "open_calls": billing_selectors.open_holds(wallet.pk),
     }
     return render(request, "portal/overview.html", context)

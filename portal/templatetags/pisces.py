@@ -6,7 +6,7 @@ from typing import Any
 from django import template
 from django.forms import BoundField, CheckboxInput
 from django.template import Context
-from django.utils import timezone
+from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
@@ -99,6 +99,12 @@ def tokens(number: int | None) -> str:
 def wide(stack: Stack) -> bool:
     """Whether a chart's value labels are fractions, which need the wider margin."""
     return stack.values[-1][1] < money.NANO
+
+
+@register.filter
+def day(moment: dt.datetime | None) -> str:
+    """A date as a person writes it: `21 Nov 2026`."""
+    return "—" if moment is None else formats.date_format(moment, _("j M Y"))
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------

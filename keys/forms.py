@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from billing import money
 from billing.models import Budget, Window
+from keys import services
 from keys.models import ApiKey, BillingMode, KeyType, PaymentType
 from keys.services import Spec
 
@@ -67,13 +68,14 @@ class KeyForm(forms.Form):
         data: Any = None,
         *,
         endpoints: Sequence[str],
+        known_models: set[str],
         key: ApiKey | None = None,
         quota: Budget | None = None,
     ) -> None:
         super().__init__(data, initial=_initial(key, quota))
         if data is None:
             self.fields["name"].widget.attrs["autofocus"] = True
-        self.key = key
+        self.key, self.known_models = key, known_models
         self._choice("expires").choices = _expiry_choices()
         self._choice("endpoints").choices = [(name, name) for name in endpoints]
         self.fields["models"].widget.attrs["placeholder"] = _("All models")
@@ -99,43 +101,46 @@ class KeyForm(forms.Form):
             raise ValidationError(_("Write an amount such as 20 or 20.50.")) from error
 
     def clean(self) -> dict[str, Any]:
+        """Asks the service too, even where a field could not be read: all that is wrong is said at once."""
         cleaned = super().clean() or {}
         if cleaned.get("expires") == ON_DATE and not cleaned.get("expires_on") and "expires_on" not in self.errors:
             self.add_error("expires_on", _("Choose the last day on which the key works."))
+        try:
+            services.check(self.spec(), known_models=self.known_models)
+        except ValidationError as error:
+            for field, problems in error.error_dict.items():
+                shown = _FIELDS.get(field, field)
+                if shown not in self.errors:
+                    self.add_error(shown, list(problems))
         return cleaned
 
     def spec(self) -> Spec:
-        """What was asked for; call it on a valid form."""
+        """What is asked for; of a form with errors, what could be read."""
         asked = self.cleaned_data
-        kind = self.key.type if self.key else asked["type"]
+        kind = self.key.type if self.key else asked.get("type", "")
         return Spec(
-            name=asked["name"],
+            name=asked.get("name", ""),
             type=kind,
-            payment=self.key.payment if self.key else asked["payment"],
-            billing=asked["billing"],
-            quota=asked["quota"],
-            window=asked["window"],
+            payment=self.key.payment if self.key else asked.get("payment", ""),
+            billing=asked.get("billing", ""),
+            quota=asked.get("quota"),
+            window=asked.get("window", ""),
             expires_at=self._expires_at(),
-            models=_names(asked["models"]),
+            models=_names(asked.get("models", "")),
             endpoints=asked.get("endpoints", []) if kind == KeyType.RESTRICTED else (),
-            networks=_names(asked["networks"]),
+            networks=_names(asked.get("networks", "")),
         )
 
     def _expires_at(self) -> dt.datetime | None:
-        choice = self.cleaned_data["expires"]
-        if choice == NEVER:
-            return None
-        if choice != ON_DATE:
+        choice = self.cleaned_data.get("expires", NEVER)
+        day: dt.date | None = self.cleaned_data.get("expires_on")
+        if choice not in (NEVER, ON_DATE):
             return timezone.now() + dt.timedelta(days=int(choice))
-        day: dt.date = self.cleaned_data["expires_on"]
+        if choice == NEVER or day is None:
+            return None
         if self.key and self.key.expires_at and self.key.expires_at.date() == day:
             return self.key.expires_at
         return dt.datetime.combine(day, dt.time(23, 59, 59), dt.UTC)
-
-    def refuse(self, error: ValidationError) -> None:
-        """Puts what the service found wrong beside the fields."""
-        for field, problems in error.error_dict.items():
-            self.add_error(_FIELDS.get(field, field), list(problems))
 
 
 def _initial(key: ApiKey | None, quota: Budget | None) -> dict[str, Any]:

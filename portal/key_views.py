@@ -6,7 +6,6 @@ The dialogs are pages of their own: the list with a dialog over it, at an addres
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -31,16 +30,10 @@ def index(request: HttpRequest, team: Team) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def create(request: HttpRequest, team: Team) -> HttpResponse:
-    form = KeyForm(request.POST if request.method == "POST" else None, endpoints=key_pages.ENDPOINTS)
+    form = _form(request)
     if form.is_bound and form.is_valid():
-        try:
-            key, secret = services.issue(
-                team_id=team.pk, spec=form.spec(), created_by=request.user.pk, known_models=set(catalog.load())
-            )
-        except ValidationError as error:
-            form.refuse(error)
-        else:
-            return _reveal(request, team, key, secret)
+        key, secret = services.issue(team_id=team.pk, spec=form.spec(), created_by=request.user.pk)
+        return _reveal(request, team, key, secret)
     return _page(request, team, "keys/create.html", status=422 if form.errors else 200, form=form)
 
 
@@ -63,21 +56,22 @@ def _reveal(request: HttpRequest, team: Team, key: ApiKey, secret: str) -> HttpR
 @require_http_methods(["GET", "POST"])
 def edit(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     key = get_object_or_404(selectors.kept(selectors.of_team(team.pk)), pk=pk)
-    form = KeyForm(
+    form = _form(request, key)
+    if form.is_bound and form.is_valid():
+        services.change(key, form.spec())
+        messages.success(request, _("Key “%(name)s” saved") % {"name": key.name})
+        return redirect("keys")
+    return _page(request, team, "keys/edit.html", status=422 if form.errors else 200, form=form, key=key)
+
+
+def _form(request: HttpRequest, key: ApiKey | None = None) -> KeyForm:
+    return KeyForm(
         request.POST if request.method == "POST" else None,
         endpoints=key_pages.ENDPOINTS,
+        known_models=set(catalog.load()),
         key=key,
-        quota=key_pages.quota_of(key),
+        quota=key_pages.quota_of(key) if key else None,
     )
-    if form.is_bound and form.is_valid():
-        try:
-            services.change(key, form.spec(), known_models=set(catalog.load()))
-        except ValidationError as error:
-            form.refuse(error)
-        else:
-            messages.success(request, _("Key “%(name)s” saved") % {"name": key.name})
-            return redirect("keys")
-    return _page(request, team, "keys/edit.html", status=422 if form.errors else 200, form=form, key=key)
 
 
 @require_POST

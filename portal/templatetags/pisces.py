@@ -4,7 +4,7 @@ import datetime as dt
 from typing import Any
 
 from django import template
-from django.forms import BoundField, CheckboxInput
+from django.forms import BaseForm, BoundField, CheckboxInput
 from django.template import Context
 from django.utils import formats, timezone
 from django.utils.html import format_html
@@ -233,6 +233,12 @@ def plain(field: BoundField) -> SafeString:
     if field.errors:
         attrs["aria-describedby"] = f"{field.auto_id}_error"
     return field.as_widget(attrs=attrs)
+
+
+@register.filter
+def wrong(form: BaseForm) -> list[BoundField]:
+    """The fields that have an error, in their order."""
+    return [field for field in form if field.errors]
 
 
 @register.filter

@@ -1,6 +1,5 @@
 """What the portal's tests share: compiled translations, a small catalogue, and browsers of the cast."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,15 @@ from billing import catalog, prices
 from billing.models import PriceVersion
 from keys import services as keys
 from keys.models import ApiKey
+from portal import translations
 from portal.models import Team, User
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_translations() -> None:
     """The `.mo` files are built, not kept; `gettext` reads nothing else."""
-    for source in Path(settings.BASE_DIR, "locale").glob("*/LC_MESSAGES/*.po"):
-        subprocess.run(["msgfmt", "-o", source.with_suffix(".mo"), source], check=True)
+    for folder in settings.LOCALE_PATHS:
+        translations.build(Path(folder))
     vars(trans_real)["_translations"].clear()
 
 

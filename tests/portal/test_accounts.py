@@ -45,7 +45,7 @@ def test_signing_in_leads_to_where_one_wanted_to_go(alice: User, client: Client)
 def test_a_wrong_password_is_refused_in_words(alice: User, client: Client) -> None:
     page = client.post(reverse("account_login"), {"login": alice.email, "password": "wrong"}).content.decode()
     assert 'role="alert"' in page
-    assert "not correct" in page
+    assert "E-mail and password do not match." in page
 
 
 def test_a_forgotten_password_is_reset_by_mail(alice: User, client: Client) -> None:

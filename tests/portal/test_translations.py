@@ -1,5 +1,7 @@
 """Chinese is complete: every string of the sources is in the catalogue, translated and certain."""
 
+import gettext
+import io
 import re
 import subprocess
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.utils.translation.template import templatize
+
+from portal import translations
 
 ROOT = Path(settings.BASE_DIR)
 CATALOGUE = ROOT / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
@@ -39,6 +43,25 @@ def test_nothing_is_untranslated_or_fuzzy(tmp_path: Path) -> None:
     command = ["msgfmt", "--check-format", "--statistics", "-o", str(tmp_path / "out.mo"), str(CATALOGUE)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert re.search(r"^\d+ translated messages?\.$", done.stderr, re.MULTILINE), done.stderr
+
+
+def test_what_is_built_without_gettext_equals_what_gettext_builds(tmp_path: Path) -> None:
+    text = CATALOGUE.read_text() + '\n\nmsgctxt "a"\nmsgid ""\n"two\\n"\n"lines"\nmsgstr "x\\"y"\n'
+    source, theirs = tmp_path / "in.po", tmp_path / "out.mo"
+    source.write_text(text)
+    subprocess.run(["msgfmt", "-o", str(theirs), str(source)], check=True)
+    with theirs.open("rb") as file:
+        expected = gettext.GNUTranslations(file)
+    ours = gettext.GNUTranslations(io.BytesIO(translations.compiled(translations.parsed(text))))
+    assert vars(ours)["_catalog"] == vars(expected)["_catalog"]
+    assert ours.pgettext("a", "two\nlines") == 'x"y'
+
+
+def test_fuzzy_and_empty_entries_are_left_out_and_nonsense_is_refused() -> None:
+    text = 'msgid "a"\nmsgstr "A"\n\n#, fuzzy\nmsgid "b"\nmsgstr "B"\n\nmsgid "c"\nmsgstr ""\n'
+    assert translations.parsed(text) == {"a": "A"}
+    with pytest.raises(ValueError, match="not a line"):
+        translations.parsed("nonsense")
 
 
 @pytest.mark.parametrize("app", APPS)

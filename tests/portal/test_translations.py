@@ -53,6 +53,8 @@ def test_what_is_built_without_gettext_equals_what_gettext_builds(tmp_path: Path
     with theirs.open("rb") as file:
         expected = gettext.GNUTranslations(file)
     ours = gettext.GNUTranslations(io.BytesIO(translations.compile_text(text)))
+    for catalogue in (ours, expected):  # msgfmt drops the date of the template from the header
+        vars(catalogue)["_catalog"].pop("")
     assert vars(ours)["_catalog"] == vars(expected)["_catalog"]
     assert ours.pgettext("a", "two\nlines") == 'x"y'
 

@@ -1,13 +1,17 @@
 """Interrupts a call's work with the upstream: when a deadline passes, or when its client has gone.
 
-Inside `async with guard:` the task may be cancelled by the guard, which then raises Interrupted; outside it never is,
-so nothing can tear the books' work. Timers are lazy: a chunk only notes the time, and the timer looks at it when due.
+Inside `with guard:` the task may be cancelled by the guard, which then raises Interrupted; outside it never is, so
+nothing can tear the books' work. One ticker looks after all guards of a process: a call sets no timer of its own, and
+a chunk only notes the time. A deadline is kept to within a tick.
 """
 
 import asyncio
+from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
 from typing import Any
+
+TICK = 0.1  # seconds
 
 
 class Why(StrEnum):
@@ -26,31 +30,51 @@ class Interrupted(Exception):
         self.why = why
 
 
-class Guard:
-    """One call's guard. Deadlines are seconds of the event loop's clock; `silence` counts from the last `touch`."""
-
-    __slots__ = (
-        "_active",
-        "_handle",
-        "_loop",
-        "_reason",
-        "_silence",
-        "_silence_why",
-        "_task",
-        "_touched",
-        "deadline",
-        "left",
-    )
+class _Ticker:
+    """Looks at every guard that is at work, ten times a second, in the event loop that the guards are in."""
 
     def __init__(self) -> None:
+        self.working: set[Guard] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add(self, guard: "Guard", loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            self._loop = loop
+            self.working = set()
+            loop.call_later(TICK, self._tick, loop)
+        self.working.add(guard)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is not self._loop:
+            return
+        if not self.working:
+            self._loop = None  # the next guard starts it again
+            return
+        loop.call_later(TICK, self._tick, loop)
+        now = loop.time()
+        for guard in list(self.working):
+            guard.look(now)
+
+
+_ticker = _Ticker()
+
+
+class Guard:
+    """One call's guard. Times are seconds of the event loop's clock; silence counts from the last `touch`.
+
+    `lasting` is called once if the work is still going at the first tick: what is only worth doing for such a call.
+    """
+
+    __slots__ = ("_lasting", "_loop", "_reason", "_silence", "_silence_why", "_task", "_touched", "deadline", "left")
+
+    def __init__(self, lasting: Callable[["Guard"], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._lasting = lasting
         self._task: asyncio.Task[Any] | None = None
-        self._active = False
         self._reason: Why | None = None
-        self._handle: asyncio.TimerHandle | None = None
-        self._silence = 0.0
+        self._silence = float("inf")
         self._silence_why = Why.FIRST_BYTE
-        self._touched = 0.0
+        self._touched = self._loop.time()
         self.deadline = float("inf")
         self.left = False
 
@@ -58,57 +82,48 @@ class Guard:
         """From now on more than `within` seconds without a `touch` interrupt with `why`."""
         self._touched = self._loop.time()
         self._silence, self._silence_why = within, why
-        if self._active:
-            self._schedule()
 
     def touch(self) -> None:
         self._touched = self._loop.time()
+
+    def limit(self, seconds: float) -> None:
+        """The whole work must end within these seconds."""
+        self.deadline = self._loop.time() + seconds
 
     def client_left(self, *, drain: float | None) -> None:
         """Told by whoever watches the client: the work stops now, or after at most `drain` seconds."""
         self.left = True
         if drain is None:
             self._interrupt(Why.LEFT)
-            return
-        self.deadline = min(self.deadline, self._loop.time() + drain)
-        if self._active:
-            self._schedule()
+        else:
+            self.deadline = min(self.deadline, self._loop.time() + drain)
 
-    async def __aenter__(self) -> "Guard":
-        self._task = asyncio.current_task()
-        self._active, self._reason = True, None
-        self._schedule()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._active = False
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-        if self._reason is not None and self._task is not None:
-            self._task.uncancel()
-            if kind is None or issubclass(kind, asyncio.CancelledError):
-                raise Interrupted(self._reason) from error
-
-    def _schedule(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        due = min(self.deadline, self._touched + self._silence)
-        self._handle = self._loop.call_at(due, self._due) if due != float("inf") else None
-
-    def _due(self) -> None:
-        self._handle = None
-        now = self._loop.time()
+    def look(self, now: float) -> None:
+        """The ticker's look."""
+        if self._lasting is not None:
+            lasting, self._lasting = self._lasting, None
+            lasting(self)
         if now >= self.deadline:
             self._interrupt(Why.TOTAL)
         elif now >= self._touched + self._silence:
             self._interrupt(self._silence_why)
-        else:
-            self._schedule()
+
+    def __enter__(self) -> "Guard":
+        self._task, self._reason = asyncio.current_task(), None
+        _ticker.add(self, self._loop)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        _ticker.working.discard(self)
+        if self._reason is not None and task is not None:
+            task.uncancel()
+            if kind is None or issubclass(kind, asyncio.CancelledError):
+                raise Interrupted(self._reason) from error
 
     def _interrupt(self, why: Why) -> None:
-        if self._active and self._reason is None and self._task is not None:
+        if self._task is not None and self._reason is None:
             self._reason = why
             self._task.cancel()

@@ -19,40 +19,28 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Write = Callable[[bytes], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-# An answer that comes sooner than this is not worth a watch on its client.
-WATCH_AFTER = 0.05
-
 
 class Client:
     """The other end of the connection: what it sends after its request is only that it has gone."""
 
-    __slots__ = ("_guard", "_receive", "_task", "_timer", "drain")
+    __slots__ = ("_receive", "_task", "drain")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._guard: Guard | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self.drain: float | None = None
 
     def watch(self, guard: Guard) -> None:
         """Tells the guard when the client hangs up: the upstream is stopped, or has `drain` seconds to finish."""
-        self._guard = guard
-        if self._task is None and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER, self._begin)
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._wait(guard))
 
-    def _begin(self) -> None:
-        self._task = asyncio.ensure_future(self._wait())
-
-    async def _wait(self) -> None:
+    async def _wait(self, guard: Guard) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if self._guard is not None:
-            self._guard.client_left(drain=self.drain)
+        guard.client_left(drain=self.drain)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
 

@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from django.conf import settings
@@ -25,7 +25,7 @@ from relay import counting, snapshot
 from relay.channels import routing, upstream
 from relay.channels.routing import Candidate
 from relay.channels.upstream import Reply
-from relay.errors import TABLE, Cause, RelayError
+from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Answer, Request, Write
 from relay.protocols.openai import errors as wire_errors
@@ -56,15 +56,15 @@ async def chat(request: Request, call: Call, principal: Principal) -> Answer:
     view = await snapshot.ready()
     model, price, candidates = find_model(view, asked, principal, call)
     limit = await open_hold(asked, model, price, principal, call)
-    guard = Guard()
+    guard = Guard(lasting=request.client.watch)
     try:
-        reply, stream, first = await attempts(asked, candidates, limit, call, guard, request)
+        begun = await attempts(asked, candidates, limit, call, guard, request)
     except BaseException as failure:
-        await void(call, failure)
+        await void(asked, call, failure)
         raise
-    if stream is None:
-        return await deliver_whole(reply, asked, call, guard)
-    return deliver_stream(reply, stream, first, asked, call, guard)
+    if isinstance(begun, ChatAnswer):
+        return await deliver_whole(begun, asked, call, guard)
+    return deliver_stream(begun, asked, call, guard)
 
 
 # ---- before anything moves ------------------------------------------------------------------------------------------
@@ -144,6 +144,14 @@ async def open_hold(asked: ChatRequest, model: Model, price: Price, principal: P
 # ---- the upstream ---------------------------------------------------------------------------------------------------
 
 
+class Begun(NamedTuple):
+    """A stream whose first bytes for the client are there."""
+
+    reply: Reply
+    stream: ChatStream
+    first: bytes
+
+
 async def attempts(
     asked: ChatRequest,
     candidates: Sequence[Candidate],
@@ -151,9 +159,11 @@ async def attempts(
     call: Call,
     guard: Guard,
     request: Request,
-) -> tuple[Reply, ChatStream | None, bytes]:
-    """The first channel whose answer has begun. Before that byte, a failure that is the channel's goes to the next."""
-    request.client.watch(guard)
+) -> ChatAnswer | Begun:
+    """A whole answer or the beginning of a stream, from the first channel that gives one.
+
+    A failure before the upstream's first byte goes to the next channel, one after it does not.
+    """
     failure: RelayError | None = None
     for candidate in candidates[:MOST_ATTEMPTS]:
         secret = _random.choice(candidate.credentials) if candidate.credentials else None
@@ -165,21 +175,20 @@ async def attempts(
             return await _attempt(attempt, body, asked, call, guard)
         except RelayError as error:
             _note_failure(attempt, error, call)
-            if error.cause is Cause.UPSTREAM_REJECTED or guard.left:
+            if error.cause is Cause.UPSTREAM_REJECTED or guard.left or attempt.first_byte_ms is not None:
                 raise
             failure = error
     raise failure or RelayError(Cause.UNAVAILABLE, "No channel can serve this model now.", retry_after=5)
 
 
-async def _attempt(
-    attempt: Attempt, body: bytes, asked: ChatRequest, call: Call, guard: Guard
-) -> tuple[Reply, ChatStream | None, bytes]:
+async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call, guard: Guard) -> ChatAnswer | Begun:
     timeouts = attempt.candidate.timeouts
-    guard.deadline = asyncio.get_running_loop().time() + timeouts.total
+    guard.limit(timeouts.total)
     guard.expect(Why.FIRST_BYTE, timeouts.first_byte)
     reply: Reply | None = None
+    begun: Begun | None = None
     try:
-        async with guard:
+        with guard:
             reply = await upstream.post(
                 attempt.candidate, attempt.secret, "/chat/completions", body, stream=asked.stream
             )
@@ -187,19 +196,23 @@ async def _attempt(
             if reply.status != 200:
                 content = await reply.read_error()
                 raise wire_errors.decode(reply.status, content, retry_after=reply.retry_after)
-            if not asked.stream:
-                attempt.first_byte_ms = call.elapsed_ms()
-                return reply, None, b""
-            return reply, *await _first_events(reply, asked, attempt, call)
-    except BaseException as error:
-        if reply is not None:
+            if asked.stream:
+                begun = await _first_events(reply, asked, attempt, call)
+                return begun
+            attempt.first_byte_ms = call.elapsed_ms()
+            guard.expect(Why.IDLE, timeouts.idle)
+            return wire_response.decode(await reply.read(guard.touch))
+    except Interrupted as stopped:
+        if stopped.why is Why.LEFT or guard.left:
+            call.arrived = reply.received if reply else 0
+            raise
+        raise RelayError(Cause.UPSTREAM_TIMEOUT, f"The provider was silent for too long ({stopped.why}).") from stopped
+    finally:
+        if reply is not None and begun is None:
             reply.close()
-        if isinstance(error, Interrupted) and error.why is not Why.LEFT:
-            raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not answer in time.") from error
-        raise
 
 
-async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call: Call) -> tuple[ChatStream, bytes]:
+async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call: Call) -> Begun:
     """Reads until there is something for the client, so that an upstream that fails at once is a plain error."""
     stream = ChatStream(model=call.model, wants_usage=asked.wants_usage)
     while True:
@@ -210,65 +223,42 @@ async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call
         if attempt.first_byte_ms is None:
             attempt.first_byte_ms = call.elapsed_ms()
         if out or stream.done or stream.finish or not data:
-            return stream, out
+            return Begun(reply, stream, out)
 
 
 def _note_failure(attempt: Attempt, error: RelayError, call: Call) -> None:
     attempt.outcome, attempt.detail, attempt.ended_ms = error.cause.value, error.message, call.elapsed_ms()
 
 
-async def void(call: Call, failure: BaseException) -> None:
-    """Nothing was put out: gives the hold back, and records why."""
-    left = isinstance(failure, Interrupted)
-    entry = failure.entry if isinstance(failure, RelayError) else TABLE[Cause.INTERNAL]
-    status = failure.status if isinstance(failure, RelayError) else entry.status
-    state, status, code = ("left", CLIENT_LEFT, "client_left") if left else ("failed", status, entry.code)
-    if call.attempts and not call.attempts[-1].outcome:
-        call.attempts[-1].outcome = code
-    await _close(call, None, call.rows(state, status=status, error=code))
+async def void(asked: ChatRequest, call: Call, failure: BaseException) -> None:
+    """Nothing was put out: gives the hold back and records why. A client that left in mid-answer pays for what came."""
+    attempt = call.attempt
+    if isinstance(failure, Interrupted):
+        if attempt is not None:
+            attempt.outcome, attempt.ended_ms = "client_left", call.elapsed_ms()
+        if attempt is not None and attempt.first_byte_ms is not None:
+            usage = _counted(asked, call.arrived)
+            await _settle(call, usage, Source.PARTIAL, state="left", status=CLIENT_LEFT, error="client_left")
+            return
+        await _close(call, None, call.rows("left", status=CLIENT_LEFT, error="client_left"))
+        return
+    error = failure if isinstance(failure, RelayError) else RelayError(Cause.INTERNAL, "The gateway failed.")
+    if attempt is not None and not attempt.outcome:
+        _note_failure(attempt, error, call)
+    await _close(call, None, call.rows("failed", status=error.status, error=error.entry.code))
 
 
 # ---- the answer -----------------------------------------------------------------------------------------------------
 
 
-async def deliver_whole(reply: Reply, asked: ChatRequest, call: Call, guard: Guard) -> Answer:
-    """Reads the answer to its end, settles it, and hands it over with what it cost."""
+async def deliver_whole(answer: ChatAnswer, asked: ChatRequest, call: Call, guard: Guard) -> Answer:
+    """Settles the answer, and hands it over with what it cost."""
     attempt = call.attempts[-1]
-    guard.expect(Why.IDLE, attempt.candidate.timeouts.idle)
-    try:
-        async with guard:
-            answer = wire_response.decode(await reply.read(guard.touch))
-    except Interrupted as stopped:
-        if stopped.why is Why.LEFT or guard.left:
-            await _settle_left(reply, asked, call)
-            raise
-        await _fail(call, failure := RelayError(Cause.UPSTREAM_TIMEOUT, "The provider stopped in mid-answer."))
-        raise failure from stopped
-    except RelayError as failure:
-        await _fail(call, failure)
-        raise
-    except BaseException as failure:
-        await void(call, failure)
-        raise
-    finally:
-        reply.close()
     attempt.outcome, attempt.ended_ms = "complete", call.elapsed_ms()
     call.upstream_id, call.finish = answer.id, answer.finish
     await _settle_whole(answer, asked, call, state="left" if guard.left else "settled")
     body = answer.encode(model=call.model, pisces=pisces(call))
     return Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(call)], body)
-
-
-async def _fail(call: Call, failure: RelayError) -> None:
-    _note_failure(call.attempts[-1], failure, call)
-    await void(call, failure)
-
-
-async def _settle_left(reply: Reply, asked: ChatRequest, call: Call) -> None:
-    """The client hung up while its answer was arriving: what had arrived is counted."""
-    call.attempts[-1].outcome, call.attempts[-1].ended_ms = "client_left", call.elapsed_ms()
-    usage = _counted(asked, reply.received)
-    await _settle(call, usage, Source.PARTIAL, state="left", status=CLIENT_LEFT, error="client_left")
 
 
 async def _settle_whole(answer: ChatAnswer, asked: ChatRequest, call: Call, *, state: str) -> None:
@@ -278,10 +268,9 @@ async def _settle_whole(answer: ChatAnswer, asked: ChatRequest, call: Call, *, s
     await _settle(call, usage, source, state=state, status=200)
 
 
-def deliver_stream(
-    reply: Reply, stream: ChatStream, first: bytes, asked: ChatRequest, call: Call, guard: Guard
-) -> Answer:
+def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -> Answer:
     """The answer's head now, and a pump for the rest. The pump owns the settlement, whatever the client does."""
+    reply, stream, first = begun
 
     async def pump(write: Write) -> None:
         try:
@@ -308,7 +297,7 @@ async def _forward(
     holds.watch(call.hold, lambda: _progress(stream, asked))
     guard.expect(Why.IDLE, call.attempts[-1].candidate.timeouts.idle)
     try:
-        async with guard:
+        with guard:
             if first:
                 await write(first)
             while not stream.done and stream.failure is None:

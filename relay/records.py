@@ -96,6 +96,7 @@ class Call(msgspec.Struct):
     attempts: list[Attempt] = msgspec.field(default_factory=list)
     upstream_id: str = ""
     finish: str = ""
+    arrived: int = 0  # bytes of an answer that its client did not wait for
     charge: Charge | None = None
 
     def elapsed_ms(self) -> float:

@@ -19,7 +19,6 @@ class Why(StrEnum):
     FIRST_BYTE = "first_byte"
     IDLE = "idle"
     TOTAL = "total"
-    STALLED = "stalled"
 
 
 class Interrupted(Exception):

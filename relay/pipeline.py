@@ -296,19 +296,23 @@ async def _forward(
     assert call.hold is not None
     holds.watch(call.hold, lambda: _progress(stream, asked))
     guard.expect(Why.IDLE, call.attempts[-1].candidate.timeouts.idle)
+    out = first
     try:
         with guard:
-            if first:
-                await write(first)
-            while not stream.done and stream.failure is None:
+            while True:
+                if out and not guard.left:
+                    await write(out)
+                out = b""
+                if stream.done or stream.failure is not None:
+                    break
                 data = await reply.chunk()
                 guard.touch()
                 out = stream.feed(data) if data else stream.close()
-                if out and not guard.left:
-                    await write(out)
-                if not data:
+                if not data and not out:
                     break
     except Interrupted as stopped:
+        if out:  # it was the client who stood still: nobody is there to be told
+            guard.left = True
         if guard.left:
             return None
         return RelayError(Cause.UPSTREAM_TIMEOUT, f"The provider stopped in mid-answer ({stopped.why}).")
@@ -325,7 +329,7 @@ async def _finish_stream(
     if failure is not None:
         _note_failure(attempt, failure, call)
         await _settle_stream(stream, asked, call, state="failed", error=failure.entry.code, status=failure.status)
-        await write(wire_errors.encode_event(failure, pisces(call)))
+        await _last_write(write, wire_errors.encode_event(failure, pisces(call)))
     elif guard.left:
         attempt.outcome = "client_left"
         await _settle_stream(stream, asked, call, state="left", error="client_left", status=CLIENT_LEFT)
@@ -334,9 +338,18 @@ async def _finish_stream(
         try:
             await _settle_stream(stream, asked, call, state="settled", error="", status=200)
         except RelayError as error:
-            await write(wire_errors.encode_event(error, pisces(call)))
+            await _last_write(write, wire_errors.encode_event(error, pisces(call)))
             return
-        await write(stream.last(pisces(call)))
+        await _last_write(write, stream.last(pisces(call)))
+
+
+async def _last_write(write: Write, data: bytes) -> None:
+    """The books are written; a client that does not read any more must not keep the call alive."""
+    try:
+        async with asyncio.timeout(settings.SEND_STALL):
+            await write(data)
+    except TimeoutError:
+        log.info("relay.client_stalled")
 
 
 async def _settle_stream(

@@ -26,7 +26,7 @@ class Source(StrEnum):
     """Where the numbers come from."""
 
     REPORTED = "reported"  # the upstream's own final count
-    PARTIAL = "partial"  # the upstream counted some buckets, or an answer that did not end
+    PARTIAL = "partial"  # what was last known of a call whose process died
     COUNTED = "counted"  # the gateway counted what it saw
     NONE = "none"  # nothing was used or nothing is known
 

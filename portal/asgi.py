@@ -4,6 +4,7 @@ The relay's background work (snapshots, leases) lives as long as the server does
 """
 
 import os
+import warnings
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
@@ -13,6 +14,9 @@ from django.core.asgi import get_asgi_application
 django = get_asgi_application()
 
 from relay import handler, service
+
+# Static files, which whitenoise reads synchronously. They are small, and a proxy in front serves most of them.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 _HEALTHY = {"type": "http.response.body", "body": b"ok\n"}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -202,6 +203,23 @@ UNFOLD = {
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "BORDER_RADIUS": "8px",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("logo.svg")}],
+    # The portal's one accent (static/tokens.css), from light to dark.
+    "COLORS": {
+        "primary": {
+            "50": "#eef5fc",
+            "100": "#d9e8f8",
+            "200": "#b5d2f0",
+            "300": "#85b5e5",
+            "400": "#4f92d6",
+            "500": "#2b75c2",
+            "600": "#1d66b0",
+            "700": "#17568f",
+            "800": "#164973",
+            "900": "#143d5f",
+            "950": "#0d273f",
+        }
+    },
 }
 
 LOGGING_CONFIG = None

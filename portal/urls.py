@@ -27,6 +27,7 @@ urlpatterns = [
     path("i18n/", include("django.conf.urls.i18n")),
     path("accounts/", include("allauth.urls")),
     path("api/public/spec", SpecView.as_view(), name="spec"),
+    public("favicon.ico", views.favicon, "favicon"),
     public("readyz", readyz, "readyz"),
     path("admin/", admin.site.urls),
 ]

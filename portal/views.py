@@ -4,7 +4,8 @@ from typing import Literal
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
+from django.templatetags.static import static
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
@@ -84,3 +85,9 @@ def pricing(request: HttpRequest) -> HttpResponse:
 @require_GET
 def account(request: HttpRequest, team: Team) -> HttpResponse:
     return render(request, "portal/account.html", {})
+
+
+@require_GET
+def favicon(request: HttpRequest) -> HttpResponse:
+    """For browsers that ask without reading the page."""
+    return redirect(static("logo.svg"), permanent=True)

@@ -28,7 +28,7 @@ REASONS: dict[str, Any] = {
 }
 SOURCES: dict[str, Any] = {
     "reported": _("reported by the provider"),
-    "partial": _("partly reported by the provider"),
+    "partial": _("as last known when the call was lost"),
     "counted": _("counted by the gateway"),
     "none": _("nothing was used"),
 }

@@ -238,7 +238,7 @@ async def void(asked: ChatRequest, call: Call, failure: BaseException) -> None:
             attempt.outcome, attempt.ended_ms = "client_left", call.elapsed_ms()
         if attempt is not None and attempt.first_byte_ms is not None:
             usage = _counted(asked, call.arrived)
-            await _settle(call, usage, Source.PARTIAL, state="left", status=CLIENT_LEFT, error="client_left")
+            await _settle(call, usage, Source.COUNTED, state="left", status=CLIENT_LEFT, error="client_left")
             return
         await _close(call, None, call.rows("left", status=CLIENT_LEFT, error="client_left"))
         return
@@ -360,8 +360,8 @@ async def _settle_stream(
     if stream.usage is not None:
         await _settle(call, stream.usage, Source.REPORTED, state=state, status=status, error=error)
     elif stream.output_bytes or state == "settled":
-        source = Source.COUNTED if state == "settled" else Source.PARTIAL
-        await _settle(call, _counted(asked, stream.output_bytes), source, state=state, status=status, error=error)
+        usage = _counted(asked, stream.output_bytes)
+        await _settle(call, usage, Source.COUNTED, state=state, status=status, error=error)
     else:
         await _close(call, None, call.rows(state, status=status, error=error))
 

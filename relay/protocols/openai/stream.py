@@ -150,15 +150,14 @@ class ChatStream:
 
     def _renamed(self, data: bytes, model: str | None) -> bytes:
         """The upstream's name for the model replaced. Its bytes are learnt once: inside a JSON string the quotes of
-        this fragment would be escaped, so where it occurs it is the field itself."""
+        this fragment would be escaped, so where it occurs only once it is the field itself."""
         if model is None:
             return data
-        if self._upstream_model and self._upstream_model in data:
-            return data.replace(self._upstream_model, self._model, 1)
-        fragment = b'"model":' + msgspec.json.encode(model)
-        if fragment in data:
-            self._upstream_model = fragment
-            return data.replace(fragment, self._model, 1)
+        fragment = self._upstream_model
+        if not fragment or fragment not in data:
+            fragment = self._upstream_model = b'"model":' + msgspec.json.encode(model)
+        if data.count(fragment) == 1:
+            return data.replace(fragment, self._model)
         fields: dict[str, Any] = _fields_decoder.decode(data)
         fields["model"] = msgspec.Raw(self._model[8:])
         return msgspec.json.encode(fields)

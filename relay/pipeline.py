@@ -213,6 +213,8 @@ async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call
 
 
 def _note_failure(attempt: Attempt, error: RelayError, call: Call) -> None:
+    if attempt.secret is not None:  # some providers repeat the key that they refuse
+        error.message = error.message.replace(attempt.secret.value, "***")
     attempt.outcome, attempt.detail, attempt.ended_ms = error.cause.value, error.message, call.elapsed_ms()
 
 

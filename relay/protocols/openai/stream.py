@@ -45,11 +45,12 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class ChatStream:
     """`feed` → bytes for the client; `close` once the upstream has ended; `last` once the books are written.
 
-    `failure` is set where an event was an error, or no event at all, or the answer did not end; what was returned
-    until then is valid and nothing follows it.
+    `failure` is set where an event was an error, or no event at all, or the answer was empty or did not end; what was
+    returned until then is valid and nothing follows it.
     """
 
     __slots__ = (
+        "_begun",
         "_held",
         "_model",
         "_splitter",
@@ -73,6 +74,7 @@ class ChatStream:
         self.output_bytes = 0
         self._model = b'"model":' + msgspec.json.encode(model)
         self._upstream_model = b""
+        self._begun = False
         self._held: bytes | None = None
         self._splitter = sse.Splitter()
 
@@ -108,6 +110,8 @@ class ChatStream:
                 continue
             if data == b"[DONE]":
                 self.done = True
+                if not self._begun:
+                    self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream had no answer in it.")
                 break
             try:
                 out.append(self._chunk(data))
@@ -137,6 +141,7 @@ class ChatStream:
         if not self.id:
             self.id = chunk.id or ""
         for choice in chunk.choices or ():
+            self._begun = True
             if (delta := choice.delta) is not None:
                 self.output_bytes += (
                     output_size(delta.content)

@@ -121,6 +121,7 @@ class ChatStream:
 
     def _chunk(self, data: bytes) -> bytes:
         try:
+            data.decode()  # what is passed on as raw bytes has not been looked at
             chunk = _decoder.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is not a chunk.") from error

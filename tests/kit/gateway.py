@@ -227,6 +227,10 @@ class Gateway:
         with self.inside():
             return dict(Account.objects.filter(pk=wallet).values("balance", "held", "credit_limit", "frozen").get())
 
+    def spent(self, customer: Customer) -> int:
+        """Nano-units that have left the customer's wallet for calls."""
+        return sum(row["amount"] for row in self.transfers(customer.wallet) if row["kind"] == "charge")
+
     def budgets(self, key: int) -> list[dict[str, Any]]:
         from billing.models import Budget
 

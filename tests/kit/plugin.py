@@ -9,6 +9,7 @@ from pytest_django import DjangoDbBlocker
 
 from tests.kit import databases, scripts
 from tests.kit.gateway import Customer, Gateway
+from tests.kit.ports import eventually
 from tests.kit.services import required, services
 from tests.kit.upstream import Upstream
 
@@ -66,9 +67,12 @@ def gateway(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str)
 
 
 @pytest.fixture
-def customer(gateway: Gateway) -> Customer:
-    """A fresh team with 10 units of money and a key."""
-    return gateway.customer()
+def customer(gateway: Gateway) -> Iterator[Customer]:
+    """A fresh team with 10 units of money and a key. Whatever the test did, it leaves the books whole."""
+    made = gateway.customer()
+    yield made
+    eventually(lambda: gateway.wallet(made.wallet)["held"] == 0)
+    assert gateway.audit() == []
 
 
 def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:

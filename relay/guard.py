@@ -31,6 +31,7 @@ class Guard:
 
     __slots__ = (
         "_active",
+        "_gone",
         "_handle",
         "_loop",
         "_reason",
@@ -46,6 +47,7 @@ class Guard:
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None
         self._active = False
+        self._gone = False
         self._reason: Why | None = None
         self._handle: asyncio.TimerHandle | None = None
         self._silence = 0.0
@@ -68,6 +70,7 @@ class Guard:
         """Told by whoever watches the client: the work stops now, or after at most `drain` seconds."""
         self.left = True
         if drain is None:
+            self._gone = True
             self._interrupt(Why.LEFT)
             return
         self.deadline = min(self.deadline, self._loop.time() + drain)
@@ -75,6 +78,8 @@ class Guard:
             self._schedule()
 
     async def __aenter__(self) -> "Guard":
+        if self._gone:  # the client left while nothing was guarded, between two steps of the call
+            raise Interrupted(Why.LEFT)
         self._task = asyncio.current_task()
         self._active, self._reason = True, None
         self._schedule()

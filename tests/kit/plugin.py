@@ -83,7 +83,7 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     gateway.model("per-call", {"per_call": "0.01"})
     gateway.model("both", {**PRICE, "per_call": "0.01"})
     gateway.model("free", {"input": "0", "output": "0"})
-    for name in ("drained", "impatient", "two-channels", "closed-port", "black-hole", "public-only", "public-name"):
+    for name in ("drained", "impatient", "slow-first", "two-channels", "closed-port", "black-hole", "public-only", "public-name"):
         gateway.model(name, PRICE, max_output=1000)
     gateway.model("unpriced", None)
     gateway.model("withdrawn", PRICE, active=False)
@@ -93,11 +93,12 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     main |= {"per-call": "up-per-call", "both": "up-both", "free": "up-free", "unpriced": "up-x", "withdrawn": "up-y"}
     gateway.channel("main", upstream.url, main, secret=SECRET)
     gateway.channel("drain", upstream.url, {"drained": "up-drained"}, on_hangup="drain")
-    gateway.channel("short", upstream.url, {"impatient": "up-impatient"}, timeouts=SHORT)
+    hasty = {"impatient": "up-impatient", "slow-first": "up-slow"}
+    gateway.channel("short", upstream.url, hasty, timeouts=SHORT, priority=-1)
     gateway.channel("first", upstream.url, {"two-channels": "first-model"}, priority=0, secret="sk-first-0001")
     # Without its version, the other spelling that a base URL may have.
     second = upstream.url.removesuffix("/v1")
-    gateway.channel("second", second, {"two-channels": "second-model"}, priority=1, secret="sk-second-0002")
+    gateway.channel("second", second, {"two-channels": "second-model", "slow-first": "second"}, priority=1, secret="sk-second-0002")
     gateway.channel("closed", "http://127.0.0.1:9/v1", {"closed-port": "x"})
     gateway.channel("hole", black_hole, {"black-hole": "x"}, timeouts=SHORT)
     gateway.channel("public", upstream.url, {"public-only": "x"}, private=False)

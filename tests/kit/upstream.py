@@ -93,7 +93,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._server.open_connections += 1
+        self._server.connections += 1
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -103,7 +103,6 @@ class _Connection(asyncio.Protocol):
         self._gone()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._server.open_connections -= 1
         self._gone()
         if self._task is not None:
             self._task.cancel()
@@ -154,7 +153,7 @@ class Upstream:
 
     def __init__(self, default: Script) -> None:
         self.exchanges: list[Exchange] = []
-        self.open_connections = 0
+        self.connections = 0  # accepted in all
         self.port = 0
         self._default = default
         self._scripts: dict[str, Script] = {}

@@ -150,6 +150,16 @@ def test_the_charge_is_durable_before_the_last_event(gateway: Gateway, customer:
         assert call["cost"] == COST
 
 
+def test_the_connection_of_a_finished_stream_is_used_again(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    streamed(gateway, customer, upstream, scripts.stream())
+    before = upstream.connections
+    for _ in range(8):
+        streamed(gateway, customer, upstream, scripts.stream())
+    assert upstream.connections - before <= 2
+
+
 # ---- streams that go wrong ------------------------------------------------------------------------------------------
 
 

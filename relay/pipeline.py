@@ -49,8 +49,6 @@ _random = random.SystemRandom()
 async def chat(request: Request, call: Call, principal: Principal) -> Answer:
     """One chat completion, whole or streamed. Raises RelayError for a call that gets no answer."""
     call.principal = principal
-    if not principal.may_call(call.endpoint):
-        raise RelayError(Cause.PERMISSION_DENIED, "This key may not use this endpoint.")
     asked = wire_request.decode(request.body)
     view = await snapshot.ready()
     model, price, candidates = find_model(view, asked, principal, call)
@@ -70,7 +68,7 @@ async def chat(request: Request, call: Call, principal: Principal) -> Answer:
 
 
 async def authenticate(token: str | None, call: Call) -> Principal:
-    """Who calls. Raises RelayError for a key that is not in force, or not from this address."""
+    """Who calls. Raises RelayError for a key that is not in force, or not from this address or for this endpoint."""
     try:
         principal = await keys.authenticate(token)
     except keys.InvalidKey as error:
@@ -80,6 +78,8 @@ async def authenticate(token: str | None, call: Call) -> Principal:
         raise RelayError(Cause.UNAVAILABLE, "The gateway cannot check the key now.", retry_after=1) from error
     if not principal.may_come_from(call.client_ip):
         raise RelayError(Cause.PERMISSION_DENIED, "This key may not be used from this address.")
+    if not principal.may_call(call.endpoint):
+        raise RelayError(Cause.PERMISSION_DENIED, "This key may not use this endpoint.")
     return principal
 
 

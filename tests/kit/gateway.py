@@ -204,9 +204,10 @@ class Gateway:
 
         with self.inside():
             rows: list[dict[str, Any]] = [dict(row) for row in CallLog.objects.filter(key_id=key).order_by("id").values()]
-            for row in rows:
-                row["attempts"] = list(Attempt.objects.filter(call_id=row["id"]).order_by("number").values())
-            return rows
+            attempts: dict[Any, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
+            for attempt in Attempt.objects.filter(call__key_id=key).order_by("call_id", "number").values():
+                attempts[attempt["call_id"]].append(dict(attempt))
+        return [{**row, "attempts": attempts[row["id"]]} for row in rows]
 
     def holds(self, wallet: int) -> list[dict[str, Any]]:
         from billing.models import Hold

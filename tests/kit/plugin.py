@@ -66,6 +66,26 @@ def gateway(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str)
     installation.stop()
 
 
+@pytest.fixture(scope="session", params=databases.KINDS)
+def pair(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str) -> Iterator[Gateway]:
+    """One installation of each kind with two servers on one database."""
+    installation = Gateway(request.param)
+    furnish(installation, upstream, black_hole)
+    installation.start()
+    installation.start()
+    yield installation
+    installation.stop()
+
+
+@pytest.fixture(params=databases.KINDS)
+def breakable(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str) -> Iterator[Gateway]:
+    """An installation of each kind for one test, which may do to its servers what it likes. None is started."""
+    installation = Gateway(request.param)
+    furnish(installation, upstream, black_hole)
+    yield installation
+    installation.stop()
+
+
 @pytest.fixture
 def customer(gateway: Gateway) -> Iterator[Customer]:
     """A fresh team with 10 units of money and a key. Whatever the test did, it leaves the books whole."""

@@ -162,20 +162,24 @@ class PostgresStore:
         self, pipeline: "psycopg.Pipeline", operations: Sequence[Operation], revenue: int, now: dt.datetime
     ) -> rules.Books:
         accounts, budgets = rules.touched(operations)
-        closing = [
-            {"id": op.hold.id, "generation": op.hold.generation, "charged": op.charged}
-            for op in operations
+        closing = {
+            (op.hold.id, op.hold.generation): {
+                "id": op.hold.id,
+                "generation": op.hold.generation,
+                "charged": op.charged,
+            }
+            for op in reversed(operations)  # of two closings of one hold the first counts
             if isinstance(op, CloseHold)
-        ]
+        }
         closed = budget_rows = account_rows = None
         if closing:
             closed = self._execute(
                 "UPDATE billing_hold h SET state = CASE WHEN v.charged IS NULL THEN 'voided' ELSE 'settled' END, "
                 "charged = coalesce(v.charged, 0), resolved_at = %s "
                 "FROM json_to_recordset(%s::json) AS v(id uuid, generation int, charged bigint) "
-                f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN} RETURNING h.id",
+                f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN} RETURNING h.id, h.generation",
                 now,
-                _json(closing),
+                _json(list(closing.values())),
             )
         if budgets:
             budget_rows = self._execute(_BUDGETS.format("= ANY(%s::bigint[])") + " FOR UPDATE", _array(budgets))
@@ -185,7 +189,7 @@ class PostgresStore:
         return rules.Books(
             accounts={r[0]: AccountTotals(*r) for r in account_rows or ()},
             budgets={r[0]: BudgetTotals(*r) for r in budget_rows or ()},
-            closed={r[0] for r in closed or ()},
+            closed={(r[0], r[1]) for r in closed or ()},
             revenue=revenue,
             now=now,
         )
@@ -253,7 +257,7 @@ class SqliteStore:
         self, cursor: sqlite3.Cursor, operations: Sequence[Operation], revenue: int, now: dt.datetime
     ) -> rules.Books:
         accounts, budgets = rules.touched(operations)
-        closed: set[uuid.UUID] = set()
+        closed: set[tuple[uuid.UUID, int]] = set()
         stamp = _sqlite_time(now)
         for op in operations:
             if isinstance(op, CloseHold):
@@ -269,7 +273,7 @@ class SqliteStore:
                     ),
                 )
                 if cursor.rowcount == 1:
-                    closed.add(op.hold.id)
+                    closed.add((op.hold.id, op.hold.generation))
         among = "IN (SELECT value FROM json_each(?))"
         budget_rows = cursor.execute(_BUDGETS.format(among), (_array(budgets, "[]"),)).fetchall() if budgets else ()
         account_rows = cursor.execute(_ACCOUNTS.format(among), (_array(accounts, "[]"),)).fetchall()

@@ -14,8 +14,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import django.db
 import psycopg
 import structlog
+from django.db import connection
 
 from billing import ledger
 from billing.connections import LedgerConnection
@@ -26,7 +28,7 @@ log = structlog.get_logger(__name__)
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 20_000
 RETRY_AT_MOST = 5.0  # seconds between attempts to write a closing while the database is away
-DATABASE_ERRORS = (psycopg.Error, sqlite3.Error)
+DATABASE_ERRORS = (psycopg.Error, sqlite3.Error, django.db.Error)
 _DEFECTS = (psycopg.IntegrityError, psycopg.DataError, sqlite3.IntegrityError, sqlite3.DataError)
 _PASSING = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
 
@@ -121,7 +123,11 @@ class GroupCommit:
             _deliver([(waiting, outcome) for waiting, outcome in zip(batch, outcomes, strict=True)])
 
     def _commit(self, operations: Sequence[Operation]) -> list[Outcome]:
-        return self._connection.store().run(operations, revenue=ledger.revenue_account())
+        try:
+            revenue = ledger.revenue_account()
+        finally:
+            connection.close()  # read once a process; the writer keeps no second connection for it
+        return self._connection.store().run(operations, revenue=revenue)
 
     def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         """A batch that the database did not take, or took without saying so."""

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
-from billing import audit, budgets, ledger, money
+from billing import budgets, ledger, money
 from billing.models import Account, Budget, BudgetOwner, Hold, PriceVersion, Transfer, TransferKind
 from billing.operations import ActiveHold, CloseHold, Done, Refusal, Refused
 from tests.billing.conftest import Ledger
@@ -33,7 +33,7 @@ def test_a_hold_reserves_and_a_settlement_takes_the_charge_and_gives_the_rest_ba
     assert (stored.state, stored.charged, stored.facts) == ("settled", 300, {"x": 1})
     charge = Transfer.objects.get(kind="charge")
     assert (charge.amount, charge.reference, charge.debit_id) == (300, str(active.id), book.account)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_void_gives_everything_back_and_writes_no_transfer(book: Ledger) -> None:
@@ -42,7 +42,7 @@ def test_a_void_gives_everything_back_and_writes_no_transfer(book: Ledger) -> No
     assert (book.wallet.balance, book.wallet.held) == (1000, 0)
     assert book.hold(active).state == "voided"
     assert not Transfer.objects.filter(reference=str(active.id)).exists()
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_settlement_of_zero_is_a_settlement_without_a_transfer(book: Ledger) -> None:
@@ -50,7 +50,7 @@ def test_a_settlement_of_zero_is_a_settlement_without_a_transfer(book: Ledger) -
     book.run(CloseHold(active, 0))
     assert book.hold(active).state == "settled"
     assert not Transfer.objects.filter(kind="charge").exists()
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 @pytest.mark.parametrize("second", [300, 400, None])
@@ -61,7 +61,7 @@ def test_a_hold_is_closed_once(book: Ledger, second: int | None) -> None:
     assert (book.wallet.balance, book.wallet.held, book.hold(active).charged) == (700, 200, 300)
     assert book.run(CloseHold(active, second)) == [Done(changed=False)]
     assert book.wallet.balance == 700
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_an_older_generation_can_close_nothing(book: Ledger) -> None:
@@ -72,7 +72,7 @@ def test_an_older_generation_can_close_nothing(book: Ledger) -> None:
     newer = ActiveHold(active.id, active.account, active.amount, 2)
     assert book.run(CloseHold(active, 300), CloseHold(newer, 200)) == [Done(changed=False), Done()]
     assert (book.wallet.balance, book.wallet.held) == (800, 0)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_admission_in_one_batch_stops_where_the_money_ends(book: Ledger) -> None:
@@ -89,7 +89,7 @@ def test_a_partial_grant_gives_what_there_is_but_not_less_than_the_minimum(book:
     assert isinstance(granted, ActiveHold)
     assert granted.amount == 400
     assert refused == Refused(Refusal.BALANCE)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_closing_in_a_batch_makes_room_for_the_openings_after_it(book: Ledger) -> None:
@@ -105,7 +105,7 @@ def test_credit_is_a_limit_below_zero(book: Ledger) -> None:
     assert book.run(book.opening(1)) == [Refused(Refusal.BALANCE)]
     book.run(CloseHold(active, 1500))
     assert book.wallet.balance == -500
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_frozen_or_unknown_account_opens_nothing(book: Ledger) -> None:
@@ -124,10 +124,10 @@ def test_what_exceeds_the_hold_is_paid_from_what_is_free_and_the_rest_is_owed(bo
     assert str(active.id) in wallet.frozen
     amounts = dict(Transfer.objects.filter(reference=str(active.id)).values_list("kind", "amount"))
     assert amounts == {"charge": 900, "shortfall": 300}
-    assert audit.run() == []
+    assert book.findings() == []
     book.run(CloseHold(other, 100))
     assert book.wallet.balance == 0
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 # ---- budgets --------------------------------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ def test_a_budget_is_held_and_used_with_the_wallet(book: Ledger) -> None:
     budget.refresh_from_db()
     assert (budget.used, budget.held, budget.over) == (250, 0, 0)
     assert book.open(900, 1, budgets=[budget.pk]).amount == 250
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_the_narrowest_of_several_budgets_decides(book: Ledger) -> None:
@@ -151,7 +151,7 @@ def test_the_narrowest_of_several_budgets_decides(book: Ledger) -> None:
     assert book.open(1000, 1, budgets=[wide.pk, narrow.pk]).amount == 300
     refused = book.run(book.opening(10, 1, budgets=[wide.pk, narrow.pk]))
     assert refused == [Refused(Refusal.BUDGET, narrow.pk)]
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_charge_of_an_ended_window_does_not_count_in_the_new_one(book: Ledger) -> None:
@@ -165,7 +165,7 @@ def test_a_charge_of_an_ended_window_does_not_count_in_the_new_one(book: Ledger)
     today = budget.starts_at
     budget.refresh_from_db()
     assert (budget.used, budget.held, budget.starts_at) == (0, 0, today)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_cap_lowered_below_what_is_spent_shows_what_is_over_and_stops_the_next_call(book: Ledger) -> None:
@@ -174,7 +174,7 @@ def test_a_cap_lowered_below_what_is_spent_shows_what_is_over_and_stops_the_next
     lowered = cap(300)
     assert (lowered.pk, lowered.over) == (budget.pk, 100)
     assert book.run(book.opening(1, budgets=[budget.pk])) == [Refused(Refusal.BUDGET, budget.pk)]
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_charge_above_its_hold_shows_in_over(book: Ledger) -> None:
@@ -182,7 +182,7 @@ def test_a_charge_above_its_hold_shows_in_over(book: Ledger) -> None:
     book.run(CloseHold(book.open(500, budgets=[budget.pk]), 650))
     budget.refresh_from_db()
     assert (budget.used, budget.over) == (650, 150)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_quota_taken_away_while_a_call_runs_changes_nothing_for_the_wallet(book: Ledger) -> None:
@@ -191,7 +191,7 @@ def test_a_quota_taken_away_while_a_call_runs_changes_nothing_for_the_wallet(boo
     budgets.set_cap(owner=BudgetOwner.KEY, owner_id=1, window="total", cap=None)
     assert book.run(CloseHold(active, 100)) == [Done()]
     assert book.wallet.balance == 900
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 # ---- transfers ------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_credit_adjustment_and_reversal_move_money_and_name_who_and_why(book: Le
     assert book.wallet.balance == 1050
     assert (given.kind, given.actor, given.reason) == ("adjustment", "root", "goodwill")
     assert (back.kind, back.reverses_id, back.debit_id) == ("reversal", taken.pk, taken.credit_id)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_reference_is_posted_once_and_a_transfer_reversed_once(book: Ledger) -> None:
@@ -216,7 +216,7 @@ def test_a_reference_is_posted_once_and_a_transfer_reversed_once(book: Ledger) -
     with pytest.raises(ledger.AlreadyPosted):
         ledger.reverse(transfer=transfer, actor="a", reason="r")
     assert book.wallet.balance == 1000
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_a_wallet_gives_no_more_than_is_available(book: Ledger) -> None:
@@ -225,7 +225,7 @@ def test_a_wallet_gives_no_more_than_is_available(book: Ledger) -> None:
         ledger.adjust(wallet=book.wallet, amount=-401, actor="root", reason="too much")
     ledger.adjust(wallet=book.wallet, amount=-400, actor="root", reason="all of it")
     assert (book.wallet.balance, book.wallet.held) == (600, 600)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 @pytest.mark.parametrize("amount", [0, -5, money.LIMIT])
@@ -240,7 +240,7 @@ def test_a_post_inside_a_transaction_that_fails_is_undone_with_it(book: Ledger) 
         ledger.credit(wallet=book.wallet, amount=5, actor="a", reason="r")
         raise RuntimeError
     assert book.wallet.balance == 1000
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 # ---- what the database itself refuses -------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_what_must_be_true_is_a_constraint(book: Ledger, statement: str) -> None
     book.open(10, budgets=[cap(500).pk])
     with pytest.raises(IntegrityError), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_the_store_s_own_connection_survives_a_refused_batch(book: Ledger) -> None:
@@ -294,7 +294,7 @@ def test_the_store_s_own_connection_survives_a_refused_batch(book: Ledger) -> No
     assert book.connection.abandon() is None
     assert book.wallet.held == 10
     book.open(20)
-    assert audit.run() == []
+    assert book.findings() == []
 
 
 def test_both_kinds_of_transfer_share_a_reference_but_no_kind_twice(book: Ledger) -> None:

@@ -236,9 +236,9 @@ def test_an_amount_that_is_no_amount_is_not_posted(book: Ledger, amount: int) ->
 
 
 def test_a_post_inside_a_transaction_that_fails_is_undone_with_it(book: Ledger) -> None:
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with transaction.atomic():
         ledger.credit(wallet=book.wallet, amount=5, actor="a", reason="r")
-        raise RuntimeError
+        transaction.set_rollback(True)
     assert book.wallet.balance == 1000
     assert book.findings() == []
 
@@ -288,9 +288,8 @@ def test_what_must_be_true_is_a_constraint(book: Ledger, statement: str) -> None
 def test_the_store_s_own_connection_survives_a_refused_batch(book: Ledger) -> None:
     active = book.opening(10)
     book.run(active)
-    with pytest.raises(Exception, match="(?i)unique|duplicate") as refused:
+    with pytest.raises((psycopg.IntegrityError, sqlite3.IntegrityError)):
         book.run(active)
-    assert isinstance(refused.value, psycopg.IntegrityError | sqlite3.IntegrityError)
     assert book.connection.abandon() is None
     assert book.wallet.held == 10
     book.open(20)

@@ -184,4 +184,3 @@ def test_a_commit_that_did_not_happen_refuses_openings_and_tries_closings_again(
     assert proxy.cuts == 2
     assert (book.wallet.balance, book.wallet.held) == (880, 0)
     assert book.findings() == []
-

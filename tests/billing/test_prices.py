@@ -12,9 +12,9 @@ from billing.usage import BUCKETS, Usage
 
 rates = st.integers(0, 10**12)
 cards = st.dictionaries(st.sampled_from(BUCKETS), rates, min_size=1).map(PriceCard)
-token_cards = st.dictionaries(
-    st.sampled_from([*prices.INPUT_BUCKETS, *prices.OUTPUT_BUCKETS]), rates, min_size=1
-).map(PriceCard)
+token_cards = st.dictionaries(st.sampled_from([*prices.INPUT_BUCKETS, *prices.OUTPUT_BUCKETS]), rates, min_size=1).map(
+    PriceCard
+)
 usages = st.builds(Usage, **{name: st.none() | st.integers(0, 10**7) for name in BUCKETS})
 multipliers = st.integers(0, 5_000_000)
 

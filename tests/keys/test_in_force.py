@@ -88,7 +88,7 @@ def test_a_new_quota_is_in_force_on_both_processes(pair: Gateway) -> None:
     customer = pair.customer()
     eventually(says(pair, customer.token, 200))
     pair.change_key(customer.key, "change", quota=1)
-    body = {"max_tokens": 100}
+    body: dict[str, Any] = {"max_tokens": 100}
     began = time.monotonic()
     refused = lambda: all(  # noqa: E731
         client.chat(server.url, customer.token, **body).status_code == 403 for server in pair.servers

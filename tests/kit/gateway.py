@@ -203,7 +203,9 @@ class Gateway:
         from relay.models import Attempt, CallLog
 
         with self.inside():
-            rows: list[dict[str, Any]] = [dict(row) for row in CallLog.objects.filter(key_id=key).order_by("id").values()]
+            rows: list[dict[str, Any]] = [
+                dict(row) for row in CallLog.objects.filter(key_id=key).order_by("id").values()
+            ]
             attempts: dict[Any, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
             for attempt in Attempt.objects.filter(call__key_id=key).order_by("call_id", "number").values():
                 attempts[attempt["call_id"]].append(dict(attempt))

@@ -1,5 +1,6 @@
 """The kit's fixtures: databases, the upstream, gateways that live as long as the session, fresh customers."""
 
+import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from pytest_django import DjangoDbBlocker
 
+from relay import demo
 from tests.kit import databases, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
@@ -103,7 +105,16 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     gateway.model("per-call", {"per_call": "0.01"})
     gateway.model("both", {**PRICE, "per_call": "0.01"})
     gateway.model("free", {"input": "0", "output": "0"})
-    for name in ("drained", "impatient", "slow-first", "two-channels", "closed-port", "black-hole", "public-only", "public-name"):
+    for name in (
+        "drained",
+        "impatient",
+        "slow-first",
+        "two-channels",
+        "closed-port",
+        "black-hole",
+        "public-only",
+        "public-name",
+    ):
         gateway.model(name, PRICE, max_output=1000)
     gateway.model("unpriced", None)
     gateway.model("withdrawn", PRICE, active=False)
@@ -118,12 +129,24 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     gateway.channel("first", upstream.url, {"two-channels": "first-model"}, priority=0, secret="sk-first-0001")
     # Without its version, the other spelling that a base URL may have.
     second = upstream.url.removesuffix("/v1")
-    gateway.channel("second", second, {"two-channels": "second-model", "slow-first": "second"}, priority=1, secret="sk-second-0002")
+    gateway.channel(
+        "second", second, {"two-channels": "second-model", "slow-first": "second"}, priority=1, secret="sk-second-0002"
+    )
     gateway.channel("closed", "http://127.0.0.1:9/v1", {"closed-port": "x"})
     gateway.channel("hole", black_hole, {"black-hole": "x"}, timeouts=SHORT)
     gateway.channel("public", upstream.url, {"public-only": "x"}, private=False)
+    gateway.model("demo-chat", PRICE)
+    gateway.channel("demo", demo.ADDRESS, {"demo-chat": "demo-chat"})
     named = upstream.url.replace("127.0.0.1", "localhost")
     gateway.channel("public-name", named, {"public-name": "x"}, private=False)
+
+
+def pytest_sessionstart() -> None:
+    """`python -m tests.run` wants to know at once what this machine has."""
+    if os.environ.get("TEST_ALL_SERVICES") == "1":
+        services.start_all()
+        if required() and services.missing:
+            raise pytest.UsageError("REQUIRE_SERVICES=1: " + "; ".join(services.report()))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,8 @@ class Postgres:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _initialise(self) -> None:
-        command = [self._programs / "initdb", "-D", self._folder / "data", "-U", "postgres", "-A", "trust"]
+        program, data = str(self._programs / "initdb"), str(self._folder / "data")
+        command = [program, "-D", data, "-U", "postgres", "-A", "trust"]
         command += ["-E", "UTF8", "--locale=C", "--no-instructions"]
         done = subprocess.run(command, user=self._user, cwd=self._folder, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -171,7 +173,7 @@ class Program:
         """Nothing runs."""
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[], Any]] = {
     "postgres": Postgres,
     "redis": Redis,
     "node": lambda: Program("node"),
@@ -187,13 +189,22 @@ class Services:
         self.used: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
 
-    def get(self, name: str) -> Any:
-        """The running service. Skips the test where it is missing, fails it where services are required."""
+    def probe(self, name: str) -> bool:
+        """Starts the service if it can be had."""
         if name not in self.used and name not in self.missing:
             try:
                 self.used[name] = _KINDS[name]()
             except Missing as error:
                 self.missing[name] = str(error)
+        return name in self.used
+
+    def start_all(self) -> None:
+        for name in _KINDS:
+            self.probe(name)
+
+    def get(self, name: str) -> Any:
+        """The running service. Skips the test where it is missing, fails it where services are required."""
+        self.probe(name)
         if name in self.missing:
             reason = f"{name} is missing: {self.missing[name]}"
             if required():

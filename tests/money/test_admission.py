@@ -12,7 +12,9 @@ CALLS = 200
 PRICE = 10_000_000  # nano-units of `per-call`
 
 
-def admitted(gateway: Gateway, upstream: Upstream, urls: list[str], *, wallet: str, exactly: int, **spec: object) -> None:
+def admitted(
+    gateway: Gateway, upstream: Upstream, urls: list[str], *, wallet: str, exactly: int, **spec: object
+) -> None:
     poor = gateway.customer(credit=wallet, **spec)
     script = upstream.play(scripts.whole(after=0.7))
     seen = load.at_once(urls, poor.token, CALLS, model="per-call", x_script=script)

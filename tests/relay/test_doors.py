@@ -3,6 +3,7 @@
 import base64
 import json
 import string
+from collections.abc import Callable
 
 import pytest
 import requests
@@ -18,7 +19,7 @@ def basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-WAYS = {
+WAYS: dict[str, Callable[[str], dict[str, str]]] = {
     "a bearer token": lambda token: {"Authorization": f"Bearer {token}"},
     "a bearer token in lower case": lambda token: {"authorization": f"bearer {token}"},
     "a bare Authorization": lambda token: {"Authorization": token},

@@ -117,7 +117,9 @@ def test_waiting_times_are_passed_on(gateway: Gateway, customer: Customer, upstr
 def test_a_refusal_of_the_request_keeps_its_text_and_the_provider_s_own_code(
     gateway: Gateway, customer: Customer, upstream: Upstream
 ) -> None:
-    content = {"error": {"message": "'temperature' is too hot", "type": "invalid", "param": "temperature", "code": "hot"}}
+    content = {
+        "error": {"message": "'temperature' is too hot", "type": "invalid", "param": "temperature", "code": "hot"}
+    }
     script = upstream.play(scripts.body(json.dumps(content).encode(), status=400))
     error = client.chat(gateway.url, customer.token, x_script=script).json()["error"]
     assert (error["message"], error["param"]) == ("'temperature' is too hot", "temperature")
@@ -228,9 +230,7 @@ def test_when_every_channel_fails_the_last_one_s_reason_is_told_and_nothing_is_c
     assert [a["outcome"] for a in call["attempts"]] == ["upstream_error", "rate_limit_exceeded"]
 
 
-def test_nothing_is_tried_again_after_the_first_byte(
-    gateway: Gateway, customer: Customer, upstream: Upstream
-) -> None:
+def test_nothing_is_tried_again_after_the_first_byte(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
     script = upstream.play(scripts.in_turn(scripts.cut(3), scripts.stream()))
     answer = client.chat(gateway.url, customer.token, model="two-channels", stream=True, x_script=script)
     assert client.events(answer)[-1]["error"]["code"] == "upstream_error"

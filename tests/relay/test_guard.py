@@ -54,9 +54,9 @@ def test_draining_gives_the_work_its_seconds_and_no_more() -> None:
     async def scene() -> Why:
         guard = Guard()
         guard.expect(Why.IDLE, 60)
+        asyncio.get_running_loop().call_later(0.01, lambda: guard.client_left(drain=0.05))
         with pytest.raises(Interrupted) as stopped:
             async with guard:
-                guard.client_left(drain=0.05)
                 await asyncio.sleep(5)
         return stopped.value.why
 

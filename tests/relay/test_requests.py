@@ -44,7 +44,11 @@ NOT_JSON = {
     "NaN": b'{"model": "chat", "temperature": NaN, "messages": []}',
     "a NUL byte": b'{"model": "ch\x00at", "messages": []}',
     "nested lists without end": b'{"model": "chat", "messages": ' + b"[" * MANY + b"]" * MANY + b"}",
-    "nested objects without end": b'{"model": "chat", "x": ' + b'{"a":' * MANY + b"1" + b"}" * MANY + b', "messages": [{}]}',
+    "nested objects without end": b'{"model": "chat", "x": '
+    + b'{"a":' * MANY
+    + b"1"
+    + b"}" * MANY
+    + b', "messages": [{}]}',
     "a form": b"model=chat&messages=hello",
 }
 
@@ -106,11 +110,10 @@ def test_a_request_without_messages_or_model_says_what_is_missing(gateway: Gatew
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize(
-    "model", ["unknown", "unpriced", "withdrawn", "no-channel", "not-chat", "up-chat", "CHAT", "x" * 5000, "a\x00b", "模型"]
+    "model",
+    ["unknown", "unpriced", "withdrawn", "no-channel", "not-chat", "up-chat", "CHAT", "x" * 5000, "a\x00b", "模型"],
 )
-def test_a_model_that_is_not_offered_is_a_404(
-    gateway: Gateway, customer: Customer, model: str, streamed: bool
-) -> None:
+def test_a_model_that_is_not_offered_is_a_404(gateway: Gateway, customer: Customer, model: str, streamed: bool) -> None:
     answer = client.chat(gateway.url, customer.token, model=model, stream=streamed)
     error = refused(gateway, customer, answer, 404, "invalid_model")
     assert error["param"] == "model"

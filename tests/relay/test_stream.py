@@ -36,7 +36,8 @@ def test_a_stream_ends_with_its_cost_and_done(gateway: Gateway, customer: Custom
 def test_without_include_usage_no_usage_and_no_empty_choices_are_shown(
     gateway: Gateway, customer: Customer, upstream: Upstream
 ) -> None:
-    for options in ({}, {"stream_options": None}, {"stream_options": {"include_usage": False}}, {"stream_options": {}}):
+    variants: list[dict[str, Any]] = [{}, {"stream_options": None}, {"stream_options": {}}]
+    for options in (*variants, {"stream_options": {"include_usage": False}}):
         found = streamed(gateway, customer, upstream, scripts.stream(), **options)
         assert all(chunk["choices"] and "usage" not in chunk for chunk in found[:-1])
         assert upstream.exchanges[-1].json["stream_options"]["include_usage"] is True
@@ -199,9 +200,7 @@ def test_half_a_stream_without_a_word_costs_nothing(
     assert gateway.calls(customer.key)[0]["state"] == "failed"
 
 
-def test_an_error_in_a_stream_that_has_begun_ends_it(
-    gateway: Gateway, customer: Customer, upstream: Upstream
-) -> None:
+def test_an_error_in_a_stream_that_has_begun_ends_it(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
     events = [*scripts.chunks("up-chat")[:3], event({"error": {"message": "the model fell over", "code": 500}}), DONE]
     error = ended_badly(streamed(gateway, customer, upstream, scripts.stream(events)))
     assert "the model fell over" in error["message"]

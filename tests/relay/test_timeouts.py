@@ -39,17 +39,13 @@ def test_an_upstream_that_does_not_accept_the_connection_is_a_504(gateway: Gatew
     timed_out(gateway, customer, client.chat(gateway.url, customer.token, model="black-hole"))
 
 
-def test_an_answer_that_stops_in_its_middle_is_a_504(
-    gateway: Gateway, customer: Customer, upstream: Upstream
-) -> None:
+def test_an_answer_that_stops_in_its_middle_is_a_504(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
     script = upstream.play(scripts.stalling_body)
     timed_out(gateway, customer, client.chat(gateway.url, customer.token, model="impatient", x_script=script))
     assert is_let_go(upstream.one(script))
 
 
-def test_an_answer_that_drips_past_the_total_is_a_504(
-    gateway: Gateway, customer: Customer, upstream: Upstream
-) -> None:
+def test_an_answer_that_drips_past_the_total_is_a_504(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
     async def drip(exchange: Exchange) -> None:
         await exchange.head(200, {"Content-Type": "application/json", "Content-Length": "1000"})
         for _ in range(1000):
@@ -99,9 +95,7 @@ def test_after_a_silent_channel_the_next_one_answers(
     assert gateway.spent(customer) == 200_000
 
 
-def test_a_slow_answer_within_its_time_is_an_answer(
-    gateway: Gateway, customer: Customer, upstream: Upstream
-) -> None:
+def test_a_slow_answer_within_its_time_is_an_answer(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
     script = upstream.play(scripts.stream(pause=0.1, first_after=0.2))
     answer = client.chat(gateway.url, customer.token, model="impatient", stream=True, x_script=script)
     assert client.text(client.events(answer)) == "Hello, world."

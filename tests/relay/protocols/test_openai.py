@@ -1,5 +1,6 @@
 """OpenAI's wire, without a server: events however they are cut, usage however it is told, streams however they come."""
 
+import itertools
 import json
 from typing import Any
 
@@ -38,7 +39,7 @@ def test_any_cuts_give_the_same_stream(cuts: list[int], ending: bytes) -> None:
     text = STREAM.replace(b"\n", ending)
     edges = [0, *sorted(cut * len(ending) for cut in cuts), len(text)]
     stream, whole = (ChatStream(model="mine", wants_usage=True) for _ in range(2))
-    out = b"".join(stream.feed(text[a:b]) for a, b in zip(edges, edges[1:], strict=False)) + stream.close()
+    out = b"".join(stream.feed(text[a:b]) for a, b in itertools.pairwise(edges)) + stream.close()
     assert out == whole.feed(STREAM) + whole.close()
     assert (stream.done, stream.failure, stream.finish) == (True, None, "stop")
     assert stream.last({"cost": "1"}) == whole.last({"cost": "1"})
@@ -62,9 +63,10 @@ def test_no_bytes_break_the_splitter_or_the_stream(data: bytes) -> None:
 
 def test_an_event_without_end_is_an_error() -> None:
     splitter = sse.Splitter()
+    for _ in range(32):
+        assert splitter.feed(b"x" * 65536) == []
     with pytest.raises(RelayError):
-        for _ in range(40):
-            splitter.feed(b"x" * 65536)
+        splitter.feed(b"x")
 
 
 # ---- usage ----------------------------------------------------------------------------------------------------------
@@ -130,7 +132,9 @@ json_values = st.recursive(
     max_leaves=8,
 )
 known = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "api_key"}
-extras = st.dictionaries(st.text(min_size=1, max_size=8).filter(lambda name: name not in known), json_values, max_size=4)
+extras = st.dictionaries(
+    st.text(min_size=1, max_size=8).filter(lambda name: name not in known), json_values, max_size=4
+)
 
 
 @given(extras, st.booleans(), st.none() | st.integers(1, 5000), st.sampled_from(["mine", "other"]))
@@ -146,7 +150,8 @@ def test_everything_that_is_not_the_gateway_s_business_survives(
 
 
 @pytest.mark.parametrize(
-    ("model", "field"), [("gpt-5-mini", "max_completion_tokens"), ("o3", "max_completion_tokens"), ("gpt-4o", "max_tokens")]
+    ("model", "field"),
+    [("gpt-5-mini", "max_completion_tokens"), ("o3", "max_completion_tokens"), ("gpt-4o", "max_tokens")],
 )
 def test_a_limit_that_the_gateway_sets_has_the_name_that_the_model_takes(model: str, field: str) -> None:
     asked = request.decode(msgspec.json.encode({"model": model, "messages": [{}]}))

@@ -1,0 +1,42 @@
+"""`make test`: the whole suite in one process, with every service that this machine has.
+
+`python -m tests.run [pytest's arguments]`. Starts a private PostgreSQL and Redis, compiles translations, runs the tests
+in the order in which they stand (`--random` shuffles them), and says what was used and what was left out. With
+`REQUIRE_SERVICES=1` whatever is missing ends the run before its first test.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def compile_translations() -> str:
+    """Makes the message catalogues that the pages need; what happened, in a few words."""
+    sources = sorted((ROOT / "locale").glob("*/LC_MESSAGES/*.po"))
+    if not sources:
+        return "none to compile"
+    program = shutil.which("msgfmt")
+    if program is None:
+        return "LEFT OUT: no msgfmt on PATH"
+    for source in sources:
+        subprocess.run([program, "--check-format", "-o", source.with_suffix(".mo"), source], check=True, timeout=60)
+    return f"{len(sources)} compiled"
+
+
+def main(arguments: list[str]) -> int:
+    os.chdir(ROOT)
+    os.environ["TEST_ALL_SERVICES"] = "1"
+    print("translations:", compile_translations(), flush=True)
+    shuffled = "--random" in arguments
+    passed_on = [argument for argument in arguments if argument != "--random"]
+    return int(pytest.main([*([] if shuffled else ["-p", "no:randomly"]), *passed_on]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

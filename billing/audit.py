@@ -94,8 +94,9 @@ def hold_reference(table: str = "") -> str:
 
 def run() -> list[Finding]:
     """Every violated invariant, read in one snapshot; an empty list says that the books are whole."""
+    outermost = not connection.in_atomic_block  # inside a transaction its own snapshot counts
     with transaction.atomic():
-        if connection.vendor == "postgresql":
+        if outermost and connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         findings = [*_sql_findings(), *_budget_findings()]

@@ -64,6 +64,11 @@ def load() -> dict[str, Model]:
     }
 
 
+def rows() -> dict[str, CatalogModel]:
+    """Every model, offered or not, by name."""
+    return {row.name: row for row in CatalogModel.objects.order_by("name")}
+
+
 @transaction.atomic
 def save_model(*, name: str, **fields: Any) -> CatalogModel:
     """Makes or changes a model."""
@@ -78,18 +83,26 @@ def set_price(
 ) -> PriceVersion | None:
     """A new version from `valid_from` (now), or None where the one in force then says the same.
 
-    A price never changes backwards: raises ValueError for a moment in the past.
+    A price never changes backwards: raises ValueError for a moment in the past, or one that has another price.
     """
     now = timezone.now()
     moment = valid_from or now
-    if valid_from is not None and valid_from < now - dt.timedelta(minutes=1):
-        raise ValueError("a price cannot take effect in the past")
     current = model.prices.filter(valid_from__lte=moment).order_by("-valid_from").first()
     if current is not None and current.rates == card.rates:
         return None
+    if valid_from is not None and valid_from < now - dt.timedelta(minutes=1):
+        raise ValueError("a price cannot take effect in the past")
+    if current is not None and current.valid_from == moment:
+        raise ValueError("another price takes effect at that very moment; a price version never changes")
     version = PriceVersion.objects.create(model=model, rates=card.rates, valid_from=moment, actor=actor[:200])
     revisions.bump(revisions.CATALOG)
     return version
+
+
+def price_shown(model: CatalogModel) -> PriceVersion | None:
+    """The version in force now, else the first that will be."""
+    in_force = model.prices.filter(valid_from__lte=timezone.now()).order_by("-valid_from").first()
+    return in_force or model.prices.order_by("valid_from").first()
 
 
 def current_card(model: CatalogModel) -> PriceCard | None:

@@ -1,26 +1,17 @@
-"""Many holds and settlements, one transaction: the ledger's writer of a process.
+"""Many holds and settlements, one transaction: the ledger's writer of an event loop.
 
-One thread, one connection. What arrives while a batch commits is the next batch; there is no timer. A waiter is
-answered after its commit, never before. A hold that cannot be written is refused (`LedgerUnavailable`); a closing is
-kept and tried again until the database takes it, because its money has been spent.
+What arrives while a batch commits is the next batch; there is no timer. A waiter is answered after its commit, never
+before. A hold that cannot be written is refused (`LedgerUnavailable`); a closing is kept and tried again until the
+database takes it, because its money has been spent.
 """
 
 import asyncio
-import queue
 import random
-import sqlite3
-import threading
-import time
-from collections.abc import Sequence
-from typing import Any
 
-import django.db
-import psycopg
 import structlog
-from django.db import connection
+from asgiref.sync import sync_to_async
 
-from billing import ledger
-from billing.connections import LedgerConnection
+from billing import connections, ledger
 from billing.operations import CloseHold, Operation, Outcome
 
 log = structlog.get_logger(__name__)
@@ -28,8 +19,6 @@ log = structlog.get_logger(__name__)
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 20_000
 RETRY_AT_MOST = 5.0  # seconds between attempts to write a closing while the database is away
-DATABASE_ERRORS = (psycopg.Error, sqlite3.Error, django.db.Error)
-_DEFECTS = (psycopg.IntegrityError, psycopg.DataError, sqlite3.IntegrityError, sqlite3.DataError)
 _PASSING = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
 
 
@@ -38,153 +27,134 @@ class LedgerUnavailable(Exception):
 
 
 class _Waiting:
-    """An operation and who waits for it: a future of an event loop."""
+    """An operation and the future of whoever waits for it."""
 
-    __slots__ = ("future", "loop", "operation")
+    __slots__ = ("future", "operation")
 
-    def __init__(
-        self, operation: Operation, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Outcome]"
-    ) -> None:
+    def __init__(self, operation: Operation, future: "asyncio.Future[Outcome]") -> None:
         self.operation = operation
-        self.loop = loop
         self.future = future
+
+    def answer(self, outcome: Outcome) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class GroupCommit:
-    """The writer. `submit` belongs to the event loop's thread; everything with an underscore to the writer's."""
+    """The writer. It belongs to the event loop that first submits to it; its task starts then."""
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._connection = LedgerConnection()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: list[_Waiting] = []
         self._failures = 0
 
     def submit(self, operation: Operation) -> "asyncio.Future[Outcome]":
         """The operation's outcome once it is durable. Raises LedgerUnavailable where it cannot be written."""
-        if self._thread is None:
-            self._start()
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._begin(loop)
         future: asyncio.Future[Outcome] = loop.create_future()
-        if self._queue.qsize() > LONGEST_QUEUE and not isinstance(operation, CloseHold):
+        if len(self._waiting) > LONGEST_QUEUE and not isinstance(operation, CloseHold):
             future.set_exception(LedgerUnavailable("too many operations are waiting"))
-        else:
-            self._queue.put(_Waiting(operation, loop, future))
+            return future
+        self._waiting.append(_Waiting(operation, future))
+        self._arrived.set()
         return future
 
-    def close(self) -> None:
-        """Writes what is waiting and ends the thread."""
-        with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._queue.put(None)
-            thread.join(timeout=30)
+    async def close(self) -> None:
+        """Writes what is waiting and ends."""
+        if self._loop is not asyncio.get_running_loop():
+            return
+        self._closing = True
+        self._arrived.set()
+        await self._task
+        self._loop = None
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="group-commit", daemon=True)
-                self._thread.start()
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting = []
+        self._failures = 0
+        self._closing = False
+        self._arrived = asyncio.Event()
+        self._connection = connections.new_connection()
+        self._task = loop.create_task(self._work())
 
-    def _work(self) -> None:
+    async def _work(self) -> None:
         while True:
-            first = self._queue.get()
-            if first is None:
-                break
-            batch, ending = self._gather(first)
-            self._run(batch)
-            if ending:
-                break
-        self._connection.close()
+            if not self._waiting:
+                if self._closing:
+                    break
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            batch = self._waiting[:LARGEST_BATCH]
+            del self._waiting[:LARGEST_BATCH]
+            await self._run(batch)
+        await self._connection.close()
 
-    def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
-        batch = [first]
-        while len(batch) < LARGEST_BATCH:
-            try:
-                item = self._queue.get_nowait()
-            except queue.Empty:
-                return batch, False
-            if item is None:
-                return batch, True
-            batch.append(item)
-        return batch, False
-
-    def _run(self, batch: list[_Waiting]) -> None:
+    async def _run(self, batch: list[_Waiting]) -> None:
         try:
-            outcomes = self._commit([waiting.operation for waiting in batch])
-        except DATABASE_ERRORS as error:
-            self._failed(batch, error)
+            outcomes = await self._commit([waiting.operation for waiting in batch])
+        except connections.DATABASE_ERRORS as error:
+            await self._failed(batch, error)
         except Exception as error:
             log.exception("group_commit.defect", operations=len(batch))
-            self._connection.close()
-            self._split_or_fail(batch, error)
+            await self._split_or_fail(batch, error)
         else:
             self._failures = 0
-            _deliver([(waiting, outcome) for waiting, outcome in zip(batch, outcomes, strict=True)])
+            _answer(batch, outcomes)
 
-    def _commit(self, operations: Sequence[Operation]) -> list[Outcome]:
-        try:
-            revenue = ledger.revenue_account()
-        finally:
-            connection.close()  # read once a process; the writer keeps no second connection for it
-        return self._connection.store().run(operations, revenue=revenue)
+    async def _commit(self, operations: list[Operation]) -> list[Outcome]:
+        revenue = ledger.known_revenue_account()
+        if revenue is None:
+            revenue = await sync_to_async(ledger.revenue_account, thread_sensitive=False)()
+        return await self._connection.run(operations, revenue=revenue)
 
-    def _failed(self, batch: list[_Waiting], error: Exception) -> None:
+    async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         """A batch that the database did not take, or took without saying so."""
-        outcomes = self._connection.abandon()
+        outcomes = await self._connection.fate()
         log.warning(
             "group_commit.failed", operations=len(batch), error=type(error).__name__, committed=outcomes is not None
         )
         if outcomes is not None:
-            _deliver([(waiting, outcome) for waiting, outcome in zip(batch, outcomes, strict=True)])
-        elif isinstance(error, _DEFECTS):
-            self._split_or_fail(batch, error)
+            _answer(batch, outcomes)
+        elif isinstance(error, connections.DEFECTS):
+            await self._split_or_fail(batch, error)
         else:
-            self._try_again(batch, passing=getattr(error, "sqlstate", None) in _PASSING)
+            await self._try_again(batch, passing=getattr(error, "sqlstate", None) in _PASSING)
 
-    def _try_again(self, batch: list[_Waiting], *, passing: bool) -> None:
+    async def _try_again(self, batch: list[_Waiting], *, passing: bool) -> None:
         """Holds fail fast; closings are kept. One that had been written after all finds its hold closed."""
         self._failures += 1
         keep_all = passing and self._failures <= 5
-        kept = [w for w in batch if keep_all or isinstance(w.operation, CloseHold)]
-        refused = LedgerUnavailable("the database did not answer")
-        _deliver([(w, refused) for w in batch if not keep_all and not isinstance(w.operation, CloseHold)])
+        kept = []
+        for waiting in batch:
+            if keep_all or isinstance(waiting.operation, CloseHold):
+                kept.append(waiting)
+            else:
+                waiting.fail(LedgerUnavailable("the database did not answer"))
         if kept:
+            self._waiting[:0] = kept
             pause = min(RETRY_AT_MOST, 0.02 * 2 ** min(self._failures, 8))
-            time.sleep(pause * (0.5 + random.random() / 2))
-            for waiting in kept:
-                self._queue.put(waiting)
+            await asyncio.sleep(pause * (0.5 + random.random() / 2))
 
-    def _split_or_fail(self, batch: list[_Waiting], error: Exception) -> None:
+    async def _split_or_fail(self, batch: list[_Waiting], error: Exception) -> None:
         """One bad operation must not take the others with it."""
         if len(batch) == 1:
-            _deliver([(batch[0], error)])
+            batch[0].fail(error)
             return
         middle = len(batch) // 2
-        self._run(batch[:middle])
-        self._run(batch[middle:])
+        await self._run(batch[:middle])
+        await self._run(batch[middle:])
 
 
-def _deliver(results: list[tuple[_Waiting, Any]]) -> None:
-    """Wakes each event loop once, with all of its answers."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Outcome], Any]]] = {}
-    for waiting, result in results:
-        by_loop.setdefault(waiting.loop, []).append((waiting.future, result))
-    for loop, answers in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_answer, answers)
-        except RuntimeError:  # the loop has ended, and with it whoever waited
-            log.warning("group_commit.nobody_waits", operations=len(answers))
-
-
-def _answer(answers: list[tuple["asyncio.Future[Outcome]", Any]]) -> None:
-    for future, result in answers:
-        if future.cancelled():
-            continue
-        if isinstance(result, Exception):
-            future.set_exception(result)
-        else:
-            future.set_result(result)
+def _answer(batch: list[_Waiting], outcomes: list[Outcome]) -> None:
+    for waiting, outcome in zip(batch, outcomes, strict=True):
+        waiting.answer(outcome)
 
 
 writer = GroupCommit()

@@ -21,8 +21,7 @@ from django.db import close_old_connections, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from billing import ledger
-from billing.connections import current_store
+from billing import connections, ledger
 from billing.group_commit import LedgerUnavailable, writer
 from billing.models import OPEN_STATES, Hold, HoldState
 from billing.operations import ActiveHold, CloseHold, OpenHold, Record, Refusal, Refused, Row
@@ -194,5 +193,7 @@ def recover(orphan: Hold, *, charged: int | None, rows: Sequence[Row] = ()) -> b
     )
     bounded = None if charged is None else min(charged, orphan.amount)
     with transaction.atomic():
-        (outcome,) = current_store().run([CloseHold(active, bounded, tuple(rows))], revenue=ledger.revenue_account())
+        (outcome,) = connections.run_in_transaction(
+            [CloseHold(active, bounded, tuple(rows))], revenue=ledger.revenue_account()
+        )
     return getattr(outcome, "changed", False)

@@ -1,13 +1,18 @@
 """Call ids: UUID version 7 (RFC 9562, section 5.7), so that they sort by time."""
 
 import os
+import random
 import time
 import uuid
+
+# Seeded from the system, then without a system call for each id. Ids need to be unique, not secret.
+_source = random.Random(os.urandom(32))
+os.register_at_fork(after_in_child=lambda: _source.seed(os.urandom(32)))
 
 
 def uuid7() -> uuid.UUID:
     """48 bits of Unix milliseconds, then 74 random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = (time.time_ns() // 1_000_000) << 80 | _source.getrandbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)

@@ -3,16 +3,13 @@
 Synchronous: for the portal, commands and workers. Inside `transaction.atomic()` they take part in it.
 """
 
-import sqlite3
 import threading
 import uuid
 
-import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 
-from billing import money
-from billing.connections import current_store
+from billing import connections, money
 from billing.models import Account, AccountKind, Transfer, TransferKind
 from billing.operations import Post, Refusal, Refused
 
@@ -32,6 +29,11 @@ def platform_account(kind: str) -> Account:
     """The one account of the platform with this kind."""
     account, _ = Account.objects.get_or_create(kind=kind, team=None, currency=settings.CURRENCY)
     return account
+
+
+def known_revenue_account() -> int | None:
+    """The same as `revenue_account`, if this process has read it already."""
+    return _revenue.get(str(connection.settings_dict["NAME"]))
 
 
 def revenue_account() -> int:
@@ -67,8 +69,8 @@ def post(
     operation = Post(kind.value, debit.pk, credit.pk, amount, reference, actor[:200], reason[:500], reverses)
     try:
         with transaction.atomic():
-            (outcome,) = current_store().run([operation], revenue=0)
-    except (psycopg.errors.UniqueViolation, sqlite3.IntegrityError) as error:  # the store speaks the driver's own
+            (outcome,) = connections.run_in_transaction([operation], revenue=0)
+    except connections.DUPLICATES as error:  # the books speak the driver's own exceptions
         raise AlreadyPosted(reference) from error
     if isinstance(outcome, Refused):
         if outcome.why is Refusal.BALANCE:
@@ -117,3 +119,14 @@ def reverse(*, transfer: Transfer, actor: str, reason: str) -> Transfer:
         reason=reason,
         reverses=transfer.pk,
     )
+
+
+def freeze(*, wallet: Account, reason: str) -> None:
+    """Stops the wallet: no call is let in until `unfreeze`. Money still moves in and open holds still settle."""
+    if not reason.strip():
+        raise ValueError("a wallet is frozen for a reason")
+    Account.objects.filter(pk=wallet.pk).update(frozen=reason.strip()[:200])
+
+
+def unfreeze(*, wallet: Account) -> None:
+    Account.objects.filter(pk=wallet.pk).update(frozen="")

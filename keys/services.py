@@ -1,11 +1,12 @@
 """Keys: issue, pause, revoke, authenticate. `authenticate` is the only way to get a Principal."""
 
 import datetime as dt
-import hmac
+import hashlib
 import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -68,7 +69,21 @@ class InvalidKey(Exception):
 
 def digest(token: str) -> str:
     """What is stored of a key: its HMAC-SHA256 under the installation's pepper, in hexadecimal."""
-    return hmac.digest(settings.KEY_PEPPER.encode(), token.encode(), "sha256").hex()
+    inner, outer = _keyed_hashes(settings.KEY_PEPPER)
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(token.encode())
+    outer.update(inner.digest())
+    return str(outer.hexdigest())
+
+
+@lru_cache(maxsize=4)
+def _keyed_hashes(pepper: str) -> tuple[Any, Any]:
+    """The two SHA-256 states of an HMAC (RFC 2104) with the key mixed in; the library would do that for every call."""
+    block = pepper.encode()
+    if len(block) > 64:
+        block = hashlib.sha256(block).digest()
+    block = block.ljust(64, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in block)), hashlib.sha256(bytes(b ^ 0x5C for b in block))
 
 
 # ---- authentication -------------------------------------------------------------------------------------------------

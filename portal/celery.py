@@ -8,6 +8,8 @@ import django
 from celery import Celery
 from django.conf import settings
 
+from portal import broker
+
 django.setup()
 
 app = Celery("pisces")
@@ -17,13 +19,14 @@ def _broker() -> dict[str, object]:
     if settings.REDIS_URL:
         return {"broker_url": settings.REDIS_URL, "broker_transport_options": {"visibility_timeout": 600}}
     folder = settings.VAR_DIR / "broker"
-    for name in ("queue", "control"):
+    for name in ("queue", "control", "taken"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return {
-        "broker_url": "filesystem://",
+        "broker_url": f"{broker.SCHEME}://localhost",
         "broker_transport_options": {
             "data_folder_in": str(folder / "queue"),
             "data_folder_out": str(folder / "queue"),
+            "processed_folder": str(folder / "taken"),
             "control_folder": str(folder / "control"),
         },
     }
@@ -39,8 +42,8 @@ app.conf.update(
     task_time_limit=300,
     worker_prefetch_multiplier=1,
     worker_hijack_root_logger=False,
+    worker_enable_remote_control=False,
     timezone="UTC",
-    beat_schedule_filename=str(settings.VAR_DIR / "celerybeat-schedule"),
     beat_schedule={
         # An expired message is worth nothing: the next sweep finds the same rows.
         "sweep_holds": {"task": "relay.tasks.sweep_holds", "schedule": 10.0, "options": {"expires": 30}},

@@ -76,6 +76,10 @@ def configure() -> None:
                 "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["redact"]},
             },
             "root": {"handlers": ["stderr"], "level": settings.LOG_LEVEL},
-            "loggers": {"uvicorn.access": {"level": "WARNING"}, "django.utils.autoreload": {"level": "WARNING"}},
+            "loggers": {
+                "uvicorn.access": {"level": "WARNING"},
+                "django.utils.autoreload": {"level": "WARNING"},
+                "celery": {"level": "WARNING"},  # it tells of every job, every few seconds
+            },
         }
     )

@@ -152,3 +152,13 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.call_id} {self.number}"
+
+
+class Heartbeat(models.Model):
+    """When a background job last ran, on any machine: how `manage.py doctor` knows that there is a worker."""
+
+    name = models.CharField(max_length=32, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.at:%Y-%m-%d %H:%M:%S}"

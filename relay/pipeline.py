@@ -5,6 +5,7 @@ the settlement is durable before the last byte goes to the client.
 """
 
 import asyncio
+import os
 import random
 import time
 from collections.abc import Sequence
@@ -43,7 +44,7 @@ USUAL_OUTPUT = 4096
 # Below this many affordable output tokens an answer is not worth asking for.
 LEAST_OUTPUT = 16
 CLIENT_LEFT = 499  # nginx's number for it; no client ever sees it
-_random = random.SystemRandom()
+_random = random.Random(os.urandom(32))
 
 
 async def chat(request: Request, call: Call, principal: Principal) -> Answer:

@@ -27,4 +27,4 @@ async def stop() -> None:
     await asyncio.gather(*_tasks, return_exceptions=True)
     _tasks.clear()
     await upstream.close()
-    await asyncio.to_thread(writer.close)
+    await writer.close()

@@ -4,12 +4,14 @@ from typing import Any
 
 import structlog
 from celery import shared_task
+from django.utils import timezone
 
 from billing import holds, prices
 from billing.models import Hold
 from billing.prices import NOTHING, PriceCard
 from billing.usage import Usage
 from relay import counting, records
+from relay.models import Heartbeat
 
 log = structlog.get_logger(__name__)
 
@@ -17,6 +19,7 @@ log = structlog.get_logger(__name__)
 @shared_task
 def sweep_holds() -> int:
     """Closes the holds whose process died: charged for the output that was seen, void where none was. How many."""
+    Heartbeat.objects.update_or_create(name="sweep_holds", defaults={"at": timezone.now()})
     closed = 0
     for orphan in holds.expired():
         closed += _recover(orphan)

@@ -1,10 +1,16 @@
-"""Transfers and price versions are written once: the database refuses to change or delete them."""
+"""Transfers and price versions are written once, accounts stay: the database refuses to change or delete them."""
 
 from typing import Any
 
 from django.db import migrations
 
-TABLES = ("billing_transfer", "billing_priceversion")
+REFUSED = (
+    ("billing_transfer", "UPDATE"),
+    ("billing_transfer", "DELETE"),
+    ("billing_priceversion", "UPDATE"),
+    ("billing_priceversion", "DELETE"),
+    ("billing_account", "DELETE"),
+)
 
 POSTGRES = """
 CREATE OR REPLACE FUNCTION pisces_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -18,28 +24,23 @@ def install(apps: Any, schema_editor: Any) -> None:
     postgres = schema_editor.connection.vendor == "postgresql"
     if postgres:
         schema_editor.execute(POSTGRES, params=None)
-    for table in TABLES:
-        for verb in ("UPDATE", "DELETE"):
-            name = f"{table}_no_{verb.lower()}"
-            if postgres:
-                schema_editor.execute(
-                    f"CREATE TRIGGER {name} BEFORE {verb} ON {table} "
-                    "FOR EACH ROW EXECUTE FUNCTION pisces_refuse_change()",
-                    params=None,
-                )
-            else:
-                schema_editor.execute(
-                    f"CREATE TRIGGER {name} BEFORE {verb} ON {table} "
-                    f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END",
-                    params=None,
-                )
+    for table, verb in REFUSED:
+        action = (
+            "FOR EACH ROW EXECUTE FUNCTION pisces_refuse_change()"
+            if postgres
+            else f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
+        )
+        schema_editor.execute(f"CREATE TRIGGER {_name(table, verb)} BEFORE {verb} ON {table} {action}", params=None)
 
 
 def remove(apps: Any, schema_editor: Any) -> None:
     postgres = schema_editor.connection.vendor == "postgresql"
-    for table in TABLES:
-        for verb in ("update", "delete"):
-            schema_editor.execute(f"DROP TRIGGER {table}_no_{verb}" + (f" ON {table}" if postgres else ""), params=None)
+    for table, verb in REFUSED:
+        schema_editor.execute(f"DROP TRIGGER {_name(table, verb)}" + (f" ON {table}" if postgres else ""), params=None)
+
+
+def _name(table: str, verb: str) -> str:
+    return f"{table}_no_{verb.lower()}"
 
 
 class Migration(migrations.Migration):

@@ -2,15 +2,13 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
-from billing import audit, catalog, ids, ledger, prices
+from billing import audit, catalog, connections, ids, ledger, prices
 from billing.audit import Finding
-from billing.connections import LedgerConnection
-from billing.group_commit import writer
 from billing.models import Account, Hold
 from billing.operations import ActiveHold, OpenHold, Operation, Outcome
 from portal import services
@@ -20,12 +18,20 @@ class Ledger(msgspec.Struct):
     """Runs operations as the writer does: each `run` is one transaction of its own."""
 
     kind: str
-    connection: LedgerConnection
     account: int
     price: int
 
     def run(self, *operations: Operation) -> list[Outcome]:
-        return self.connection.store().run(operations, revenue=ledger.revenue_account())
+        revenue = ledger.revenue_account()
+
+        async def batch() -> list[Outcome]:
+            connection = connections.new_connection()
+            try:
+                return await connection.run(operations, revenue=revenue)
+            finally:
+                await connection.close()
+
+        return asyncio.run(batch())
 
     def opening(self, wanted: int, minimum: int | None = None, budgets: Sequence[int] = ()) -> OpenHold:
         now = dt.datetime.now(dt.UTC)
@@ -53,7 +59,7 @@ class Ledger(msgspec.Struct):
 
 
 @pytest.fixture
-def book(books: str) -> Iterator[Ledger]:
+def book(books: str) -> Ledger:
     """A wallet with 1,000 nano-units."""
     _, team = services.user_with_team("alice@example.com")
     wallet = ledger.wallet_of(team.pk)
@@ -61,13 +67,4 @@ def book(books: str) -> Iterator[Ledger]:
     model = catalog.save_model(name="chat")
     price = catalog.set_price(model, prices.parse_card({"input": "1"}), actor="tests")
     assert price is not None
-    connection = LedgerConnection()
-    yield Ledger(books, connection, wallet.pk, price.pk)
-    connection.close()
-    writer.close()
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
+    return Ledger(books, wallet.pk, price.pk)

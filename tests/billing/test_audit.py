@@ -62,7 +62,7 @@ PLANTED = {
         "UPDATE billing_budget SET held = held - 1",
         "UPDATE billing_hold SET budgets = '[]' WHERE state = 'settled'",
     ],
-    "a usage record equals its hold's charge": ["UPDATE billing_hold SET lease_owner = 'nobody'"],
+    "a resolved hold has its usage record, with the same cost": ["UPDATE billing_hold SET lease_owner = 'nobody'"],
 }
 CASES = [(check, number) for check, statements in PLANTED.items() for number in range(len(statements))]
 

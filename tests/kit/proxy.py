@@ -6,11 +6,12 @@ import threading
 
 
 class Proxy:
-    """`cut` is "request" (COMMIT never arrives) or "answer" (it is carried out, and nobody hears of it), once."""
+    """`cut` is "request" (COMMIT never arrives) or "answer" (it is carried out, and nobody hears of it), once; `refusing` ends new connections."""
 
     def __init__(self, target: int) -> None:
         self.cut = ""
         self.cuts = 0
+        self.refusing = False
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -25,6 +26,9 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.refusing:
+                client.close()
+                continue
             threading.Thread(target=self._carry, args=(client,), daemon=True).start()
 
     def _carry(self, client: socket.socket) -> None:

@@ -49,7 +49,8 @@ def test_null_usage_in_every_chunk_is_hidden_too(gateway: Gateway, customer: Cus
     for variant in (events, [b"data: " + line[5:] for line in compact]):
         ending = [event(usage_chunk("up-chat", USAGE)), DONE]
         found = streamed(gateway, customer, upstream, scripts.stream([*variant, *ending]))
-        assert not any("usage" in chunk for chunk in found[:-1])
+        assert not any(chunk.get("usage") for chunk in found[:-1])
+        assert all(chunk["choices"] for chunk in found[:-1])
 
 
 def test_with_include_usage_the_usage_chunk_is_the_last_and_carries_the_cost(

@@ -8,12 +8,19 @@ from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols.openai import usage
 
+ABSENT = msgspec.Raw(b"")
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """Whether a field is there and not null."""
+    return raw is not ABSENT and bytes(raw) != b"null"
+
 
 class _Message(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw(b"")
-    reasoning_content: msgspec.Raw = msgspec.Raw(b"")
-    refusal: msgspec.Raw = msgspec.Raw(b"")
-    tool_calls: msgspec.Raw = msgspec.Raw(b"")
+    content: msgspec.Raw = ABSENT
+    reasoning_content: msgspec.Raw = ABSENT
+    refusal: msgspec.Raw = ABSENT
+    tool_calls: msgspec.Raw = ABSENT
 
 
 class _Choice(msgspec.Struct):
@@ -24,8 +31,8 @@ class _Choice(msgspec.Struct):
 class _Answer(msgspec.Struct):
     id: str | None = None
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    usage: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
 
 
 class ChatAnswer(msgspec.Struct):
@@ -57,7 +64,7 @@ def decode(body: bytes) -> ChatAnswer:
         answer = _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is not a chat completion.") from error
-    if bytes(answer.error) != b"null":
+    if is_given(answer.error):
         raise RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {error_text(answer.error)}")
     if not answer.choices:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer has no choices.")
@@ -70,16 +77,15 @@ def decode(body: bytes) -> ChatAnswer:
     )
 
 
-def _size(message: Any) -> int:
-    return sum(output_size(getattr(message, name)) for name in message.__struct_fields__)
+def _size(message: _Message) -> int:
+    parts = (message.content, message.reasoning_content, message.refusal, message.tool_calls)
+    return sum(output_size(part) for part in parts if part is not ABSENT)
 
 
 def output_size(raw: msgspec.Raw) -> int:
     """Bytes of model output in a JSON value: a string's without its quotes, nothing for null."""
-    view = memoryview(raw)
-    if len(view) == 0 or view[0] == 0x6E:  # "n" of null
-        return 0
-    return max(0, len(view) - 2)
+    size = memoryview(raw).nbytes
+    return size - 2 if size != 4 or is_given(raw) else 0
 
 
 class _ErrorObject(msgspec.Struct):

@@ -12,30 +12,32 @@ from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols import sse
 from relay.protocols.openai import response, usage
-from relay.protocols.openai.response import output_size
+from relay.protocols.openai.response import ABSENT, is_given, output_size
 
-_NULL = b"null"
-
-
-class _Delta(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw(b"")
-    reasoning_content: msgspec.Raw = msgspec.Raw(b"")
-    reasoning: msgspec.Raw = msgspec.Raw(b"")
-    refusal: msgspec.Raw = msgspec.Raw(b"")
-    tool_calls: msgspec.Raw = msgspec.Raw(b"")
+_NO_USAGE = b',"usage":null}'
 
 
-class _Choice(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
+    """Raw, because nothing but the size of the model's output matters here."""
+
+    content: msgspec.Raw = ABSENT
+    reasoning_content: msgspec.Raw = ABSENT
+    reasoning: msgspec.Raw = ABSENT
+    refusal: msgspec.Raw = ABSENT
+    tool_calls: msgspec.Raw = ABSENT
+
+
+class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw = msgspec.Raw(b"null")
-    error: msgspec.Raw = msgspec.Raw(b"null")
+    usage: msgspec.Raw = ABSENT
+    error: msgspec.Raw = ABSENT
 
 
 _decoder = msgspec.json.Decoder(_Chunk)
@@ -125,17 +127,21 @@ class ChatStream:
             chunk = _decoder.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is not a chunk.") from error
-        if bytes(chunk.error) != _NULL:
+        if is_given(chunk.error):
             raise RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {response.error_text(chunk.error)}")
         self._note(chunk)
-        has_usage = bytes(chunk.usage) != _NULL
+        has_usage = is_given(chunk.usage)
         if has_usage:
             self.usage = usage.decode(chunk.usage) or self.usage
         if not chunk.choices and not (has_usage and self.wants_usage):
             return b""
         data = self._renamed(data, chunk.model)
-        if not self.wants_usage and b'"usage"' in data:
-            data = _without_usage(data)
+        if not self.wants_usage:
+            # A null may stay where it does not stand at the end: it says nothing.
+            if data.endswith(_NO_USAGE):
+                data = data[: -len(_NO_USAGE)] + b"}"
+            elif has_usage:
+                data = _without_usage(data)
         return self._pass_or_keep(data, keep=bool(self.finish))
 
     def _note(self, chunk: _Chunk) -> None:
@@ -144,13 +150,9 @@ class ChatStream:
         for choice in chunk.choices or ():
             self._begun = True
             if (delta := choice.delta) is not None:
-                self.output_bytes += (
-                    output_size(delta.content)
-                    + output_size(delta.reasoning_content)
-                    + output_size(delta.reasoning)
-                    + output_size(delta.refusal)
-                    + output_size(delta.tool_calls)
-                )
+                for part in (delta.content, delta.reasoning_content, delta.reasoning, delta.refusal, delta.tool_calls):
+                    if part is not ABSENT:
+                        self.output_bytes += output_size(part)
             if choice.finish_reason:
                 self.finish = choice.finish_reason
 
@@ -159,9 +161,9 @@ class ChatStream:
         this fragment would be escaped, so where it occurs only once it is the field itself."""
         if model is None:
             return data
-        fragment = self._upstream_model
-        if not fragment or fragment not in data:
-            fragment = self._upstream_model = b'"model":' + msgspec.json.encode(model)
+        if self._upstream_model and data.count(self._upstream_model) == 1:
+            return data.replace(self._upstream_model, self._model)
+        fragment = self._upstream_model = b'"model":' + msgspec.json.encode(model)
         if data.count(fragment) == 1:
             return data.replace(fragment, self._model)
         fields: dict[str, Any] = _fields_decoder.decode(data)
@@ -176,9 +178,6 @@ class ChatStream:
 
 
 def _without_usage(data: bytes) -> bytes:
-    short = data.replace(b',"usage":null', b"", 1)
-    if short is not data and b'"usage"' not in short:
-        return short
     fields = _fields_decoder.decode(data)
     fields.pop("usage", None)
     return msgspec.json.encode(fields)

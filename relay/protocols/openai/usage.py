@@ -25,12 +25,13 @@ class _Wire(msgspec.Struct):
 
 
 _LARGEST = 2**40
+_decoder = msgspec.json.Decoder(_Wire | None)
 
 
 def decode(wire: bytes | msgspec.Raw) -> Usage | None:
     """None where the object is missing, null or makes no sense: then somebody has to count."""
     try:
-        found = msgspec.json.decode(wire, type=_Wire | None)
+        found = _decoder.decode(wire)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if found is None:

@@ -1,0 +1,326 @@
+"""The books in the administration: read-only but for prices, which get new versions, and wallets, which are adjusted.
+
+Everything goes through billing's functions. Nothing that books depend on can be deleted here.
+"""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.widgets import (
+    UnfoldAdminSplitDateTimeWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
+
+from billing import catalog, ledger, money, prices
+from billing.models import Account, AccountKind, Budget, CatalogModel, Hold, PriceVersion, Transfer
+from billing.prices import PriceCard
+
+
+class Kept(ModelAdmin):
+    """Rows that are never deleted here, one by one or many at once."""
+
+    show_full_result_count = False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnly(Kept):
+    """Rows that are only looked at."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class ReadOnlyInline(TabularInline):
+    extra = 0
+    can_delete = False
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def money_column(field: str, description: Any) -> Callable[[Any, Any], str]:
+    """A column that shows nano-units as the exact amount, and nothing for accounts that keep no totals."""
+
+    @admin.display(description=description, ordering=field)
+    def column(self: Any, row: Any) -> str:
+        if isinstance(row, Account) and row.kind != AccountKind.WALLET:
+            return "—"
+        return f"{money.to_text(getattr(row, field), decimals=2)} {settings.CURRENCY}"
+
+    return column
+
+
+# ---- models and prices ----------------------------------------------------------------------------------------------
+
+_PRICE = "price_"
+_PER = {1: _("for each"), money.MILLION: _("per 1,000,000")}
+
+
+def _price_fields() -> dict[str, forms.CharField]:
+    return {
+        _PRICE + name: forms.CharField(
+            required=False,
+            label=name.replace("_", " ").capitalize(),
+            help_text=_PER[units],
+            widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+        )
+        for name, (_bucket, units) in prices.WRITTEN.items()
+    }
+
+
+class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A model, its prices as decimals, and from when they count."""
+
+    valid_from = forms.SplitDateTimeField(
+        required=False,
+        label=_("Prices in force from"),
+        help_text=_("UTC; empty for now. A price never changes backwards."),
+        widget=UnfoldAdminSplitDateTimeWidget(),
+    )
+    card: PriceCard | None = None
+
+    class Meta:
+        model = CatalogModel
+        fields = ("name", "kind", "provider", "description", "context_window", "max_output", "active")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        current = catalog.current_card(self.instance) if self.instance.pk else None
+        for name, price in (prices.write_card(current) if current else {}).items():
+            self.initial[_PRICE + name] = price
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        written = {name: text for name in prices.WRITTEN if (text := (cleaned.get(_PRICE + name) or "").strip())}
+        for name, text in written.items():
+            try:
+                prices.parse_card({name: text})
+            except money.InvalidAmount as error:
+                self.add_error(_PRICE + name, ValidationError(str(error)))
+        if not self.errors and written:
+            self.card = prices.parse_card(written)
+        elif not written and self.instance.pk and catalog.current_card(self.instance):
+            raise ValidationError(_("A price cannot be taken away. Withdraw the model instead, or write 0 for free."))
+        moment = cleaned.get("valid_from")
+        if moment and moment < timezone.now():
+            self.add_error("valid_from", ValidationError(_("This moment lies in the past.")))
+        return cleaned
+
+
+# A metaclass collects a form's fields; these are as many as a price card has.
+PricedModelForm = type("PricedModelForm", (ModelForm,), _price_fields())
+
+
+class PriceHistory(ReadOnlyInline):
+    model = PriceVersion
+    verbose_name_plural = _("price versions")
+    fields = ("valid_from", "shown", "actor", "created_at")
+    readonly_fields = fields
+    ordering = ("-valid_from",)
+
+    @admin.display(description=_("prices"))
+    def shown(self, version: PriceVersion) -> str:
+        return catalog.describe(PriceCard(version.rates))
+
+
+@admin.register(CatalogModel)
+class CatalogModelAdmin(Kept):
+    form = PricedModelForm
+    list_display = ("name", "kind", "provider", "price", "active")
+    list_filter = ("kind", "active")
+    search_fields = ("name", "provider")
+    ordering = ("name",)
+    inlines = (PriceHistory,)
+    fieldsets = (
+        (None, {"fields": ModelForm.Meta.fields}),
+        (_("Prices"), {"fields": (*(_PRICE + name for name in prices.WRITTEN), "valid_from")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()  # usage records and channels know a model by its name
+
+    @admin.display(description=_("price"))
+    def price(self, row: CatalogModel) -> str:
+        card = catalog.current_card(row)
+        return catalog.describe(card) if card else str(_("none: cannot be called"))
+
+    def save_model(self, request: HttpRequest, obj: CatalogModel, form: Any, change: bool) -> None:
+        names = [name for name in ModelForm.Meta.fields if name != "name"]
+        row = catalog.save_model(name=obj.name, **{name: getattr(obj, name) for name in names})
+        obj.pk, obj.created_at = row.pk, row.created_at
+        if form.card is None:
+            return
+        moment = form.cleaned_data.get("valid_from")
+        try:
+            version = catalog.set_price(row, form.card, actor=str(request.user), valid_from=moment)
+        except ValueError as error:
+            messages.error(request, str(error))
+            return
+        if version is not None:
+            messages.info(request, _("A new price version was made: %(card)s.") % {"card": catalog.describe(form.card)})
+
+
+# ---- wallets --------------------------------------------------------------------------------------------------------
+
+
+class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What may be done to a wallet. `reference` makes a form that is sent twice count once."""
+
+    adjustment = forms.CharField(
+        required=False,
+        label=_("Adjust the balance by"),
+        help_text=_("an amount such as 5 or -2.50; it becomes a transfer"),
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
+    reason = forms.CharField(
+        required=False, max_length=500, label=_("Reason"), widget=UnfoldAdminTextareaWidget(attrs={"rows": 2})
+    )
+    stopped = forms.CharField(
+        required=False,
+        max_length=200,
+        label=_("Frozen because"),
+        help_text=_("A frozen wallet pays for no new call. Empty it to lift the freeze."),
+        widget=UnfoldAdminTextInputWidget(),
+    )
+    reference = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
+    amount = 0
+
+    class Meta:
+        model = Account
+        fields = ()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["stopped"] = self.instance.frozen
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if text := (cleaned.get("adjustment") or "").strip():
+            try:
+                self.amount = money.parse(text, negative=True)
+            except money.InvalidAmount as error:
+                self.add_error("adjustment", ValidationError(str(error)))
+            if not (cleaned.get("reason") or "").strip():
+                self.add_error("reason", ValidationError(_("An adjustment needs a reason; it stays in the books.")))
+        wallet = self.instance
+        if self.amount < 0 and wallet.balance - wallet.held + wallet.credit_limit < -self.amount:
+            self.add_error("adjustment", ValidationError(_("The wallet has less than that available.")))
+        return cleaned
+
+
+@admin.register(Account)
+class AccountAdmin(Kept):
+    form = WalletForm
+    list_display = ("__str__", "team", "balance_shown", "held_shown", "credit_shown", "frozen")
+    list_filter = ("kind",)
+    search_fields = ("team__name", "team__personal_of__email")
+    list_select_related = ("team",)
+    ordering = ("pk",)
+    balance_shown = money_column("balance", _("balance"))
+    held_shown = money_column("held", _("held"))
+    credit_shown = money_column("credit_limit", _("credit limit"))
+    _totals = ("kind", "team", "balance_shown", "held_shown", "credit_shown", "created_at")
+    readonly_fields = _totals
+    fieldsets = (
+        (None, {"fields": _totals}),
+        (_("Adjust"), {"fields": ("adjustment", "reason", "reference")}),
+        (_("Freeze"), {"fields": ("stopped",)}),
+    )
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        allowed = super().has_change_permission(request, obj)
+        return bool(allowed and (obj is None or obj.kind == AccountKind.WALLET))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return fieldsets if self.has_change_permission(request, obj) else fieldsets[:1]
+
+    def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
+        stopped = form.cleaned_data["stopped"].strip()
+        if stopped != obj.frozen:
+            ledger.freeze(wallet=obj, reason=stopped) if stopped else ledger.unfreeze(wallet=obj)
+        if not form.amount:
+            return
+        try:
+            ledger.adjust(
+                wallet=obj,
+                amount=form.amount,
+                actor=str(request.user),
+                reason=form.cleaned_data["reason"],
+                reference=str(form.cleaned_data["reference"]),
+            )
+        except ledger.InsufficientFunds:
+            messages.error(request, _("The wallet has less than that available."))
+        except ledger.AlreadyPosted:
+            messages.warning(request, _("This adjustment had been made already."))
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """The history says what was done and why, as the books do."""
+        done = []
+        if form.amount:
+            done.append(f"adjusted by {money.to_text(form.amount)}: {form.cleaned_data['reason']}")
+        if "stopped" in form.changed_data:
+            done.append(f"frozen: {form.cleaned_data['stopped']}" if form.cleaned_data["stopped"] else "freeze lifted")
+        return "; ".join(done) or super().construct_change_message(request, form, formsets, add)
+
+
+# ---- the books ------------------------------------------------------------------------------------------------------
+
+
+@admin.register(Transfer)
+class TransferAdmin(ReadOnly):
+    list_display = ("created_at", "kind", "debit", "credit", "amount_shown", "reference", "actor", "reason")
+    list_filter = ("kind",)
+    search_fields = ("=reference",)
+    list_select_related = ("debit__team", "credit__team")
+    ordering = ("-pk",)
+    amount_shown = money_column("amount", _("amount"))
+    fields = ("kind", "debit", "credit", "amount_shown", "reference", "reverses", "actor", "reason", "created_at")
+    readonly_fields = fields
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnly):
+    list_display = ("id", "account", "state", "amount_shown", "charged_shown", "created_at", "resolved_at")
+    list_filter = ("state",)
+    search_fields = ("=id",)
+    list_select_related = ("account__team",)
+    ordering = ("-id",)
+    amount_shown = money_column("amount", _("held"))
+    charged_shown = money_column("charged", _("charged"))
+    fields: tuple[str, ...] = ("id", "account", "state", "amount_shown", "charged_shown", "price", "facts", "progress")
+    fields += ("generation", "lease_owner", "lease_until", "created_at", "resolved_at")
+    readonly_fields = fields
+
+
+@admin.register(Budget)
+class BudgetAdmin(ReadOnly):
+    list_display = ("__str__", "cap_shown", "used_shown", "held_shown", "starts_at")
+    list_filter = ("owner_kind", "window")
+    ordering = ("-pk",)
+    cap_shown = money_column("cap", _("cap"))
+    used_shown = money_column("used", _("used"))
+    held_shown = money_column("held", _("held"))
+    fields = ("owner_kind", "owner_id", "window", "zone", "starts_at", "cap_shown", "used_shown", "held_shown")
+    readonly_fields = fields

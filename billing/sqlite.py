@@ -1,0 +1,150 @@
+"""The books' statements on SQLite: one connection, one transaction begun IMMEDIATE."""
+
+import json
+import sqlite3
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from billing import books
+from billing.books import Script, Statement, Trip, Verb
+from billing.operations import Outcome, Table
+
+OPEN = "('held', 'dispatched', 'recovering', 'review')"
+_AMONG = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+_BUDGETS = f'SELECT id, "window", cap, zone, starts_at, used, held, over FROM billing_budget {_AMONG}'
+_ACCOUNTS = f"SELECT id, kind = 'wallet', balance, held, credit_limit, frozen FROM billing_account {_AMONG}"
+_RECEIVABLES = (
+    "SELECT w.id, r.id FROM billing_account r JOIN billing_account w ON w.team_id = r.team_id "
+    "AND w.currency = r.currency WHERE r.kind = 'receivable' AND w.id IN (SELECT value FROM json_each(?))"
+)
+
+
+def open_connection(path: str) -> sqlite3.Connection:
+    """A connection for the ledger's writer: WAL, and every commit on disk before it is answered."""
+    raw = sqlite3.connect(path, timeout=20, isolation_level=None, uri=True, check_same_thread=False)
+    raw.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
+    return raw
+
+
+def run(connection: sqlite3.Connection, work: Script, *, own_transaction: bool) -> list[Outcome]:
+    """The script in a transaction of its own, or in the one that the caller has open. Raises sqlite3.Error."""
+    cursor = connection.cursor()
+    if own_transaction:
+        cursor.execute("BEGIN IMMEDIATE")
+    try:
+        outcomes = books.drive(work, lambda trip: _carry_out(cursor, trip))
+        if own_transaction:
+            cursor.execute("COMMIT")
+    except BaseException:
+        if own_transaction and connection.in_transaction:
+            connection.rollback()
+        raise
+    return outcomes
+
+
+def _carry_out(cursor: sqlite3.Cursor, trip: Trip) -> list[list[tuple[Any, ...]]]:
+    return [_execute(cursor, statement) if statement.rows else [] for statement in trip.statements]
+
+
+def _execute(cursor: sqlite3.Cursor, statement: Statement) -> list[tuple[Any, ...]]:
+    what, rows = statement.what, statement.rows
+    if isinstance(what, Table):
+        _insert(cursor, what, rows)
+        return []
+    return _VERBS[what](cursor, rows)
+
+
+def _close_holds(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    closed: list[tuple[Any, ...]] = []
+    for hold, generation, charged, now in rows:
+        state = "voided" if charged is None else "settled"
+        cursor.execute(
+            "UPDATE billing_hold SET state = ?, charged = ?, resolved_at = ? "
+            f"WHERE id = ? AND generation = ? AND state IN {OPEN}",
+            (state, charged or 0, time_text(now), hold.hex, generation),
+        )
+        if cursor.rowcount == 1:
+            closed.append((hold, generation))
+    return closed
+
+
+def _lock_budgets(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
+    rows = cursor.execute(_BUDGETS, (json.dumps(ids),)).fetchall()
+    return [(*row[:4], datetime.fromisoformat(row[4]).replace(tzinfo=UTC), *row[5:]) for row in rows]
+
+
+def _lock_accounts(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
+    rows = cursor.execute(_ACCOUNTS, (json.dumps(ids),)).fetchall()
+    return [(row[0], bool(row[1]), *row[2:]) for row in rows]
+
+
+def _find_receivables(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
+    return cursor.execute(_RECEIVABLES, (json.dumps(ids),)).fetchall()
+
+
+def _write_budgets(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    cursor.executemany(
+        "UPDATE billing_budget SET starts_at = ?, used = ?, held = ?, over = ? WHERE id = ?",
+        [(time_text(starts_at), used, held, over, number) for number, starts_at, used, held, over in rows],
+    )
+    return []
+
+
+def _write_accounts(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    cursor.executemany(
+        "UPDATE billing_account SET balance = ?, held = ?, frozen = ? WHERE id = ?",
+        [(balance, held, frozen, number) for number, balance, held, frozen in rows],
+    )
+    return []
+
+
+_VERBS: dict[Verb, Callable[[sqlite3.Cursor, list[Any]], list[tuple[Any, ...]]]] = {
+    Verb.CLOSE_HOLDS: _close_holds,
+    Verb.LOCK_BUDGETS: _lock_budgets,
+    Verb.LOCK_ACCOUNTS: _lock_accounts,
+    Verb.FIND_RECEIVABLES: _find_receivables,
+    Verb.WRITE_BUDGETS: _write_budgets,
+    Verb.WRITE_ACCOUNTS: _write_accounts,
+}
+
+_inserts: dict[Table, tuple[str, list[Callable[[Any], Any] | None]]] = {}
+
+
+def _insert(cursor: sqlite3.Cursor, table: Table, rows: list[Any]) -> None:
+    prepared = _inserts.get(table)
+    if prepared is None:
+        names = ", ".join(f'"{name}"' for name, _ in table.columns)
+        marks = ", ".join("?" * len(table.columns))
+        sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"
+        prepared = _inserts[table] = (sql, [_WRITERS.get(kind) for _, kind in table.columns])
+    sql, writers = prepared
+    cursor.executemany(
+        sql,
+        [
+            [
+                value if write is None or value is None else write(value)
+                for write, value in zip(writers, row, strict=True)
+            ]
+            for row in rows
+        ],
+    )
+
+
+def time_text(value: datetime) -> str:
+    """As Django writes it: UTC without a zone."""
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+
+
+def _uuid_text(value: uuid.UUID) -> str:
+    return value.hex
+
+
+def _json_text(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+_WRITERS: dict[str, Callable[[Any], Any]] = {"uuid": _uuid_text, "jsonb": _json_text, "timestamptz": time_text}

@@ -1,0 +1,256 @@
+"""Merges the operator's file into the database, by name, in one transaction, and tells each difference in a line.
+
+What the file does not say of a thing that it names stays as it is, except that whatever it names is in use unless it
+says `enabled: false` or `active: false`. Applying the same file twice changes nothing the second time.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from msgspec import UNSET
+
+from billing import catalog
+from billing.models import CatalogModel, ModelKind
+from portal.configuration.reader import File, FileChannel, FileModel, InvalidFile, Problem, Stored
+from relay import services, urls
+from relay.models import Channel, Credential, DefaultModel
+from relay.services import ChannelSpec
+
+# Endpoints of the contract whose routes are still to come; a default for them is stored, and said to be.
+LATER_ENDPOINTS = frozenset({"images.generations", "images.edits", "embeddings", "audio.speech", "videos"})
+
+
+class Outcome(msgspec.Struct):
+    """The differences, one a line, and what the operator should know besides."""
+
+    changes: list[str] = msgspec.field(default_factory=list)
+    notes: list[str] = msgspec.field(default_factory=list)
+
+
+def apply(file: File, *, actor: str, prune: bool = False, dry_run: bool = False) -> Outcome:
+    """Carries the file out, or finds out what would change. Raises InvalidFile; then nothing is written."""
+    merge = _Merge(actor)
+    with transaction.atomic():
+        for model in file.models or ():
+            merge.model(model)
+        for channel in file.channels or ():
+            merge.channel(channel)
+        merge.defaults(file.defaults or {})
+        if prune:
+            merge.prune(file)
+        if merge.problems:
+            raise InvalidFile(merge.problems)
+        merge.note(file)
+        transaction.set_rollback(dry_run)
+    return merge.outcome
+
+
+class _Merge:
+    def __init__(self, actor: str) -> None:
+        self.actor = actor
+        self.outcome = Outcome()
+        self.problems: list[Problem] = []
+        self.known = catalog.rows()
+
+    def _say(self, sign: str, subject: str, detail: str = "") -> None:
+        self.outcome.changes.append(f"{sign} {subject}: {detail}" if detail else f"{sign} {subject}")
+
+    def _wrong(self, at: FileChannel | FileModel, field: str, message: str) -> None:
+        self.problems.append(Problem(f"{at.path}.{field}" if field else at.path, message, at.line))
+
+    # -- models
+
+    def model(self, wanted: FileModel) -> None:
+        row = self.known.get(wanted.name)
+        if wanted.valid_from is not UNSET and wanted.price is UNSET:
+            self._wrong(wanted, "valid_from", "this is when a price takes effect, and there is no price")
+            return
+        fields = {
+            name: value
+            for name in ("kind", "provider", "description", "context_window", "max_output", "active")
+            if (value := getattr(wanted, name)) is not UNSET
+        }
+        if row is None:
+            row = self.known[wanted.name] = catalog.save_model(name=wanted.name, **fields)
+            self._say("+", f"model {wanted.name}", str(ModelKind(row.kind).value))
+        else:
+            changed = {name: value for name, value in fields.items() if getattr(row, name) != value}
+            for name, value in changed.items():
+                self._say("~", f"model {wanted.name}", f"{name} {_shown(getattr(row, name))} → {_shown(value)}")
+            if changed:
+                row = self.known[wanted.name] = catalog.save_model(name=wanted.name, **changed)
+        self._price(row, wanted)
+
+    def _price(self, row: CatalogModel, wanted: FileModel) -> None:
+        if wanted.price is UNSET:
+            return
+        before = catalog.current_card(row)
+        moment = None if isinstance(wanted.valid_from, msgspec.UnsetType) else wanted.valid_from
+        try:
+            version = catalog.set_price(row, wanted.price, actor=self.actor, valid_from=moment)
+        except ValueError as error:
+            self._wrong(wanted, "valid_from" if moment else "price", str(error))
+            return
+        if version is not None:
+            since = f" from {moment.isoformat()}" if moment else ""
+            old = f"{catalog.describe(before)} → " if before else ""
+            self._say("~", f"model {wanted.name}", f"price {old}{catalog.describe(wanted.price)}{since}")
+
+    # -- channels
+
+    def channel(self, wanted: FileChannel) -> None:
+        row = Channel.objects.filter(name=wanted.name).first()
+        missing = [name for name in ("protocol", "base_url", "models") if getattr(wanted, name) is UNSET]
+        if row is None and missing:
+            self._wrong(wanted, missing[0], "a new channel needs this")
+            return
+        before = services.spec_of(row) if row else None
+        after = _merged(before, wanted)
+        try:
+            secrets = _secrets(row, wanted, moved=before is not None and before.base_url != after.base_url)
+        except _Refused as refused:
+            self._wrong(wanted, "api_keys", str(refused))
+            return
+        lines = [*_spec_lines(before, after), *_secret_lines(row, secrets)] if before else []
+        if before and not lines:
+            return
+        try:
+            services.save_channel(row, after, secrets=secrets)
+        except ValidationError as error:
+            for field, messages in error.message_dict.items():
+                self._wrong(wanted, field, " ".join(messages))
+            return
+        if before is None:
+            self._say("+", f"channel {wanted.name}", f"{after.protocol} at {after.base_url}")
+            for line in _secret_lines(None, secrets):
+                self._say("+", f"channel {wanted.name}", line)
+        for line in lines:
+            self._say("~", f"channel {wanted.name}", line)
+
+    # -- the rest
+
+    def defaults(self, wanted: Mapping[str, str]) -> None:
+        known = {route.endpoint for route in urls.ROUTES}
+        stored = dict(DefaultModel.objects.values_list("endpoint", "model"))
+        for endpoint, model in wanted.items():
+            if endpoint not in known | LATER_ENDPOINTS:
+                names = ", ".join(sorted(known | LATER_ENDPOINTS))
+                self.problems.append(Problem(f"defaults.{endpoint}", f"this is no endpoint; known are {names}"))
+            elif model not in self.known:
+                self.problems.append(Problem(f"defaults.{endpoint}", f"there is no model {model!r}"))
+            elif stored.get(endpoint) != model:
+                services.set_default(endpoint, model)
+                old = f"{stored[endpoint]} → " if endpoint in stored else ""
+                self._say("~" if old else "+", f"default {endpoint}", f"{old}{model}")
+
+    def prune(self, file: File) -> None:
+        """Takes out of use what the file's sections do not name; nothing is deleted but defaults."""
+        if file.channels is not None:
+            named = {channel.name for channel in file.channels}
+            for channel in Channel.objects.filter(enabled=True).exclude(name__in=named).order_by("name"):
+                services.set_enabled(channel, enabled=False)
+                self._say("-", f"channel {channel.name}", "disabled")
+        if file.models is not None:
+            for name in sorted(self.known.keys() - {model.name for model in file.models}):
+                if self.known[name].active:
+                    catalog.save_model(name=name, active=False)
+                    self._say("-", f"model {name}", "no longer offered")
+        if file.defaults is not None:
+            for default in DefaultModel.objects.exclude(endpoint__in=file.defaults):
+                services.set_default(default.endpoint, None)
+                self._say("-", f"default {default.endpoint}")
+
+    def note(self, file: File) -> None:
+        """What is no mistake, but leaves something that cannot be called."""
+        for model in file.models or ():
+            if model.active and catalog.price_shown(self.known[model.name]) is None:
+                self.outcome.notes.append(f"model {model.name} has no price, so it cannot be called")
+        for channel in file.channels or ():
+            models = {} if isinstance(channel.models, msgspec.UnsetType) else channel.models
+            for name in models:
+                if name not in self.known:
+                    self.outcome.notes.append(f"channel {channel.name} serves {name}, which is not among the models")
+        for endpoint in sorted(LATER_ENDPOINTS & (file.defaults or {}).keys()):
+            self.outcome.notes.append(f"defaults.{endpoint} is kept; the endpoint is not available yet")
+
+
+def _merged(before: ChannelSpec | None, wanted: FileChannel) -> ChannelSpec:
+    names = set(ChannelSpec.__struct_fields__) & set(FileChannel.__struct_fields__)
+    given = {name: value for name in names if (value := getattr(wanted, name)) is not UNSET}
+    after = msgspec.structs.replace(before, **given) if before else ChannelSpec(**given)
+    if "base_url" in given:
+        after.private = services.is_private(after.base_url)
+    return after
+
+
+def _spec_lines(before: ChannelSpec, after: ChannelSpec) -> Iterator[str]:
+    for name in ChannelSpec.__struct_fields__:
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new and name == "models":
+            yield from _model_lines(old, new)
+        elif old != new:
+            yield f"{name} {_shown(old)} → {_shown(new)}"
+
+
+def _model_lines(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted(old.keys() | new.keys()):
+        if name not in old:
+            yield f"serves {name}" + (f" as {new[name]}" if new[name] != name else "")
+        elif name not in new:
+            yield f"serves {name} no longer"
+        elif old[name] != new[name]:
+            yield f"serves {name} as {old[name]} → {new[name]}"
+
+
+class _Refused(Exception):
+    """The file's credentials cannot be had; the message names none."""
+
+
+def _secrets(row: Channel | None, wanted: FileChannel, *, moved: bool) -> list[str] | None:
+    """The secrets that the channel is to have; None leaves them alone. Raises _Refused."""
+    stored = list(row.credentials.order_by("id")) if row else []
+    if isinstance(wanted.api_keys, msgspec.UnsetType):
+        if moved and stored:
+            raise _Refused("the address changes, so the credentials have to be given again")
+        return None
+    found: list[str] = []
+    for entry in wanted.api_keys:
+        found.extend([entry] if isinstance(entry, str) else _kept(stored, entry, moved=moved))
+    return list(dict.fromkeys(found))
+
+
+def _kept(stored: list[Credential], mark: Stored, *, moved: bool) -> Iterator[str]:
+    if moved:
+        raise _Refused("the address changes: a stored credential is not sent to a new one")
+    matching = [credential for credential in stored if credential.last_four == mark.last_four]
+    if not matching:
+        raise _Refused(f"no credential that ends with …{mark.last_four} is stored")
+    for credential in matching:
+        secret = services.opened(credential)
+        if secret is None:
+            raise _Refused(f"the credential …{mark.last_four} cannot be decrypted any more")
+        yield secret
+
+
+def _secret_lines(row: Channel | None, wanted: list[str] | None) -> Iterator[str]:
+    if wanted is None:
+        return
+    stored = list(row.credentials.order_by("id")) if row else []
+    known = {services.opened(credential) for credential in stored}
+    for secret in wanted:
+        if secret not in known:
+            yield f"credential …{services.shown(secret)} added"
+    for credential in stored:
+        if services.opened(credential) not in wanted:
+            yield f"credential …{credential.last_four} removed"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {seconds:g}" for name, seconds in value.items()) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "") else str(value)

@@ -1,0 +1,61 @@
+"""Writes channels, models and prices as the file that would make them. Secrets stay: a mark says which are stored."""
+
+from typing import Any
+
+import yaml
+from django.utils import timezone
+
+from billing import catalog, prices
+from billing.models import CatalogModel
+from billing.prices import PriceCard
+from portal.configuration.reader import STORED
+from relay import services
+from relay.models import Channel, DefaultModel
+from relay.services import ChannelSpec
+
+_FACTORY = ChannelSpec(name="", base_url="", models={})
+
+
+class _Dumper(yaml.SafeDumper):
+    """No anchors: an operator edits this by hand."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def dump() -> str:
+    """YAML that `apply` answers with “nothing to change”."""
+    channels = Channel.objects.prefetch_related("credentials").order_by("name")
+    content: dict[str, Any] = {
+        "channels": [_channel(channel) for channel in channels],
+        "models": [_model(row) for row in catalog.rows().values()],
+    }
+    if defaults := dict(DefaultModel.objects.order_by("endpoint").values_list("endpoint", "model")):
+        content["defaults"] = defaults
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _channel(channel: Channel) -> dict[str, Any]:
+    spec = services.spec_of(channel)
+    found: dict[str, Any] = {"name": spec.name, "protocol": spec.protocol, "base_url": spec.base_url}
+    credentials = [f"{STORED}{c.last_four}" for c in channel.credentials.all()]
+    found["api_keys"] = list(dict.fromkeys(credentials))
+    for name in ("priority", "weight", "on_hangup", "timeouts", "enabled"):
+        if getattr(spec, name) != getattr(_FACTORY, name):
+            found[name] = getattr(spec, name)
+    found["models"] = dict(spec.models)
+    return found
+
+
+def _model(row: CatalogModel) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": row.name, "kind": row.kind}
+    for name in ("provider", "description", "context_window", "max_output"):
+        if value := getattr(row, name):
+            found[name] = value
+    if not row.active:
+        found["active"] = False
+    if version := catalog.price_shown(row):
+        found["price"] = prices.write_card(PriceCard(version.rates))
+        if version.valid_from > timezone.now():
+            found["valid_from"] = version.valid_from.isoformat()
+    return found

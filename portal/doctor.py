@@ -1,0 +1,194 @@
+"""What is misconfigured, each finding in one line with what to do about it."""
+
+import datetime as dt
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+from django.conf import settings
+from django.core import checks
+from django.db import DatabaseError, connection
+from django.utils import timezone
+
+from billing import catalog
+from billing.catalog import Catalog
+from portal import demo_data, readiness
+from relay import demo, services
+from relay.models import Channel, DefaultModel, Heartbeat
+
+# What Django finds wrong with an address that is not HTTPS, four times over.
+_HTTPS_CHECKS = frozenset({"security.W004", "security.W008", "security.W012", "security.W016"})
+WORKER_SILENT = dt.timedelta(seconds=60)
+ERROR, WARNING = "error", "warning"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """An `error` keeps something from working or from being safe; a `warning` may be meant."""
+
+    level: str
+    what: str
+    do: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.what}. {self.do}."
+
+
+def examine() -> list[Finding]:
+    """Every finding, errors first. Reads; changes nothing."""
+    findings = [finding for part in (_files, _addresses, _deployment, _redis) for finding in part()]
+    reachable = True
+    try:
+        pending = readiness.pending_migrations()
+    except DatabaseError:
+        reachable, pending = False, []
+        findings.append(Finding(ERROR, "the database cannot be reached", "Check DATABASE_URL and that it is running"))
+    if pending:
+        findings.append(
+            Finding(ERROR, f"the database lacks {len(pending)} migrations", "Run `manage.py prepare`, then start again")
+        )
+    elif reachable:
+        for part in _TABLES:
+            findings.extend(part())
+    return sorted(findings, key=lambda finding: finding.level != ERROR)
+
+
+# ---- the machine ----------------------------------------------------------------------------------------------------
+
+
+def _files() -> Iterator[Finding]:
+    folder = Path(settings.VAR_DIR)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Finding(ERROR, f"{folder} cannot be written", "Make it writable, or set VAR_DIR to a folder that is")
+    for name in ("pisces.env", demo_data.notes_path().name):
+        path = folder / name
+        if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            yield Finding(ERROR, f"{path} can be read by others", f"Run `chmod 600 {path}`")
+
+
+def _addresses() -> Iterator[Finding]:
+    host = urlsplit(settings.BASE_URL).hostname or ""
+    allowed = settings.ALLOWED_HOSTS
+    if not host or urlsplit(settings.BASE_URL).scheme not in ("http", "https"):
+        yield Finding(ERROR, "BASE_URL is no http or https address", "Set it to the address that people open")
+    elif not any(
+        name in ("*", host, f"[{host}]") or (name.startswith(".") and f".{host}".endswith(name)) for name in allowed
+    ):
+        yield Finding(ERROR, f"BASE_URL's host {host} is not among ALLOWED_HOSTS", f"Add {host} to ALLOWED_HOSTS")
+    if "*" in allowed:
+        yield Finding(WARNING, "ALLOWED_HOSTS lets any name in", "List the names that people use")
+
+
+def _is_local() -> bool:
+    return urlsplit(settings.BASE_URL).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+def _deployment() -> Iterator[Finding]:
+    """Django's own checks. On a machine of one's own the ones about HTTPS say nothing."""
+    plain = not _is_local() and not settings.BASE_URL.startswith("https://")
+    if plain:
+        yield Finding(WARNING, "passwords and keys travel over plain HTTP", "Serve by HTTPS; set BASE_URL=https://…")
+    for message in checks.run_checks(include_deployment_checks=not _is_local()):
+        if plain and message.id in _HTTPS_CHECKS:
+            continue
+        level = ERROR if message.level >= checks.ERROR else WARNING
+        text = " ".join(str(message.msg).split()).rstrip(".")
+        yield Finding(
+            level, f"{text} ({message.id})", message.hint.rstrip(".") if message.hint else "See Django's docs"
+        )
+    if settings.DEBUG and not _is_local():
+        yield Finding(ERROR, "DEBUG is on", "Set DEBUG=0: error pages show settings and code")
+    if settings.DEMO_PROVIDER and not _is_local():
+        yield Finding(WARNING, "this is a demo installation at a public address", "Set DEMO_PROVIDER=0")
+
+
+def _redis() -> Iterator[Finding]:
+    if problem := readiness.redis_problem():
+        yield Finding(ERROR, f"Redis {problem}", "Check REDIS_URL and that it is running; without it, unset REDIS_URL")
+
+
+def _database() -> Iterator[Finding]:
+    if connection.vendor != "sqlite":
+        return
+    with connection.cursor() as cursor:
+        mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
+    if mode not in ("wal", "memory"):
+        yield Finding(ERROR, f"SQLite's journal is {mode}, not WAL", "Put VAR_DIR on a local disk, not a network one")
+    if int(os.environ.get("WEB_CONCURRENCY", "1")) > 1:
+        yield Finding(
+            WARNING, "several server processes share SQLite", "Use PostgreSQL (DATABASE_URL) for more than one"
+        )
+
+
+def _worker() -> Iterator[Finding]:
+    beat = Heartbeat.objects.filter(name="sweep_holds").first()
+    if beat is None or timezone.now() - beat.at > WORKER_SILENT:
+        since = f"has not run since {beat.at:%Y-%m-%d %H:%M} UTC" if beat else "has never run"
+        yield Finding(WARNING, f"the worker {since}", "Start `manage.py worker`; without it, lost calls stay held")
+
+
+# ---- channels and models --------------------------------------------------------------------------------------------
+
+
+def _channels() -> Iterator[Finding]:
+    models = catalog.load()
+    channels = list(Channel.objects.filter(enabled=True).prefetch_related("credentials"))
+    for channel in channels:
+        yield from _credentials(channel)
+        for name in channel.models:
+            if name not in models:
+                yield Finding(
+                    WARNING,
+                    f"channel {channel.name} serves {name}, which is not an offered model",
+                    f"Add {name} with a price to the models, or take it out of the channel",
+                )
+        if not channel.models:
+            yield Finding(WARNING, f"channel {channel.name} serves no model", "Name its models, or disable it")
+    yield from _models(models, channels)
+    if not channels:
+        yield Finding(WARNING, "no channel is enabled", "Apply a file with channels: `manage.py apply FILE.yaml`")
+
+
+def _credentials(channel: Channel) -> Iterator[Finding]:
+    credentials = list(channel.credentials.all())
+    usable = [credential for credential in credentials if credential.enabled]
+    for credential in credentials:
+        if services.opened(credential) is None:
+            yield Finding(
+                ERROR,
+                f"the credential …{credential.last_four} of channel {channel.name} cannot be decrypted",
+                "Put its old key back into ENCRYPTION_KEYS, or give the credential again",
+            )
+    if not usable and channel.base_url != demo.ADDRESS:
+        level = WARNING if channel.private else ERROR
+        yield Finding(level, f"channel {channel.name} has no credential in use", "Give it api_keys, or disable it")
+
+
+def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
+    now = time.time()
+    served = {name: [channel for channel in channels if name in channel.models] for name in models}
+    for name, model in models.items():
+        if model.price_at(now) is None:
+            yield Finding(WARNING, f"model {name} has no price in force", "Give it one; until then it is not callable")
+        if not served[name]:
+            yield Finding(WARNING, f"model {name} is offered, but no channel serves it", "Add it to a channel")
+        kinds = {channel.base_url == demo.ADDRESS for channel in served[name]}
+        if len(kinds) == 2:
+            yield Finding(
+                WARNING,
+                f"model {name} is served by a provider and by the demo channel",
+                "Disable the demo channel: it answers where the provider fails",
+            )
+    for default in DefaultModel.objects.all():
+        if default.model not in models:
+            yield Finding(
+                WARNING,
+                f"the default of {default.endpoint} is {default.model}, which is not an offered model",
+                "Change `defaults` in the operator's file",
+            )
+
+
+_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _worker, _channels)

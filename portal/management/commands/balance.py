@@ -1,0 +1,29 @@
+"""`manage.py balance`: what a user's wallet has."""
+
+import json
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from portal import operator
+
+
+class Command(BaseCommand):
+    help = "Prints a wallet's balance, what is held of it, what is available, and its credit limit."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--email", required=True)
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            found = operator.balance(options["email"])
+        except operator.UnknownUser as error:
+            raise CommandError(f"There is no user {error}.") from error
+        if options["json"]:
+            self.stdout.write(json.dumps(found))
+            return
+        for name, value in found.items():
+            if value is not None:
+                self.stdout.write(f"{name.replace('_', ' '):<14}{value:>20}")

@@ -1,0 +1,246 @@
+"""Channels and their credentials: the only writers of `Channel`, `Credential` and `DefaultModel`.
+
+Every change bumps the channels' revision in its transaction, so that all processes have it within a second. A channel
+whose address changes loses its credentials unless new ones come with the change: a secret is never sent to an address
+that it was not given for.
+"""
+
+import ipaddress
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils.translation import gettext_lazy as _
+
+from billing import revisions
+from relay import demo, vault
+from relay.channels import upstream
+from relay.channels.routing import Timeouts
+from relay.models import Channel, Credential, DefaultModel, OnHangup, Protocol
+
+SHORTEST_WAIT, LONGEST_WAIT = 0.001, 24 * 60 * 60  # seconds; a timeout above a day is a mistake
+HEAVIEST = 1_000_000
+SHOWN_FROM = 12  # a secret shorter than this shows none of its characters
+
+
+class ChannelSpec(msgspec.Struct, kw_only=True):
+    """What a channel is. `models` maps offered names to the upstream's; `timeouts` are seconds by name.
+
+    `private` is whether the address may be a private one; only the operator's file and the demo may say so.
+    """
+
+    name: str
+    base_url: str
+    models: Mapping[str, str]
+    protocol: str = Protocol.OPENAI.value
+    priority: int = 0
+    weight: int = 1
+    on_hangup: str = OnHangup.CANCEL.value
+    timeouts: Mapping[str, float] = msgspec.field(default_factory=dict)
+    private: bool = False
+    enabled: bool = True
+
+
+def spec_of(channel: Channel) -> ChannelSpec:
+    return ChannelSpec(**{name: getattr(channel, name) for name in ChannelSpec.__struct_fields__})
+
+
+# ---- checks ---------------------------------------------------------------------------------------------------------
+
+
+def check(spec: ChannelSpec) -> None:
+    """Raises ValidationError with a message for each field that cannot be."""
+    errors: dict[str, Any] = {}
+    if not spec.name.strip() or len(spec.name) > 100 or not spec.name.isprintable():
+        errors["name"] = _("A name of 1 to 100 printable characters is needed.")
+    if spec.protocol not in Protocol.values:
+        errors["protocol"] = _("Unknown protocol.")
+    if spec.on_hangup not in OnHangup.values:
+        errors["on_hangup"] = _("Either cancel or drain.")
+    if not 0 <= spec.weight <= HEAVIEST:
+        errors["weight"] = _("A weight is a whole number from 0 to 1,000,000.")
+    if abs(spec.priority) > HEAVIEST:
+        errors["priority"] = _("A priority is a whole number of at most seven digits.")
+    problems = {
+        "base_url": url_problem(spec.base_url),
+        "models": _models_problem(spec.models),
+        "timeouts": _timeouts_problem(spec.timeouts),
+    }
+    errors |= {field: problem for field, problem in problems.items() if problem}
+    if "base_url" not in errors and not spec.private and is_private(spec.base_url):
+        errors["base_url"] = _("This is a private address. Only the operator's file (manage.py apply) may name one.")
+    if errors:
+        raise ValidationError(errors)
+
+
+def url_problem(url: str) -> Any:
+    """Why this is no base URL, or None."""
+    if url == demo.ADDRESS:
+        return None
+    if len(url) > 500 or not url.isascii() or any(c.isspace() or not c.isprintable() for c in url):
+        return _("A URL has no spaces or control characters, only ASCII, and at most 500 characters.")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return _("This is not a URL.")
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        return _("A base URL begins with http:// or https:// and names a host.")
+    if "@" in parts.netloc:
+        return _("A base URL holds no user and no password; credentials are given apart.")
+    if parts.query or parts.fragment or "?" in url or "#" in url:
+        return _("A base URL has no query and no fragment.")
+    return None
+
+
+def is_private(url: str) -> bool:
+    """Whether the address is the operator's own: the demo, a private IP, or a name that resolves to one now.
+
+    A name that cannot be resolved counts by its form. What is decided here is only what may be saved: a public
+    channel's addresses are vetted again whenever a connection is opened.
+    """
+    host = urlsplit(url).hostname or ""
+    if url == demo.ADDRESS:
+        return True
+    try:
+        return not upstream.is_public(str(ipaddress.ip_address(host.split("%")[0])))
+    except ValueError:
+        pass
+    if "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan", ".home.arpa")):
+        return True
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return False
+    return any(not upstream.is_public(str(address[4][0])) for address in found)
+
+
+def _models_problem(models: Mapping[str, str]) -> Any:
+    for name in [*models.keys(), *models.values()]:
+        if not name.strip() or name != name.strip() or len(name) > 200 or not name.isprintable():
+            return _("A model's name has 1 to 200 printable characters and no space at either end.")
+    return None
+
+
+def _timeouts_problem(timeouts: Mapping[str, float]) -> Any:
+    known = Timeouts.__struct_fields__
+    for name, seconds in timeouts.items():
+        if name not in known:
+            return _("Timeouts are %(known)s.") % {"known": ", ".join(known)}
+        if (
+            isinstance(seconds, bool)
+            or not isinstance(seconds, int | float)
+            or not SHORTEST_WAIT <= seconds <= LONGEST_WAIT
+        ):
+            return _("A timeout is a number of seconds, at least 0.001 and at most a day.")
+    return None
+
+
+# ---- channels -------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def save_channel(channel: Channel | None, spec: ChannelSpec, *, secrets: Sequence[str] | None = None) -> Channel:
+    """Makes (where `channel` is None) or changes a channel. Raises ValidationError.
+
+    `secrets` replaces its credentials; None keeps them, unless the address changed: then they are removed.
+    """
+    spec.base_url = spec.base_url.rstrip("/")
+    check(spec)
+    namesake = Channel.objects.filter(name=spec.name).first()
+    if namesake is not None and namesake != channel:
+        raise ValidationError({"name": _("There is a channel with this name.")})
+    moved = channel is not None and Channel.objects.get(pk=channel.pk).base_url != spec.base_url
+    channel = channel or Channel()
+    for name in ChannelSpec.__struct_fields__:
+        value = getattr(spec, name)
+        setattr(channel, name, dict(value) if isinstance(value, Mapping) else value)
+    channel.save()
+    if secrets is not None:
+        set_credentials(channel, secrets)
+    elif moved:
+        set_credentials(channel, ())
+    revisions.bump(revisions.CHANNELS)
+    return channel
+
+
+@transaction.atomic
+def set_enabled(channel: Channel, *, enabled: bool) -> None:
+    """Whether calls are sent there."""
+    Channel.objects.filter(pk=channel.pk).update(enabled=enabled)
+    channel.enabled = enabled
+    revisions.bump(revisions.CHANNELS)
+
+
+@transaction.atomic
+def set_default(endpoint: str, model: str | None) -> None:
+    """The model of the endpoint's calls that name none; None takes it away."""
+    if model is None:
+        DefaultModel.objects.filter(endpoint=endpoint).delete()
+    else:
+        DefaultModel.objects.update_or_create(endpoint=endpoint, defaults={"model": model})
+    revisions.bump(revisions.CHANNELS)
+
+
+# ---- credentials ----------------------------------------------------------------------------------------------------
+
+
+def secret_problem(secret: str) -> Any:
+    """Why this cannot be sent as a credential, or None. Says nothing of the value."""
+    if not secret or len(secret) > 4096 or not all(33 <= ord(c) < 127 for c in secret):
+        return _("A credential has 1 to 4,096 visible ASCII characters and no spaces.")
+    return None
+
+
+def shown(secret: str) -> str:
+    """The last four characters, or nothing of a secret that is short."""
+    return secret[-4:] if len(secret) >= SHOWN_FROM else ""
+
+
+def opened(credential: Credential) -> str | None:
+    """The secret, to compare with. None where the installation's keys do not open it."""
+    try:
+        return vault.decrypt(bytes(credential.secret), row=credential.uid)
+    except vault.Undecryptable:
+        return None
+
+
+@transaction.atomic
+def add_credentials(channel: Channel, secrets: Sequence[str]) -> None:
+    """Stores what is not stored yet, encrypted. Raises ValidationError."""
+    for secret in secrets:
+        if problem := secret_problem(secret):
+            raise ValidationError({"secrets": problem})
+    known = {opened(credential) for credential in channel.credentials.all()}
+    for secret in dict.fromkeys(secrets):
+        if secret not in known:
+            row = Credential(channel=channel, last_four=shown(secret))
+            row.secret = vault.encrypt(secret, row=row.uid)
+            row.save()
+    revisions.bump(revisions.CHANNELS)
+
+
+@transaction.atomic
+def set_credentials(channel: Channel, secrets: Sequence[str]) -> None:
+    """Makes these the channel's credentials: adds what is missing, removes the others. Raises ValidationError."""
+    add_credentials(channel, secrets)
+    for credential in channel.credentials.all():
+        if opened(credential) not in secrets:
+            credential.delete()
+    revisions.bump(revisions.CHANNELS)
+
+
+@transaction.atomic
+def set_credential_enabled(credential: Credential, *, enabled: bool) -> None:
+    Credential.objects.filter(pk=credential.pk).update(enabled=enabled)
+    revisions.bump(revisions.CHANNELS)
+
+
+@transaction.atomic
+def remove_credential(credential: Credential) -> None:
+    credential.delete()
+    revisions.bump(revisions.CHANNELS)

@@ -1,0 +1,321 @@
+"""The administration: it goes through the services, shows no secret, and deletes nothing that books depend on."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from billing import audit, catalog, ledger, money, prices, revisions
+from billing.models import Account, CatalogModel, PriceVersion, Transfer
+from keys import services as keys
+from keys.models import ApiKey
+from portal.models import Team, User
+from relay import services
+from relay.models import Channel, Credential
+from relay.services import ChannelSpec
+
+SECRET = "sk-upstream-secret-0123456789abcd"
+
+
+@pytest.fixture
+def staff(db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root@example.com", "x"))
+    return client
+
+
+def _channel(**fields: Any) -> Channel:
+    values = {"name": "main", "base_url": "https://8.8.8.8/v1", "models": {"a": "b"}, **fields}
+    return services.save_channel(None, ChannelSpec(**values), secrets=[SECRET])
+
+
+def _inline(prefix: str, rows: list[dict[str, Any]], initial: int = 0) -> dict[str, Any]:
+    form = {f"{prefix}-TOTAL_FORMS": len(rows), f"{prefix}-INITIAL_FORMS": initial}
+    for number, row in enumerate(rows):
+        form |= {f"{prefix}-{number}-{name}": value for name, value in row.items()}
+    return form
+
+
+def _channel_form(**fields: Any) -> dict[str, Any]:
+    rows = fields.pop("credentials", [])
+    form = {
+        "name": "main", "protocol": "openai", "base_url": "https://8.8.8.8/v1", "served": "a = b", "priority": 0,
+        "weight": 1, "on_hangup": "cancel", "timeouts": "{}", "enabled": "on", "new_credentials": "",
+    }  # fmt: skip
+    return form | _inline("credentials", rows, len(rows)) | fields
+
+
+def _model_form(name: str = "m", **fields: Any) -> dict[str, Any]:
+    return (
+        {"name": name, "kind": "chat", "active": "on", "valid_from_0": "", "valid_from_1": ""}
+        | _inline("prices", [])
+        | fields
+    )
+
+
+def _errors(response: Any) -> str:
+    assert response.status_code == 200, response
+    return str(response.context["errors"])
+
+
+# ---- everywhere -----------------------------------------------------------------------------------------------------
+
+
+def test_every_page_of_the_administration_opens(staff: Client, team: Team) -> None:
+    _channel()
+    catalog.set_price(catalog.save_model(name="m"), prices.parse_card({"input": "1"}), actor="tests")
+    keys.issue(team_id=team.pk, spec=keys.Spec(name="one", quota=money.parse("1")))
+    assert staff.get(reverse("admin:index")).status_code == 200
+    for model in admin.site._registry:
+        base = f"admin:{model._meta.app_label}_{model._meta.model_name}"
+        assert staff.get(reverse(f"{base}_changelist")).status_code == 200, model
+        row = model._default_manager.first()
+        if row is not None:
+            assert staff.get(reverse(f"{base}_change", args=[row.pk])).status_code == 200, model
+
+
+def test_only_what_is_listed_here_is_administered() -> None:
+    names = {model._meta.label for model in admin.site._registry}
+    assert names == {
+        "portal.User", "portal.Team", "relay.Channel", "relay.CallLog", "keys.ApiKey", "billing.CatalogModel",
+        "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget",
+    }  # fmt: skip
+
+
+def test_nothing_can_be_deleted(staff: Client, rf: Any) -> None:
+    request = rf.get("/")
+    request.user = User.objects.get(email="root@example.com")
+    for model, options in admin.site._registry.items():
+        assert not options.has_delete_permission(request), model
+        assert "delete_selected" not in options.get_actions(request), model
+
+
+def test_the_books_cannot_be_written(staff: Client, team: Team) -> None:
+    transfer = Transfer.objects.get()
+    url = reverse("admin:billing_transfer_change", args=[transfer.pk])
+    assert staff.post(url, {"amount": 1}).status_code == 403
+    for name in ("transfer", "hold", "budget", "account"):
+        assert staff.get(reverse(f"admin:billing_{name}_add")).status_code == 403
+    assert staff.get(reverse("admin:relay_calllog_add")).status_code == 403
+    assert staff.get(reverse("admin:keys_apikey_add")).status_code == 403
+
+
+def test_members_are_not_let_in_and_strangers_are_sent_to_sign_in(alice: User) -> None:
+    client = Client()
+    login = client.get(reverse("admin:login") + "?next=/admin/")
+    assert login.status_code == 302
+    assert login["Location"].startswith(reverse("account_login"))
+    client.force_login(alice)
+    assert client.get(reverse("admin:login")).status_code == 403
+    assert client.get(reverse("admin:index")).status_code == 302
+
+
+# ---- models and prices ----------------------------------------------------------------------------------------------
+
+
+def test_a_changed_price_is_a_new_version_and_the_old_one_stays(staff: Client) -> None:
+    staff.post(reverse("admin:billing_catalogmodel_add"), _model_form(price_input="0.15", price_output="0.60"))
+    model = CatalogModel.objects.get()
+    before = revisions.current()[revisions.CATALOG]
+    url = reverse("admin:billing_catalogmodel_change", args=[model.pk])
+    assert staff.post(url, _model_form(price_input="0.20", price_output="0.6")).status_code == 302
+    rates = list(PriceVersion.objects.order_by("valid_from").values_list("rates", "actor"))
+    assert rates == [
+        ({"input": 150_000_000, "output": 600_000_000}, "root@example.com"),
+        ({"input": 200_000_000, "output": 600_000_000}, "root@example.com"),
+    ]
+    assert revisions.current()[revisions.CATALOG] > before
+    assert "input 0.15, output 0.6" in staff.get(url).content.decode()
+
+
+def test_saving_a_model_with_the_same_price_makes_no_version(staff: Client) -> None:
+    staff.post(reverse("admin:billing_catalogmodel_add"), _model_form(price_input="0.15"))
+    url = reverse("admin:billing_catalogmodel_change", args=[CatalogModel.objects.get().pk])
+    staff.post(url, _model_form(price_input="0.150", description="better"))
+    assert PriceVersion.objects.count() == 1
+    assert CatalogModel.objects.get().description == "better"
+
+
+def test_a_price_may_be_set_for_a_moment_to_come(staff: Client) -> None:
+    later = timezone.now() + dt.timedelta(days=3)
+    form = _model_form(price_input="1", valid_from_0=f"{later:%Y-%m-%d}", valid_from_1="12:00:00")
+    assert staff.post(reverse("admin:billing_catalogmodel_add"), form).status_code == 302
+    assert PriceVersion.objects.get().valid_from.date() == later.date()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"price_input": "1e3"}, "not an amount"),
+        ({"price_input": "-1"}, "negative"),
+        ({"price_input": "0.0000000001"}, "nine decimals"),
+        ({"price_input": "1", "valid_from_0": "2020-01-01", "valid_from_1": "00:00:00"}, "past"),
+        ({"price_input": ""}, "cannot be taken away"),
+    ],
+)
+def test_an_impossible_price_is_refused_with_its_reason(staff: Client, fields: dict[str, str], said: str) -> None:
+    catalog.set_price(model := catalog.save_model(name="m"), prices.parse_card({"input": "1"}), actor="tests")
+    response = staff.post(reverse("admin:billing_catalogmodel_change", args=[model.pk]), _model_form(**fields))
+    assert said in _errors(response)
+    assert PriceVersion.objects.count() == 1
+
+
+# ---- channels -------------------------------------------------------------------------------------------------------
+
+
+def test_a_channel_is_made_with_credentials_that_no_page_shows(staff: Client) -> None:
+    form = _channel_form(new_credentials=f"{SECRET}\nsk-second-secret-9876543210wxyz", served="a = b\nc")
+    assert staff.post(reverse("admin:relay_channel_add"), form).status_code == 302
+    channel = Channel.objects.get()
+    assert channel.models == {"a": "b", "c": "c"}
+    assert not channel.private
+    assert [services.opened(c) for c in channel.credentials.order_by("id")] == [
+        SECRET, "sk-second-secret-9876543210wxyz",
+    ]  # fmt: skip
+    for page in ("changelist", "change", "history"):
+        args = [] if page == "changelist" else [channel.pk]
+        body = staff.get(reverse(f"admin:relay_channel_{page}", args=args)).content.decode()
+        assert SECRET not in body
+        assert "9876543210" not in body
+    assert "…abcd" in staff.get(reverse("admin:relay_channel_change", args=[channel.pk])).content.decode()
+
+
+def test_a_changed_address_wants_its_credential_again_and_drops_the_old(staff: Client) -> None:
+    channel = _channel()
+    url = reverse("admin:relay_channel_change", args=[channel.pk])
+    row = {"id": channel.credentials.get().pk, "channel": channel.pk, "enabled": "on"}
+    moved = _channel_form(base_url="https://9.9.9.9/v1", credentials=[row])
+    assert "enter its credentials again" in _errors(staff.post(url, moved))
+    assert Channel.objects.get().base_url == "https://8.8.8.8/v1"
+    assert staff.post(url, moved | {"new_credentials": "sk-for-the-new-place-1"}).status_code == 302
+    assert Channel.objects.get().base_url == "https://9.9.9.9/v1"
+    assert [services.opened(c) for c in Credential.objects.all()] == ["sk-for-the-new-place-1"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"base_url": "http://127.0.0.1:9000/v1"}, "private address"),
+        ({"base_url": "http://169.254.169.254/"}, "private address"),
+        ({"base_url": "http://[::1]/v1"}, "private address"),
+        ({"base_url": "http://localhost/v1"}, "private address"),
+        ({"base_url": "internal:demo"}, "private address"),
+        ({"base_url": "ftp://8.8.8.8/"}, "http"),
+        ({"base_url": "https://user:pw@8.8.8.8/v1"}, "no user"),
+        ({"served": "a = b\na"}, "twice"),
+        ({"timeouts": '{"conect": 5}'}, "Timeouts are"),
+        ({"timeouts": '{"connect": "5"}'}, "float"),
+        ({"timeouts": "[1]"}, "object"),
+        ({"new_credentials": "has a space"}, "visible ASCII"),
+        ({"weight": "-1"}, "greater than or equal"),
+    ],
+)
+def test_an_impossible_channel_is_refused_with_its_reason(staff: Client, fields: dict[str, str], said: str) -> None:
+    assert said in _errors(staff.post(reverse("admin:relay_channel_add"), _channel_form(**fields)))
+    assert not Channel.objects.exists()
+
+
+def test_a_private_channel_from_the_file_keeps_its_right_while_its_address_stays(staff: Client) -> None:
+    channel = _channel(base_url="http://127.0.0.1:9000/v1", private=True)
+    url = reverse("admin:relay_channel_change", args=[channel.pk])
+    row = {"id": channel.credentials.get().pk, "channel": channel.pk, "enabled": "on"}
+    kept = _channel_form(base_url="http://127.0.0.1:9000/v1", weight=3, credentials=[row])
+    assert staff.post(url, kept).status_code == 302
+    channel.refresh_from_db()
+    assert (channel.private, channel.weight, channel.credentials.count()) == (True, 3, 1)
+
+
+def test_a_credential_is_switched_off_and_removed(staff: Client) -> None:
+    channel = _channel()
+    services.add_credentials(channel, ["sk-another-secret-0000"])
+    first, second = channel.credentials.order_by("id")
+    rows: list[dict[str, Any]] = [
+        {"id": first.pk, "channel": channel.pk}, {"id": second.pk, "channel": channel.pk, "DELETE": "on"},
+    ]  # fmt: skip
+    before = revisions.current()[revisions.CHANNELS]
+    staff.post(reverse("admin:relay_channel_change", args=[channel.pk]), _channel_form(credentials=rows))
+    left = channel.credentials.get()
+    assert (left.pk, left.enabled) == (first.pk, False)
+    assert revisions.current()[revisions.CHANNELS] > before
+
+
+# ---- wallets, keys, users -------------------------------------------------------------------------------------------
+
+
+def _wallet_form(staff: Client, wallet: Account, **fields: str) -> tuple[str, dict[str, str]]:
+    url = reverse("admin:billing_account_change", args=[wallet.pk])
+    reference = staff.get(url).context["adminform"].form["reference"].value()
+    return url, {"adjustment": "", "reason": "", "stopped": "", "reference": str(reference)} | fields
+
+
+def test_an_adjustment_is_a_transfer_with_its_reason_and_counts_once(staff: Client, team: Team) -> None:
+    wallet = ledger.wallet_of(team.pk)
+    url, form = _wallet_form(staff, wallet, adjustment="-2.50", reason="paid twice by mistake")
+    for _ in range(2):
+        assert staff.post(url, form).status_code == 302
+    transfer = Transfer.objects.get(kind="adjustment")
+    assert (transfer.amount, transfer.reason, transfer.actor) == (
+        2_500_000_000, "paid twice by mistake", "root@example.com",
+    )  # fmt: skip
+    assert ledger.wallet_of(team.pk).balance == money.parse("7.5")
+    assert audit.run() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"adjustment": "5"}, "needs a reason"),
+        ({"adjustment": "five", "reason": "x"}, "not an amount"),
+        ({"adjustment": "-10.01", "reason": "x"}, "less than that"),
+    ],
+)
+def test_an_impossible_adjustment_is_refused(staff: Client, team: Team, fields: dict[str, str], said: str) -> None:
+    url, form = _wallet_form(staff, ledger.wallet_of(team.pk), **fields)
+    assert said in _errors(staff.post(url, form))
+    assert ledger.wallet_of(team.pk).balance == money.parse("10")
+
+
+def test_a_wallet_is_frozen_with_a_reason_and_freed(staff: Client, team: Team) -> None:
+    wallet = ledger.wallet_of(team.pk)
+    url, form = _wallet_form(staff, wallet, stopped="card stolen")
+    staff.post(url, form)
+    assert ledger.wallet_of(team.pk).frozen == "card stolen"
+    url, form = _wallet_form(staff, wallet)
+    staff.post(url, form)
+    assert ledger.wallet_of(team.pk).frozen == ""
+
+
+def test_a_platform_account_is_only_looked_at(staff: Client, team: Team) -> None:
+    url = reverse("admin:billing_account_change", args=[ledger.platform_account("payments").pk])
+    assert b"adjustment" not in staff.get(url).content
+    assert staff.post(url, {}).status_code == 403
+
+
+def test_keys_are_paused_resumed_and_revoked_and_never_shown(staff: Client, team: Team) -> None:
+    key, secret = keys.issue(team_id=team.pk, spec=keys.Spec(name="one"))
+    url = reverse("admin:keys_apikey_changelist")
+    for action, state in (("pause", "paused"), ("resume", "active"), ("revoke", "revoked")):
+        staff.post(url, {"action": action, "_selected_action": [key.pk]})
+        assert ApiKey.objects.get().state == state
+    body = staff.get(url).content + staff.get(reverse("admin:keys_apikey_change", args=[key.pk])).content
+    assert secret.encode() not in body
+    assert key.digest.encode() not in body
+    assert key.masked.encode() in body
+
+
+def test_a_new_user_has_a_personal_team_and_a_wallet(staff: Client) -> None:
+    form = {"email": "New@Example.com", "usable_password": "true", "password1": "fie4phahNg", "password2": "fie4phahNg"}
+    assert staff.post(reverse("admin:portal_user_add"), form).status_code == 302
+    user = User.objects.get(email="new@example.com")
+    assert Account.objects.filter(kind="wallet", team=user.personal_team).exists()
+
+
+def test_staff_who_are_no_superusers_cannot_change_users(alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    client = Client()
+    client.force_login(alice)
+    assert client.get(reverse("admin:portal_user_add")).status_code == 403

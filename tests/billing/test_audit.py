@@ -20,9 +20,9 @@ def corrupt(statement: str) -> None:
         else:
             cursor.execute("PRAGMA ignore_check_constraints = ON")
             cursor.execute("PRAGMA foreign_keys = OFF")
-            for table in ("billing_transfer", "billing_priceversion"):
-                cursor.execute(f"DROP TRIGGER IF EXISTS {table}_no_update")
-                cursor.execute(f"DROP TRIGGER IF EXISTS {table}_no_delete")
+            cursor.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
+            for (name,) in cursor.fetchall():
+                cursor.execute(f"DROP TRIGGER {name}")
         cursor.execute(statement)
         assert cursor.rowcount > 0
 

@@ -147,7 +147,6 @@ def cuttable() -> Iterator[tuple[Ledger, Proxy]]:
     databases.drop(url)
 
 
-
 def test_a_commit_that_happened_though_nobody_heard_of_it_is_found_out(
     cuttable: tuple[Ledger, Proxy],
 ) -> None:

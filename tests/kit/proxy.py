@@ -6,7 +6,10 @@ import threading
 
 
 class Proxy:
-    """`cut` is "request" (COMMIT never arrives) or "answer" (it is carried out, and nobody hears of it), once; `refusing` ends new connections."""
+    """`cut` is "request" (COMMIT never arrives) or "answer" (it is carried out, and nobody hears of it), once.
+
+    `refusing` ends new connections as soon as they are made.
+    """
 
     def __init__(self, target: int) -> None:
         self.cut = ""

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from billing import rules
-from billing.operations import CloseHold, Operation, Outcome, Row, Table
+from billing.operations import CloseHold, Operation, Outcome, RenewLeases, Row, Table
 from billing.rules import AccountTotals, BudgetTotals, Changes
 
 
@@ -21,6 +21,7 @@ class Verb(Enum):
     """The statements that there are, besides inserting rows into a table."""
 
     CLOSE_HOLDS = auto()  # (id, generation, charged or None, now) → (id, generation) of those that were open
+    RENEW_LEASES = auto()  # (id, generation, lease_until, progress)
     LOCK_BUDGETS = auto()  # ids → BudgetTotals' fields
     LOCK_ACCOUNTS = auto()  # ids → AccountTotals' fields
     FIND_RECEIVABLES = auto()  # wallet ids → (wallet, receivable)
@@ -88,10 +89,14 @@ def script(operations: Sequence[Operation], *, revenue: int) -> Script:
     }
     locking = [
         Statement(Verb.CLOSE_HOLDS, list(closing.values())),
+        Statement(
+            Verb.RENEW_LEASES,
+            [renewal for op in operations if isinstance(op, RenewLeases) for renewal in op.renewals],
+        ),
         Statement(Verb.LOCK_BUDGETS, sorted(budgets)),
         Statement(Verb.LOCK_ACCOUNTS, sorted(accounts)),
     ]
-    closed, budget_rows, account_rows = yield Trip(locking)
+    closed, _, budget_rows, account_rows = yield Trip(locking)
     books = rules.Books(
         accounts={row[0]: AccountTotals(*row) for row in account_rows},
         budgets={row[0]: BudgetTotals(*row) for row in budget_rows},

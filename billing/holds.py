@@ -23,8 +23,8 @@ from django.utils import timezone
 
 from billing import connections, ledger
 from billing.group_commit import LedgerUnavailable, writer
-from billing.models import OPEN_STATES, Hold, HoldState
-from billing.operations import ActiveHold, CloseHold, OpenHold, Record, Refusal, Refused, Row
+from billing.models import Hold, HoldState
+from billing.operations import ActiveHold, CloseHold, OpenHold, Record, Refusal, Refused, RenewLeases, Row
 
 log = structlog.get_logger(__name__)
 
@@ -141,28 +141,17 @@ async def keep_leases() -> None:
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(RENEW_EVERY)
-        renewals = [
-            (leased.hold, leased.progress())
-            for leased in list(_open.values())
+        until = timezone.now() + dt.timedelta(seconds=settings.HOLD_LEASE)
+        renewals = tuple(
+            (leased.hold.id, leased.hold.generation, until, leased.progress())
+            for leased in sorted(_open.values(), key=lambda leased: leased.hold.id)
             if loop.time() - leased.since >= RENEW_EVERY
-        ]
+        )
         if renewals:
             try:
-                await sync_to_async(_renew, thread_sensitive=False)(renewals)
-            except Exception:
-                log.exception("hold.renewal_failed", holds=len(renewals))
-
-
-def _renew(renewals: list[tuple[ActiveHold, dict[str, Any] | None]]) -> None:
-    until = timezone.now() + dt.timedelta(seconds=settings.HOLD_LEASE)
-    try:
-        with transaction.atomic():
-            for active, progress in sorted(renewals, key=lambda pair: pair[0].id):
-                Hold.objects.filter(pk=active.id, generation=active.generation, state__in=OPEN_STATES).update(
-                    lease_until=until, progress=progress
-                )
-    finally:
-        close_old_connections()
+                await writer.submit(RenewLeases(renewals))
+            except LedgerUnavailable:
+                log.warning("holds.not_renewed", count=len(renewals))
 
 
 def expired(*, limit: int = 500) -> Iterator[Hold]:

@@ -81,7 +81,13 @@ class Record(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...]
 
 
-Operation = OpenHold | CloseHold | Post | Record
+class RenewLeases(msgspec.Struct, frozen=True):
+    """Keep these holds theirs: `(hold, generation, until, progress)` each. Says nothing of those that are lost."""
+
+    renewals: tuple[tuple[uuid.UUID, int, dt.datetime, dict[str, Any] | None], ...]
+
+
+Operation = OpenHold | CloseHold | Post | Record | RenewLeases
 
 
 class Refusal(StrEnum):

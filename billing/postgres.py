@@ -28,6 +28,11 @@ _SQL: dict[Verb, str] = {
         "FROM json_to_recordset($1::json) AS v(id uuid, generation int, charged bigint, now timestamptz) "
         f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN} RETURNING h.id, h.generation"
     ),
+    Verb.RENEW_LEASES: (
+        "UPDATE billing_hold h SET lease_until = v.lease_until, progress = v.progress "
+        "FROM json_to_recordset($1::json) AS v(id uuid, generation int, lease_until timestamptz, progress jsonb) "
+        f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN}"
+    ),
     Verb.LOCK_BUDGETS: (
         'SELECT id, "window", cap, zone, extract(epoch FROM starts_at)::float8, used, held, over '
         "FROM billing_budget WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
@@ -51,6 +56,7 @@ _SQL: dict[Verb, str] = {
     ),
 }
 _FIELDS: dict[Verb, tuple[str, ...]] = {
+    Verb.RENEW_LEASES: ("id", "generation", "lease_until", "progress"),
     Verb.CLOSE_HOLDS: ("id", "generation", "charged", "now"),
     Verb.WRITE_BUDGETS: ("id", "starts_at", "used", "held", "over"),
     Verb.WRITE_ACCOUNTS: ("id", "balance", "held", "frozen"),

@@ -72,6 +72,17 @@ def _close_holds(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...
     return closed
 
 
+def _renew_leases(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    cursor.executemany(
+        f"UPDATE billing_hold SET lease_until = ?, progress = ? WHERE id = ? AND generation = ? AND state IN {OPEN}",
+        [
+            (time_text(until), None if progress is None else _json_text(progress), hold.hex, generation)
+            for hold, generation, until, progress in rows
+        ],
+    )
+    return []
+
+
 def _lock_budgets(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
     rows = cursor.execute(_BUDGETS, (json.dumps(ids),)).fetchall()
     return [(*row[:4], datetime.fromisoformat(row[4]).replace(tzinfo=UTC), *row[5:]) for row in rows]
@@ -104,6 +115,7 @@ def _write_accounts(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, 
 
 _VERBS: dict[Verb, Callable[[sqlite3.Cursor, list[Any]], list[tuple[Any, ...]]]] = {
     Verb.CLOSE_HOLDS: _close_holds,
+    Verb.RENEW_LEASES: _renew_leases,
     Verb.LOCK_BUDGETS: _lock_budgets,
     Verb.LOCK_ACCOUNTS: _lock_accounts,
     Verb.FIND_RECEIVABLES: _find_receivables,

@@ -5,6 +5,7 @@ from typing import Any
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from portal import services
 from portal.models import User
@@ -12,6 +13,10 @@ from portal.models import User
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Sign-up is open or closed by SIGNUP_OPEN; whoever signs up gets a personal team."""
+
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "email_password_mismatch": _("E-mail and password do not match.")
+    }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.SIGNUP_OPEN)

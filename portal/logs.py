@@ -40,6 +40,10 @@ class _RedactingFilter(logging.Filter):
         return True
 
 
+# Without the frames' variables: among them are keys and passwords.
+_tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
 def configure() -> None:
     """Sets up structlog and the standard library's logging alike."""
     shared: list[Any] = [
@@ -50,9 +54,9 @@ def configure() -> None:
         redact,
     ]
     renderer: list[Any] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(_tracebacks), structlog.processors.JSONRenderer()]
         if settings.LOG_JSON
-        else [structlog.dev.ConsoleRenderer()]
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

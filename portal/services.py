@@ -26,6 +26,10 @@ def user_with_team(email: str) -> tuple[User, Team]:
 
 
 def current_team(request: HttpRequest) -> Team:
-    """The team whose keys and wallet the signed-in user looks at."""
-    assert isinstance(request.user, User)
-    return personal_team(request.user)
+    """The team whose keys and wallet the signed-in user looks at. Read once a request: the user remembers it."""
+    user = request.user
+    assert isinstance(user, User)
+    try:
+        return user.personal_team
+    except Team.DoesNotExist:
+        return personal_team(user)

@@ -1,9 +1,11 @@
-"""The portal's pages. The relay's routes are in `relay.urls` and never reach Django's resolver."""
+"""The portal's pages, each with who may see it. The relay's routes are in `relay.urls` and never come here."""
 
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
+from portal import key_views, views
+from portal.access import member, public
 from portal.readiness import readyz
 from relay.views.spec import SpecView
 
@@ -11,8 +13,20 @@ from relay.views.spec import SpecView
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 
 urlpatterns = [
-    path("admin/", admin.site.urls),
+    member("", views.overview, "overview"),
+    member("keys/", key_views.index, "keys"),
+    member("keys/create/", key_views.create, "key_create"),
+    member("keys/<int:pk>/edit/", key_views.edit, "key_edit"),
+    member("keys/<int:pk>/pause/", key_views.pause, "key_pause"),
+    member("keys/<int:pk>/resume/", key_views.resume, "key_resume"),
+    member("keys/<int:pk>/revoke/", key_views.revoke, "key_revoke"),
+    member("usage/", views.usage, "usage"),
+    member("usage/<uuid:pk>/", views.call, "call"),
+    member("account/", views.account, "account"),
+    public("pricing/", views.pricing, "pricing"),
+    path("i18n/", include("django.conf.urls.i18n")),
     path("accounts/", include("allauth.urls")),
     path("api/public/spec", SpecView.as_view(), name="spec"),
-    path("readyz", readyz, name="readyz"),
+    public("readyz", readyz, "readyz"),
+    path("admin/", admin.site.urls),
 ]

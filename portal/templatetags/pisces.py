@@ -1,15 +1,23 @@
 """Template helpers: icons, amounts, numbers."""
 
 import datetime as dt
+from typing import Any
 
 from django import template
-from django.utils import timezone
+from django.forms import BaseForm, BoundField, CheckboxInput
+from django.template import Context
+from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from billing import money
+from billing.models import ModelKind
+from billing.prices import ONE
+from portal import timeline, wording
+from portal.charts import Stack
+from relay.models import Attempt, CallLog
 
 register = template.Library()
 
@@ -56,3 +64,183 @@ def ago(moment: dt.datetime | None) -> str:
     if seconds < 86400:
         return ngettext("%(n)d h ago", "%(n)d h ago", seconds // 3600) % {"n": seconds // 3600}
     return ngettext("%(n)d day ago", "%(n)d days ago", seconds // 86400) % {"n": seconds // 86400}
+
+
+@register.filter
+def price(nano: int | None) -> str:
+    """A price with as many decimals as it has, two at least."""
+    return "—" if nano is None else money.to_text(nano, decimals=2)
+
+
+@register.filter
+def took(milliseconds: float | None) -> str:
+    """A span of time with its unit: `6 ms`, `8.99 s`."""
+    return "—" if milliseconds is None else timeline.duration(milliseconds)
+
+
+@register.filter
+def seconds(milliseconds: float | None) -> str:
+    """The same in seconds, for columns whose head names the unit."""
+    return "—" if milliseconds is None else f"{milliseconds / 1000:.2f}"
+
+
+@register.filter
+def tokens(number: int | None) -> str:
+    """A context window in short: `128K`, `1M`."""
+    if not number:
+        return "—"
+    for unit, size in (("M", 1_000_000), ("K", 1000)):
+        if number >= size:
+            return f"{number / size:.1f}".removesuffix(".0") + unit
+    return str(number)
+
+
+@register.filter
+def wide(stack: Stack) -> bool:
+    """Whether a chart's value labels are fractions, which need the wider margin."""
+    return stack.values[-1][1] < money.NANO
+
+
+@register.filter
+def day(moment: dt.datetime | None) -> str:
+    """A date as a person writes it: `21 Nov 2026`."""
+    return "—" if moment is None else formats.date_format(moment, _("j M Y"))
+
+
+# ---- calls ----------------------------------------------------------------------------------------------------------
+
+
+@register.filter
+def tokens_in(call: CallLog) -> int | None:
+    return sum(call.usage.get(name, 0) for name in ("input", "cache_read", "cache_write", "audio_in")) or None
+
+
+@register.filter
+def tokens_out(call: CallLog) -> int | None:
+    return sum(call.usage.get(name, 0) for name in ("output", "reasoning", "audio_out")) or None
+
+
+@register.filter
+def speed(call: CallLog) -> float | None:
+    """Output tokens a second after the first byte; None where it cannot be told."""
+    out = tokens_out(call)
+    if not out or not call.streamed or call.first_byte_ms is None or call.duration_ms <= call.first_byte_ms:
+        return None
+    return out * 1000 / (call.duration_ms - call.first_byte_ms)
+
+
+@register.simple_tag
+def call_state(call: CallLog) -> SafeString:
+    """A call's state: icon, word, tone; for a failed one its status too."""
+    tone, name = wording.LOOKS.get(call.state, ("off", "bad"))
+    word = call.get_state_display()
+    if tone in ("bad", "warn"):
+        word = f"{call.status} {wording.SHORT.get(call.error, word)}"
+    return format_html('<span class="badge {}">{}{}</span>', tone, icon(name), word)
+
+
+@register.filter
+def tone(call: CallLog) -> str:
+    return wording.LOOKS.get(call.state, ("off", "bad"))[0]
+
+
+@register.filter
+def released(call: CallLog) -> int:
+    """What was given back of the hold; nothing where the call cost more than was held."""
+    return max(0, call.held - call.cost)
+
+
+@register.filter
+def first_byte_after(attempt: Attempt) -> int | None:
+    """Milliseconds from the attempt's beginning to its first byte."""
+    return None if attempt.first_byte_ms is None else round(attempt.first_byte_ms - attempt.began_ms)
+
+
+@register.filter
+def lasted(attempt: Attempt) -> int:
+    return round(attempt.ended_ms - attempt.began_ms)
+
+
+@register.filter
+def multiplier(millionths: int) -> str:
+    return f"{millionths / ONE:.2f}"
+
+
+@register.filter
+def kind(name: str) -> str:
+    """A model's kind, by its label."""
+    return str(dict(ModelKind.choices).get(name, name))
+
+
+@register.filter
+def bucket(name: str) -> str:
+    return str(wording.BUCKETS.get(name, name))
+
+
+@register.filter
+def unit(name: str) -> str:
+    """What the price of a bucket buys where that is not a million tokens; else empty."""
+    return str(wording.UNITS.get(name, ""))
+
+
+@register.filter
+def unit_price(line: dict[str, Any]) -> int:
+    """A stored price line's price in nano-units: of one unit, or of a million tokens."""
+    rate: int = line["rate"]
+    return rate // money.MILLION if line["bucket"] in wording.UNITS else rate
+
+
+@register.filter
+def source(name: str) -> str:
+    return str(wording.SOURCES.get(name, name))
+
+
+@register.filter
+def outcome(name: str) -> str:
+    return str(wording.OUTCOMES.get(name, name))
+
+
+# ---- pages ----------------------------------------------------------------------------------------------------------
+
+
+@register.simple_tag(takes_context=True)
+def here(context: Context, *names: str) -> SafeString:
+    """Marks a link of the navigation as that of the current page."""
+    match = getattr(context.get("request"), "resolver_match", None)
+    found = match is not None and match.url_name in names
+    return SafeString(' aria-current="page"' if found else "")
+
+
+@register.filter
+def styled(field: BoundField) -> SafeString:
+    """The field's control as the portal draws it, tied to its hint and its error."""
+    widget = field.field.widget
+    attrs: dict[str, str | bool] = {}
+    if getattr(widget, "input_type", "") not in ("checkbox", "radio") and not isinstance(widget, CheckboxInput):
+        attrs["class"] = f"{widget.attrs.get('class', '')} input".strip()
+    described = [f"{field.auto_id}_error"] if field.errors else []
+    if field.help_text:
+        described.append(f"{field.auto_id}_helptext")
+    if described:
+        attrs["aria-describedby"] = " ".join(described)
+    return field.as_widget(attrs=attrs)
+
+
+@register.filter
+def plain(field: BoundField) -> SafeString:
+    """The control alone, where the page itself draws what stands around it."""
+    attrs: dict[str, str | bool] = {"class": "input"}
+    if field.errors:
+        attrs["aria-describedby"] = f"{field.auto_id}_error"
+    return field.as_widget(attrs=attrs)
+
+
+@register.filter
+def wrong(form: BaseForm) -> list[BoundField]:
+    """The fields that have an error, in their order."""
+    return [field for field in form if field.errors]
+
+
+@register.filter
+def is_check(field: BoundField) -> bool:
+    return isinstance(field.field.widget, CheckboxInput)

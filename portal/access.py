@@ -1,0 +1,83 @@
+"""Who may see which page. Every route is declared in `portal.urls` with one of these; a test walks all of them.
+
+A member's view is given the team that it may look at, so that none can forget to ask. Routes of other packages
+guard themselves; `ELSEWHERE` states what is expected of them, and the test holds them to it.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, path
+
+from portal import services
+from portal.models import Team
+
+
+class Access(StrEnum):
+    PUBLIC = "public"
+    MEMBER = "member"
+    STAFF = "staff"
+
+
+PublicView = Callable[..., HttpResponse]
+MemberView = Callable[..., HttpResponse]
+
+
+def public(route: str, view: PublicView, name: str) -> URLPattern:
+    """A page for everyone."""
+
+    @wraps(view)
+    def open_view(request: HttpRequest, **parts: Any) -> HttpResponse:
+        return view(request, **parts)
+
+    return _declared(route, open_view, name, Access.PUBLIC)
+
+
+def member(route: str, view: MemberView, name: str) -> URLPattern:
+    """A page for whoever has signed in: `view(request, team, …)`, the others are asked to sign in."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, **parts: Any) -> HttpResponse:
+        team: Team = services.current_team(request)
+        return view(request, team, **parts)
+
+    return _declared(route, login_required(guarded), name, Access.MEMBER)
+
+
+def _declared(route: str, view: Callable[..., HttpResponse], name: str, access: Access) -> URLPattern:
+    view.access = access  # type: ignore[attr-defined]
+    return path(route, view, name=name)
+
+
+# Routes whose views are not ours, by name; all of the `admin` namespace is for staff.
+ELSEWHERE = {
+    "set_language": Access.PUBLIC,
+    "spec": Access.PUBLIC,
+    "account_login": Access.PUBLIC,
+    "account_logout": Access.PUBLIC,
+    "account_inactive": Access.PUBLIC,
+    "account_signup": Access.PUBLIC,
+    "account_email_verification_sent": Access.PUBLIC,
+    "account_confirm_email": Access.PUBLIC,
+    "account_reset_password": Access.PUBLIC,
+    "account_reset_password_done": Access.PUBLIC,
+    "account_reset_password_from_key": Access.PUBLIC,
+    "account_reset_password_from_key_done": Access.PUBLIC,
+    "account_confirm_login_code": Access.PUBLIC,
+    "mfa_authenticate": Access.PUBLIC,
+    "account_reauthenticate": Access.MEMBER,
+    "account_email": Access.MEMBER,
+    "account_change_password": Access.MEMBER,
+    "account_set_password": Access.MEMBER,
+    "mfa_index": Access.MEMBER,
+    "mfa_reauthenticate": Access.MEMBER,
+    "mfa_activate_totp": Access.MEMBER,
+    "mfa_deactivate_totp": Access.MEMBER,
+    "mfa_view_recovery_codes": Access.MEMBER,
+    "mfa_generate_recovery_codes": Access.MEMBER,
+    "mfa_download_recovery_codes": Access.MEMBER,
+}

@@ -1,0 +1,86 @@
+"""The portal's pages apart from those of keys: thin views over the read sides."""
+
+from typing import Literal
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_GET
+
+from billing import ledger, money
+from billing import selectors as billing_selectors
+from portal import dashboard, periods, timeline, wording
+from portal import pricing as prices
+from portal.forms import UsageFilter
+from portal.models import Team
+from portal.templatetags.pisces import amount
+from relay import selectors
+
+RECENT = 8
+CENT = money.NANO // 100
+SEGMENTS = (("24h", _("24 h")), ("7d", _("7 d")), ("30d", _("30 d")))
+
+
+@require_GET
+def overview(request: HttpRequest, team: Team) -> HttpResponse:
+    wallet = ledger.wallet_of(team.pk)
+    if not selectors.any_call(team.pk):
+        steps = dashboard.first_steps(team, wallet)
+        context = {"steps": steps, "sample_model": selectors.sample_model()}
+        return render(request, "portal/first_run.html", context)
+    period = periods.named(request.GET.get("period", ""), timezone.now())
+    by: Literal["model", "key"] = "key" if request.GET.get("by") == "key" else "model"
+    context = {
+        "period": period,
+        "periods": SEGMENTS,
+        "by": by,
+        "overview": dashboard.overview(team, period, by),
+        "calls": selectors.recent(team.pk, RECENT),
+        "held_decimals": 2 if wallet.held >= CENT else 6,
+        "open_calls": billing_selectors.open_holds(wallet.pk),
+    }
+    return render(request, "portal/overview.html", context)
+
+
+@require_GET
+def usage(request: HttpRequest, team: Team) -> HttpResponse:
+    period = periods.named(request.GET.get("period", ""), timezone.now())
+    form = UsageFilter(request.GET, team=team, period=period)
+    wanted = form.wanted()
+    context = {
+        "form": form,
+        "period": period,
+        "page": selectors.page(wanted, request.GET.get("cursor", "")),
+        "totals": selectors.totals(wanted),
+    }
+    return render(request, "portal/usage.html", context)
+
+
+@require_GET
+def call(request: HttpRequest, team: Team, pk: object) -> HttpResponse:
+    found = get_object_or_404(selectors.of_team(team.pk), pk=pk)
+    attempts = list(found.attempts.order_by("number"))
+    held = f"{settings.CURRENCY_SIGN}{amount(found.held, 6)}"
+    context = {
+        "call": found,
+        "attempts": attempts,
+        "timeline": timeline.of(found, attempts, held),
+        "price_since": billing_selectors.price_valid_from(found.price_id),
+        "reason": wording.reason(found) if found.error else "",
+        "verdict": wording.verdict(found),
+    }
+    return render(request, "portal/call.html", context)
+
+
+@require_GET
+def pricing(request: HttpRequest) -> HttpResponse:
+    search, provider = request.GET.get("q", "")[:100], request.GET.get("provider", "")[:100]
+    found = prices.price_list(search=search, provider=provider)
+    return render(request, "billing/pricing.html", {"prices": found, "search": search, "provider": provider})
+
+
+@require_GET
+def account(request: HttpRequest, team: Team) -> HttpResponse:
+    return render(request, "portal/account.html", {})

@@ -1,0 +1,118 @@
+"""What every page has: its policy, its language, its theme; and nothing inline."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from django.template.loader import render_to_string
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.utils import translation
+from django.views.defaults import server_error
+
+from billing.models import PriceVersion
+from keys.models import ApiKey
+from tests.portal import made
+
+
+class Inline(HTMLParser):
+    """Collects what the policy would refuse, and ids that are used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.ids: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = dict(attrs)
+        if tag == "style" or (tag == "script" and "src" not in names):
+            self.found.append(tag)
+        self.found += [f"{tag} {name}" for name in names if name == "style" or name.startswith("on")]
+        self.found += [f"{tag} {value}" for value in names.values() if (value or "").startswith("javascript:")]
+        if tag != "symbol" and names.get("id"):
+            self.ids.append(str(names["id"]))
+
+
+def pages(client: Client, key: ApiKey, price: PriceVersion) -> list[str]:
+    call = made.call(key, price)
+    made.attempt(call)
+    names = ("overview", "keys", "key_create", "usage", "pricing", "account", "account_email", "mfa_index")
+    return [
+        *(reverse(name) for name in names),
+        reverse("account_change_password"),
+        reverse("account_logout"),
+        reverse("key_edit", args=[key.pk]),
+        reverse("key_revoke", args=[key.pk]),
+        reverse("call", args=[call.pk]),
+        "/nothing/here/",
+    ]
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_no_page_has_inline_style_or_script_or_one_id_twice(
+    as_alice: Client, key: ApiKey, price: PriceVersion, language: str
+) -> None:
+    as_alice.cookies["django_language"] = language
+    for address in pages(as_alice, key, price):
+        answer = as_alice.get(address)
+        html = answer.content.decode()
+        checked = Inline()
+        checked.feed(html)
+        assert checked.found == [], address
+        assert len(checked.ids) == len(set(checked.ids)), address
+        assert f'<html lang="{"zh-Hans" if language == "zh-hans" else "en"}"' in html
+        policy = answer.headers["Content-Security-Policy"]
+        assert "script-src 'self'" in policy
+        assert "style-src 'self'" in policy
+        assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize(
+    "name", ["account_login", "account_signup", "account_reset_password", "account_reset_password_done", "pricing"]
+)
+def test_public_pages_have_nothing_inline_either(db: None, client: Client, name: str) -> None:
+    checked = Inline()
+    checked.feed(client.get(reverse(name)).content.decode())
+    assert checked.found == []
+
+
+def test_every_icon_that_is_used_is_drawn(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    for address in pages(as_alice, key, price):
+        html = as_alice.get(address).content.decode()
+        drawn = set(re.findall(r'<symbol id="(\w+)"', html))
+        assert set(re.findall(r'<use href="#(\w+)"', html)) <= drawn
+
+
+def test_the_language_is_chosen_before_signing_in_and_stays(db: None, client: Client) -> None:
+    answer = client.post(reverse("set_language"), {"language": "zh-hans", "next": "/accounts/login/"})
+    assert answer.headers["Location"] == "/accounts/login/"
+    page = client.get("/accounts/login/").content.decode()
+    assert "登录 Pisces" in page
+    assert '<html lang="zh-Hans"' in page
+
+
+def test_the_theme_is_rendered_from_its_cookie(db: None, client: Client) -> None:
+    assert "data-theme" not in client.get("/pricing/").content.decode().partition("<head>")[0]
+    client.cookies["theme"] = "dark"
+    assert 'data-theme="dark"' in client.get("/pricing/").content.decode()
+    client.cookies["theme"] = '"><script>'
+    assert "data-theme=" not in client.get("/pricing/").content.decode().partition("<head>")[0]
+
+
+def test_the_current_page_is_marked(as_alice: Client) -> None:
+    html = as_alice.get(reverse("keys")).content.decode()
+    assert re.findall(r'href="(\S+)" aria-current="page"', html) == [reverse("keys")]
+
+
+def test_what_is_not_there_says_so_in_the_portals_look(as_alice: Client, client: Client) -> None:
+    for browser in (as_alice, client):
+        answer = browser.get("/nothing/here/")
+        assert answer.status_code == 404
+        assert "There is nothing here" in answer.content.decode()
+
+
+def test_the_page_of_a_failure_needs_nothing_that_can_fail() -> None:
+    answer = server_error(RequestFactory().get("/"))
+    assert "Something failed on our side" in answer.content.decode()
+    with translation.override("zh-hans"):
+        assert "服务出错了" in render_to_string("500.html")

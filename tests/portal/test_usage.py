@@ -1,0 +1,170 @@
+"""The list of calls and the page of one: what is filtered, how it pages, and that the price lines add up."""
+
+import datetime as dt
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from billing import money
+from billing.models import PriceVersion
+from billing.usage import Usage
+from keys import services
+from keys.models import ApiKey
+from portal import wording
+from portal.models import Team
+from relay.errors import Cause
+from relay.models import CallLog, CallState
+from tests.portal import made
+
+
+def shown(answer: Any) -> list[Any]:
+    return [call.pk for call in answer.context["page"].calls]
+
+
+@pytest.fixture
+def calls(key: ApiKey, team: Team, price: PriceVersion) -> dict[str, CallLog]:
+    other, _ = services.issue(team_id=team.pk, spec=services.Spec(name="other"))
+    return {
+        "now": made.call(key, price),
+        "failed": made.call(key, price, ago=dt.timedelta(hours=2), state="failed"),
+        "labelled": made.call(key, price, ago=dt.timedelta(hours=3), request_id="order-4711"),
+        "other key": made.call(other, price, ago=dt.timedelta(days=3)),
+        "other model": made.call(key, price, ago=dt.timedelta(days=10), model="gpt-4o"),
+        "long ago": made.call(key, price, ago=dt.timedelta(days=60)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"period": "24h"}, ["now", "failed", "labelled"]),
+        ({"period": "7d"}, ["now", "failed", "labelled", "other key"]),
+        ({}, ["now", "failed", "labelled", "other key", "other model"]),
+        ({"period": "90d"}, ["now", "failed", "labelled", "other key", "other model", "long ago"]),
+        ({"state": "failed"}, ["failed"]),
+        ({"model": "gpt-4o"}, ["other model"]),
+        ({"q": "order-4711"}, ["labelled"]),
+        ({"q": "order"}, ["labelled"]),
+        ({"q": "nothing"}, []),
+        ({"model": "never-called"}, []),
+        (
+            {"state": "nonsense", "key": "x", "period": "century"},
+            ["now", "failed", "labelled", "other key", "other model"],
+        ),
+    ],
+)
+def test_filters_are_kept_in_the_address(
+    as_alice: Client, calls: dict[str, CallLog], query: dict[str, str], names: list[str]
+) -> None:
+    answer = as_alice.get(reverse("usage"), query)
+    assert shown(answer) == [calls[name].pk for name in names]
+    totals = answer.context["totals"]
+    assert (totals.calls, totals.spend) == (len(names), sum(calls[name].cost for name in names))
+    assert totals.errors == ("failed" in names)
+
+
+def test_calls_of_one_key(as_alice: Client, calls: dict[str, CallLog]) -> None:
+    call = calls["other key"]
+    assert shown(as_alice.get(reverse("usage"), {"key": str(call.key_id)})) == [call.pk]
+
+
+def test_a_call_is_found_by_its_own_id_whenever_it_was(as_alice: Client, calls: dict[str, CallLog]) -> None:
+    call = calls["long ago"]
+    assert shown(as_alice.get(reverse("usage"), {"q": str(call.pk), "period": "24h"})) == [call.pk]
+
+
+def test_nothing_that_matches_differs_from_nothing_at_all(as_alice: Client, key: ApiKey) -> None:
+    empty = as_alice.get(reverse("usage")).content.decode()
+    assert "There were no calls in this period." in empty
+    nothing = as_alice.get(reverse("usage"), {"state": "failed"}).content.decode()
+    assert "No call in this period matches the filters." in nothing
+
+
+def test_pages_show_every_call_once_even_of_one_moment(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    moment = timezone.now()
+    for number in range(120):
+        made.call(key, price, created_at=moment - dt.timedelta(seconds=number // 40))
+    seen: list[Any] = []
+    cursors = [""]
+    while cursors[-1] or not seen:
+        answer = as_alice.get(reverse("usage"), {"cursor": cursors[-1]})
+        assert len(shown(answer)) <= 50
+        seen += shown(answer)
+        cursors.append(answer.context["page"].older)
+    assert len(seen) == len(set(seen)) == 120
+    assert seen == list(CallLog.objects.order_by("-created_at", "-id").values_list("pk", flat=True))
+    back = as_alice.get(reverse("usage"), {"cursor": answer.context["page"].newer})
+    assert shown(back) == seen[50:100]
+    first = as_alice.get(reverse("usage"), {"cursor": back.context["page"].newer})
+    assert shown(first) == seen[:50]
+    assert first.context["page"].newer == ""
+
+
+@pytest.mark.parametrize("cursor", ["x", "older~x~y", "older~2026-01-01T00:00:00~0", "sideways~a~b", "~~"])
+def test_a_malformed_cursor_shows_the_first_page(as_alice: Client, calls: dict[str, CallLog], cursor: str) -> None:
+    assert len(shown(as_alice.get(reverse("usage"), {"cursor": cursor}))) == 5
+
+
+def test_the_price_lines_of_a_call_add_up_to_its_charge(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    call = made.call(key, price, usage=Usage(input=1842, cache_read=11264, output=913))
+    page = as_alice.get(reverse("call", args=[call.pk])).content.decode()
+    table = page[page.index('<table class="lines">') : page.index("</table>")]
+    *lines, charged = [money.parse(text) for text in re.findall(r">(\d+\.\d{9})<", table)]
+    assert len(lines) == 3
+    assert sum(lines) == charged == call.cost
+
+
+def test_a_call_paid_by_the_call_says_so(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    line = {"bucket": "calls", "quantity": 1, "rate": price.rates["calls"], "multiplier": 1_000_000}
+    call = made.call(key, price, lines=[line | {"amount": 10_000_000}], cost=10_000_000)
+    page = as_alice.get(reverse("call", args=[call.pk])).content.decode()
+    assert "per call" in page
+    assert "0.010000000" in page
+
+
+def test_the_page_of_a_call_tells_its_facts(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    call = made.call(
+        key, price, request_id="order-4711", upstream_id="chatcmpl-9", client_ip="203.0.113.24", streamed=True
+    )
+    made.attempt(call, 1, channel="backup", outcome="upstream_error", status=None, first_byte_ms=None, ended_ms=100.0)
+    made.attempt(call, 2)
+    page = as_alice.get(reverse("call", args=[call.pk])).content.decode()
+    for fact in ("order-4711", str(call.pk), "chatcmpl-9", "203.0.113.24", "backup", "Provider failed", "streamed"):
+        assert fact in page
+    assert money.to_text(call.held - call.cost, decimals=9) in page
+
+
+def test_credentials_are_named_to_staff_only(as_alice: Client, alice: Any, key: ApiKey, price: PriceVersion) -> None:
+    call = made.call(key, price)
+    made.attempt(call)
+    assert "k81Q" not in as_alice.get(reverse("call", args=[call.pk])).content.decode()
+    alice.is_staff = True
+    alice.save()
+    assert "k81Q" in as_alice.get(reverse("call", args=[call.pk])).content.decode()
+
+
+def test_a_failed_call_says_that_nothing_was_charged_and_why(
+    as_alice: Client, key: ApiKey, price: PriceVersion
+) -> None:
+    call = made.call(key, price, state="failed", error="upstream_timeout", status=504)
+    page = as_alice.get(reverse("call", args=[call.pk])).content.decode()
+    assert "Nothing was charged" in page
+    assert "The provider was silent for too long." in page
+    assert "504 timeout" in page
+
+
+def test_a_call_whose_client_left_says_what_was_charged(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    call = made.call(key, price, state="left", status=499, error="client_left")
+    page = as_alice.get(reverse("call", args=[call.pk])).content.decode()
+    assert "What had been produced by then was charged" in page
+    free = made.call(key, price, state="left", status=499, error="client_left", cost=0, lines=[])
+    assert "Nothing was charged" in as_alice.get(reverse("call", args=[free.pk])).content.decode()
+
+
+def test_every_cause_and_state_has_words() -> None:
+    assert {cause.value for cause in Cause} <= wording.REASONS.keys()
+    assert set(CallState.values) == set(wording.LOOKS)

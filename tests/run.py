@@ -6,33 +6,20 @@ in the order in which they stand (`--random` shuffles them), and says what was u
 """
 
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from portal import translations
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def compile_translations() -> str:
-    """Makes the message catalogues that the pages need; what happened, in a few words."""
-    sources = sorted((ROOT / "locale").glob("*/LC_MESSAGES/*.po"))
-    if not sources:
-        return "none to compile"
-    program = shutil.which("msgfmt")
-    if program is None:
-        return "LEFT OUT: no msgfmt on PATH"
-    for source in sources:
-        subprocess.run([program, "--check-format", "-o", source.with_suffix(".mo"), source], check=True, timeout=60)
-    return f"{len(sources)} compiled"
 
 
 def main(arguments: list[str]) -> int:
     os.chdir(ROOT)
     os.environ["TEST_ALL_SERVICES"] = "1"
-    print("translations:", compile_translations(), flush=True)
+    translations.compile_all([ROOT / "locale"])
     shuffled = "--random" in arguments
     passed_on = [argument for argument in arguments if argument != "--random"]
     return int(pytest.main([*([] if shuffled else ["-p", "no:randomly"]), *passed_on]))

@@ -111,6 +111,15 @@ class Gateway:
     def url(self) -> str:
         return self.servers[0].url
 
+    def manage(self, *arguments: str) -> str:
+        """`manage.py` beside the servers; its standard output."""
+        command = [sys.executable, "manage.py", *arguments]
+        done = subprocess.run(
+            command, cwd=databases.ROOT, env=self._variables, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
     # ---- inside
 
     @contextlib.contextmanager

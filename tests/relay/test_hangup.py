@@ -97,7 +97,7 @@ def test_a_drained_whole_answer_is_read_to_its_end_and_charged_as_reported(
     time.sleep(0.2)
     connection.close()
     call = the_call(gateway, customer)
-    assert exchange.served_whole
+    assert eventually(lambda: exchange.served_whole)
     assert (call["state"], call["usage_source"], call["cost"]) == ("left", "reported", COST)
     assert gateway.spent(customer) == COST
 

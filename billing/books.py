@@ -20,8 +20,8 @@ from billing.rules import AccountTotals, BudgetTotals, Changes
 class Verb(Enum):
     """The statements that there are, besides inserting rows into a table."""
 
+    CLOSE_HOLDS = auto()  # (id, generation, charged or None, now) → (id, generation) of those that were open
     RENEW_LEASES = auto()  # (id, generation, lease_until, progress)
-    CLOSE_HOLDS = auto()  # (id, generation, charged or None, now) → the ids that were open at that generation
     LOCK_BUDGETS = auto()  # ids → BudgetTotals' fields
     LOCK_ACCOUNTS = auto()  # ids → AccountTotals' fields
     FIND_RECEIVABLES = auto()  # wallet ids → (wallet, receivable)
@@ -82,11 +82,13 @@ def script(operations: Sequence[Operation], *, revenue: int) -> Script:
     """Carries out the operations: two trips, a third where a debt must be booked."""
     now = dt.datetime.now(dt.UTC)
     accounts, budgets = rules.touched(operations)
+    closing = {  # of two closings of one hold the first counts
+        (op.hold.id, op.hold.generation): (op.hold.id, op.hold.generation, op.charged, now)
+        for op in reversed(operations)
+        if isinstance(op, CloseHold)
+    }
     locking = [
-        Statement(
-            Verb.CLOSE_HOLDS,
-            [(op.hold.id, op.hold.generation, op.charged, now) for op in operations if isinstance(op, CloseHold)],
-        ),
+        Statement(Verb.CLOSE_HOLDS, list(closing.values())),
         Statement(
             Verb.RENEW_LEASES,
             [renewal for op in operations if isinstance(op, RenewLeases) for renewal in op.renewals],
@@ -98,7 +100,7 @@ def script(operations: Sequence[Operation], *, revenue: int) -> Script:
     books = rules.Books(
         accounts={row[0]: AccountTotals(*row) for row in account_rows},
         budgets={row[0]: BudgetTotals(*row) for row in budget_rows},
-        closed={row[0] for row in closed},
+        closed=set(closed),
         revenue=revenue,
         now=now,
     )

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+import django.db
 import psycopg
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from billing import books, postgres, sqlite
 from billing.operations import Operation, Outcome
 
-DATABASE_ERRORS = (psycopg.Error, sqlite3.Error)
+DATABASE_ERRORS = (psycopg.Error, sqlite3.Error, django.db.Error)
 # What the operations themselves caused: trying again cannot help.
 DEFECTS = (psycopg.IntegrityError, psycopg.DataError, sqlite3.IntegrityError, sqlite3.DataError)
 DUPLICATES = (psycopg.errors.UniqueViolation, sqlite3.IntegrityError)
@@ -54,8 +55,10 @@ def new_connection() -> Connection:
 class _PostgresConnection:
     def __init__(self) -> None:
         self._open: postgres.AsyncConnection | None = None
+        self._failed: postgres.AsyncConnection | None = None
 
     async def run(self, operations: Sequence[Operation], *, revenue: int) -> list[Outcome]:
+        self._failed = None  # what became of an earlier batch says nothing of this one
         if self._open is None:
             self._open = postgres.AsyncConnection(await asyncio.to_thread(_connect_postgres))
         try:
@@ -65,7 +68,7 @@ class _PostgresConnection:
             raise
 
     async def fate(self) -> list[Outcome] | None:
-        decided = self._failed.decided
+        decided = self._failed.decided if self._failed is not None else None
         if decided is None or not await asyncio.to_thread(_was_committed, decided.transaction):
             return None
         return decided.outcomes

@@ -10,6 +10,7 @@ import random
 
 import structlog
 from asgiref.sync import sync_to_async
+from django.db import connection
 
 from billing import connections, ledger
 from billing.operations import CloseHold, Operation, Outcome
@@ -111,7 +112,7 @@ class GroupCommit:
     async def _commit(self, operations: list[Operation]) -> list[Outcome]:
         revenue = ledger.known_revenue_account()
         if revenue is None:
-            revenue = await sync_to_async(ledger.revenue_account, thread_sensitive=False)()
+            revenue = await sync_to_async(_read_revenue_account, thread_sensitive=False)()
         return await self._connection.run(operations, revenue=revenue)
 
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
@@ -150,6 +151,14 @@ class GroupCommit:
         middle = len(batch) // 2
         await self._run(batch[:middle])
         await self._run(batch[middle:])
+
+
+def _read_revenue_account() -> int:
+    """Once a process; the thread that it happens in keeps no connection for it."""
+    try:
+        return ledger.revenue_account()
+    finally:
+        connection.close()
 
 
 def _answer(batch: list[_Waiting], outcomes: list[Outcome]) -> None:

@@ -26,7 +26,7 @@ _SQL: dict[Verb, str] = {
         "UPDATE billing_hold h SET state = CASE WHEN v.charged IS NULL THEN 'voided' ELSE 'settled' END, "
         "charged = coalesce(v.charged, 0), resolved_at = v.now "
         "FROM json_to_recordset($1::json) AS v(id uuid, generation int, charged bigint, now timestamptz) "
-        f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN} RETURNING h.id"
+        f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN} RETURNING h.id, h.generation"
     ),
     Verb.RENEW_LEASES: (
         "UPDATE billing_hold h SET lease_until = v.lease_until, progress = v.progress "
@@ -105,7 +105,7 @@ def _uuid(value: bytes) -> uuid.UUID:
 
 # How each column of an answer is read.
 _READERS: dict[Verb, tuple[Any, ...]] = {
-    Verb.CLOSE_HOLDS: (_uuid,),
+    Verb.CLOSE_HOLDS: (_uuid, int),
     Verb.LOCK_BUDGETS: (int, _text, int, _text, _moment, int, int, int),
     Verb.LOCK_ACCOUNTS: (int, _flag, int, int, int, _text),
     Verb.FIND_RECEIVABLES: (int, int),

@@ -6,7 +6,7 @@ there for a later one. It changes the totals that it is given and returns what h
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -99,7 +99,7 @@ class Books(msgspec.Struct):
 
     accounts: dict[int, AccountTotals]
     budgets: dict[int, BudgetTotals]
-    closed: Collection[uuid.UUID]  # the holds whose compare-and-set succeeded in this transaction
+    closed: set[tuple[uuid.UUID, int]]  # holds, with their generation, whose compare-and-set succeeded just now
     revenue: int
     now: dt.datetime
 
@@ -151,8 +151,9 @@ def _open(books: Books, op: OpenHold, changes: Changes) -> Outcome:
 
 def _close(books: Books, op: CloseHold, changes: Changes) -> Outcome:
     hold = op.hold
-    if hold.id not in books.closed:
+    if (hold.id, hold.generation) not in books.closed:
         return Done(changed=False)
+    books.closed.remove((hold.id, hold.generation))  # a second closing in the same batch finds it closed
     account = books.accounts[hold.account]
     charged = op.charged or 0
     account.held -= hold.amount

@@ -68,7 +68,7 @@ def _close_holds(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...
             (state, charged or 0, time_text(now), hold.hex, generation),
         )
         if cursor.rowcount == 1:
-            closed.append((hold,))
+            closed.append((hold, generation))
     return closed
 
 

@@ -64,12 +64,24 @@ class Guard:
     `lasting` is called once if the work is still going at the first tick: what is only worth doing for such a call.
     """
 
-    __slots__ = ("_lasting", "_loop", "_reason", "_silence", "_silence_why", "_task", "_touched", "deadline", "left")
+    __slots__ = (
+        "_gone",
+        "_lasting",
+        "_loop",
+        "_reason",
+        "_silence",
+        "_silence_why",
+        "_task",
+        "_touched",
+        "deadline",
+        "left",
+    )
 
     def __init__(self, lasting: Callable[["Guard"], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._lasting = lasting
         self._task: asyncio.Task[Any] | None = None
+        self._gone = False
         self._reason: Why | None = None
         self._silence = float("inf")
         self._silence_why = Why.FIRST_BYTE
@@ -93,6 +105,7 @@ class Guard:
         """Told by whoever watches the client: the work stops now, or after at most `drain` seconds."""
         self.left = True
         if drain is None:
+            self._gone = True
             self._interrupt(Why.LEFT)
         else:
             self.deadline = min(self.deadline, self._loop.time() + drain)
@@ -108,6 +121,8 @@ class Guard:
             self._interrupt(self._silence_why)
 
     def __enter__(self) -> "Guard":
+        if self._gone:  # the client left while nothing was guarded, between two steps of the call
+            raise Interrupted(Why.LEFT)
         self._task, self._reason = asyncio.current_task(), None
         _ticker.add(self, self._loop)
         return self

@@ -75,21 +75,16 @@ class Request:
         length = self.headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             raise _too_large(limit)
-        message = await self._receive()
-        body = message.get("body", b"")
-        if message.get("more_body", False):
-            try:
-                async with asyncio.timeout(settings.BODY_TIMEOUT):
-                    body = await self._rest(body, limit)
-            except TimeoutError as error:
-                raise RelayError(Cause.INVALID_JSON, "The body did not arrive in time.") from error
-        if len(body) > limit:
-            raise _too_large(limit)
-        self.body = body
+        try:
+            async with asyncio.timeout(settings.BODY_TIMEOUT):
+                self.body = await self._body(limit)
+        except TimeoutError as error:
+            raise RelayError(Cause.INVALID_JSON, "The body did not arrive in time.") from error
         return self.body
 
-    async def _rest(self, first: bytes, limit: int) -> bytes:
-        parts, size, more = [first], len(first), True
+    async def _body(self, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size, more = 0, True
         while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -99,7 +94,7 @@ class Request:
             if size > limit:
                 raise _too_large(limit)
             more = message.get("more_body", False)
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class ClientGone(Exception):

@@ -50,8 +50,6 @@ _random = random.Random(os.urandom(32))
 async def chat(request: Request, call: Call, principal: Principal) -> Answer:
     """One chat completion, whole or streamed. Raises RelayError for a call that gets no answer."""
     call.principal = principal
-    if not principal.may_call(call.endpoint):
-        raise RelayError(Cause.PERMISSION_DENIED, "This key may not use this endpoint.")
     asked = wire_request.decode(request.body)
     view = await snapshot.ready()
     model, price, candidates = find_model(view, asked, principal, call)
@@ -71,7 +69,7 @@ async def chat(request: Request, call: Call, principal: Principal) -> Answer:
 
 
 async def authenticate(token: str | None, call: Call) -> Principal:
-    """Who calls. Raises RelayError for a key that is not in force, or not from this address."""
+    """Who calls. Raises RelayError for a key that is not in force, or not from this address or for this endpoint."""
     try:
         principal = await keys.authenticate(token)
     except keys.InvalidKey as error:
@@ -81,6 +79,8 @@ async def authenticate(token: str | None, call: Call) -> Principal:
         raise RelayError(Cause.UNAVAILABLE, "The gateway cannot check the key now.", retry_after=1) from error
     if not principal.may_come_from(call.client_ip):
         raise RelayError(Cause.PERMISSION_DENIED, "This key may not be used from this address.")
+    if not principal.may_call(call.endpoint):
+        raise RelayError(Cause.PERMISSION_DENIED, "This key may not use this endpoint.")
     return principal
 
 
@@ -227,6 +227,8 @@ async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call
 
 
 def _note_failure(attempt: Attempt, error: RelayError, call: Call) -> None:
+    if attempt.secret is not None:  # some providers repeat the key that they refuse
+        error.message = error.message.replace(attempt.secret.value, "***")
     attempt.outcome, attempt.detail, attempt.ended_ms = error.cause.value, error.message, call.elapsed_ms()
 
 

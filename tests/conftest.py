@@ -6,6 +6,8 @@ from billing import ledger, money
 from portal import services
 from portal.models import Membership, Role, Team, User
 
+pytest_plugins = ["tests.kit.plugin"]
+
 
 @pytest.fixture
 def alice(db: None) -> User:

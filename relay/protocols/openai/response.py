@@ -60,6 +60,7 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def decode(body: bytes) -> ChatAnswer:
     """Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
     try:
+        body.decode()  # what is passed on as raw bytes has not been looked at
         answer = _decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is not a chat completion.") from error

@@ -47,11 +47,12 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class ChatStream:
     """`feed` → bytes for the client; `close` once the upstream has ended; `last` once the books are written.
 
-    `failure` is set where an event was an error, or no event at all, or the answer did not end; what was returned
-    until then is valid and nothing follows it.
+    `failure` is set where an event was an error, or no event at all, or the answer was empty or did not end; what was
+    returned until then is valid and nothing follows it.
     """
 
     __slots__ = (
+        "_begun",
         "_held",
         "_model",
         "_splitter",
@@ -75,6 +76,7 @@ class ChatStream:
         self.output_bytes = 0
         self._model = b'"model":' + msgspec.json.encode(model)
         self._upstream_model = b""
+        self._begun = False
         self._held: bytes | None = None
         self._splitter = sse.Splitter()
 
@@ -110,6 +112,8 @@ class ChatStream:
                 continue
             if data == b"[DONE]":
                 self.done = True
+                if not self._begun:
+                    self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream had no answer in it.")
                 break
             try:
                 out.append(self._chunk(data))
@@ -119,6 +123,7 @@ class ChatStream:
 
     def _chunk(self, data: bytes) -> bytes:
         try:
+            data.decode()  # what is passed on as raw bytes has not been looked at
             chunk = _decoder.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is not a chunk.") from error
@@ -143,6 +148,7 @@ class ChatStream:
         if not self.id:
             self.id = chunk.id or ""
         for choice in chunk.choices or ():
+            self._begun = True
             if (delta := choice.delta) is not None:
                 for part in (delta.content, delta.reasoning_content, delta.reasoning, delta.refusal, delta.tool_calls):
                     if part is not ABSENT:
@@ -152,17 +158,14 @@ class ChatStream:
 
     def _renamed(self, data: bytes, model: str | None) -> bytes:
         """The upstream's name for the model replaced. Its bytes are learnt once: inside a JSON string the quotes of
-        this fragment would be escaped, so where it occurs it is the field itself."""
+        this fragment would be escaped, so where it occurs only once it is the field itself."""
         if model is None:
             return data
-        if self._upstream_model:
-            renamed = data.replace(self._upstream_model, self._model, 1)
-            if renamed is not data:
-                return renamed
-        fragment = b'"model":' + msgspec.json.encode(model)
-        if fragment in data:
-            self._upstream_model = fragment
-            return data.replace(fragment, self._model, 1)
+        if self._upstream_model and data.count(self._upstream_model) == 1:
+            return data.replace(self._upstream_model, self._model)
+        fragment = self._upstream_model = b'"model":' + msgspec.json.encode(model)
+        if data.count(fragment) == 1:
+            return data.replace(fragment, self._model)
         fields: dict[str, Any] = _fields_decoder.decode(data)
         fields["model"] = msgspec.Raw(self._model[8:])
         return msgspec.json.encode(fields)

@@ -1,0 +1,201 @@
+"""The ledger's writer: many operations in one transaction, each answered for itself, none lost, none done twice."""
+
+import asyncio
+import datetime as dt
+import sqlite3
+from collections.abc import Coroutine, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from billing import catalog, group_commit, holds, ids, ledger, prices
+from billing.group_commit import GroupCommit, LedgerUnavailable, writer
+from billing.models import Hold, Transfer
+from billing.operations import ActiveHold, CloseHold, Done, Operation, Outcome
+from portal import services as portal
+from tests.billing.conftest import Ledger
+from tests.kit import databases
+from tests.kit.ports import free_port
+from tests.kit.proxy import Proxy
+from tests.kit.services import services
+
+
+def submit(*operations: Operation, group: GroupCommit | None = None) -> list[Outcome | BaseException]:
+    """What a writer answers to operations that come at once, which makes them one batch."""
+    used = group or GroupCommit()
+
+    async def scene() -> list[Outcome | BaseException]:
+        waiting = [used.submit(operation) for operation in operations]
+        try:
+            return await asyncio.gather(*waiting, return_exceptions=True)
+        finally:
+            await used.close()
+
+    return asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def run(*work: Coroutine[Any, Any, None]) -> None:
+    """Runs what uses the process's own writer, and closes that."""
+
+    async def scene() -> None:
+        try:
+            await asyncio.gather(*work)
+        finally:
+            await writer.close()
+
+    asyncio.run(scene())
+
+
+def test_a_batch_answers_each_operation_in_its_order(book: Ledger) -> None:
+    outcomes = submit(*(book.opening(300) for _ in range(5)))
+    assert [isinstance(outcome, ActiveHold) for outcome in outcomes] == [True, True, True, False, False]
+    assert book.findings() == []
+
+
+def test_one_operation_that_cannot_be_written_does_not_take_the_others(book: Ledger) -> None:
+    known = book.opening(10)
+    book.run(known)
+    operations: list[Operation] = [book.opening(20), known, book.opening(30), book.opening(40)]
+    outcomes = submit(*operations)
+    assert isinstance(outcomes[1], psycopg.IntegrityError | sqlite3.IntegrityError)
+    assert [outcome.amount for outcome in outcomes if isinstance(outcome, ActiveHold)] == [20, 30, 40]
+    assert book.wallet.held == 100
+    assert book.findings() == []
+
+
+async def life(book: Ledger, charged: int | None) -> None:
+    active = await holds.hold(
+        call=ids.uuid7(),
+        account=book.account,
+        wanted=3,
+        minimum=3,
+        price=book.price,
+        budgets=(),
+        facts={},
+        created_at=dt.datetime.now(dt.UTC),
+    )
+    await (holds.release(active) if charged is None else holds.settle(active, charged=charged))
+
+
+def test_three_hundred_calls_at_once_are_all_in_the_books(book: Ledger) -> None:
+    run(*(life(book, None if n % 3 == 0 else n % 3) for n in range(300)))
+    assert book.wallet.balance == 1000 - 100 * 1 - 100 * 2
+    assert Hold.objects.filter(state="voided").count() == 100
+    assert book.findings() == []
+
+
+def test_refusals_have_names(book: Ledger) -> None:
+    async def hold(wanted: int, account: int) -> None:
+        now = dt.datetime.now(dt.UTC)
+        arguments = {"price": book.price, "budgets": (), "facts": {}, "created_at": now}
+        await holds.hold(call=ids.uuid7(), account=account, wanted=wanted, minimum=wanted, **arguments)  # type: ignore[arg-type]
+
+    with pytest.raises(holds.Insufficient):
+        run(hold(1001, book.account))
+    type(book.wallet).objects.filter(pk=book.account).update(frozen="stopped")
+    with pytest.raises(holds.AccountFrozen):
+        run(hold(1, book.account))
+
+
+def test_a_settlement_that_somebody_else_made_otherwise_is_reported_as_lost(book: Ledger) -> None:
+    active = book.open(100)
+    book.run(CloseHold(active, None))
+    with pytest.raises(holds.HoldLost):
+        run(holds.settle(active, charged=50))
+    other = book.open(100)
+    book.run(CloseHold(other, 50))
+    run(holds.settle(other, charged=50))  # the same result: written before an answer got lost
+    assert book.wallet.balance == 950
+    assert book.findings() == []
+
+
+def test_a_full_queue_refuses_openings_and_keeps_closings(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    active = book.open(100)
+    monkeypatch.setattr(group_commit, "LONGEST_QUEUE", -1)
+    with pytest.raises(LedgerUnavailable):
+        run(life(book, 1))
+    run(holds.settle(active, charged=1))
+    assert book.wallet.balance == 999
+
+
+def test_a_database_that_was_never_there_is_unavailable_not_a_defect(book: Ledger) -> None:
+    opening = book.opening(1)
+    nowhere = f"postgres://postgres@127.0.0.1:{free_port()}/nowhere-{ids.uuid7().hex}"
+    with databases.inside(nowhere):
+        (refused,) = submit(opening)
+    assert isinstance(refused, LedgerUnavailable)
+
+
+# ---- a commit whose answer is lost ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cuttable() -> Iterator[tuple[Ledger, Proxy]]:
+    """A wallet with 1,000 nano-units on a PostgreSQL whose wire can be cut."""
+    proxy = Proxy(services.postgres.port)
+    url = databases.new("postgres")
+    with databases.inside(url.replace(str(services.postgres.port), str(proxy.port))):
+        _, team = portal.user_with_team("alice@example.com")
+        wallet = ledger.wallet_of(team.pk)
+        ledger.credit(wallet=wallet, amount=1000, actor="tests", reason="opening balance")
+        price = catalog.set_price(catalog.save_model(name="x"), prices.parse_card({"input": "1"}), actor="tests")
+        assert price is not None
+        ledger.revenue_account()
+        yield Ledger("postgres", wallet.pk, price.pk), proxy
+    proxy.close()
+    databases.drop(url)
+
+
+def test_a_commit_that_happened_though_nobody_heard_of_it_is_found_out(
+    cuttable: tuple[Ledger, Proxy],
+) -> None:
+    book, proxy = cuttable
+    proxy.cut = "answer"
+    (active,) = submit(book.opening(300))
+    assert proxy.cuts == 1
+    assert isinstance(active, ActiveHold)
+    assert (book.wallet.held, Hold.objects.count()) == (300, 1)
+    proxy.cut = "answer"
+    assert submit(CloseHold(active, 120)) == [Done()]
+    assert proxy.cuts == 2
+    assert (book.wallet.balance, book.wallet.held) == (880, 0)
+    assert Transfer.objects.filter(kind="charge").count() == 1
+    assert book.findings() == []
+
+
+def test_a_commit_that_did_not_happen_refuses_openings_and_tries_closings_again(
+    cuttable: tuple[Ledger, Proxy],
+) -> None:
+    book, proxy = cuttable
+    (active,) = submit(book.opening(300))
+    assert isinstance(active, ActiveHold)
+    proxy.cut = "request"
+    (refused,) = submit(book.opening(300))
+    assert isinstance(refused, LedgerUnavailable)
+    assert book.wallet.held == 300
+    proxy.cut = "request"
+    (done,) = submit(CloseHold(active, 120))
+    assert done == Done()
+    assert proxy.cuts == 2
+    assert (book.wallet.balance, book.wallet.held) == (880, 0)
+    assert book.findings() == []
+
+
+def test_the_fate_of_an_earlier_batch_is_not_taken_for_that_of_the_next(cuttable: tuple[Ledger, Proxy]) -> None:
+    book, proxy = cuttable
+    group = GroupCommit()
+
+    async def scene() -> tuple[Outcome, BaseException | Outcome]:
+        proxy.cut = "answer"
+        first = await group.submit(book.opening(300))
+        proxy.refusing = True
+        (second,) = await asyncio.gather(group.submit(book.opening(100)), return_exceptions=True)
+        await group.close()
+        return first, second
+
+    first, second = asyncio.run(asyncio.wait_for(scene(), 30))
+    proxy.refusing = False
+    assert isinstance(first, ActiveHold)
+    assert isinstance(second, LedgerUnavailable)
+    assert (book.wallet.held, Hold.objects.count()) == (300, 1)

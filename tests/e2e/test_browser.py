@@ -1,0 +1,72 @@
+"""A real browser: signs in, creates a key, and finds the call that was made with it, with its cost."""
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from playwright.sync_api import Page, expect, sync_playwright
+
+from portal.models import User
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.services import services
+
+PASSWORD = "correct horse battery staple"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page that records what its console says is wrong; a page without faults says nothing."""
+    program = services.get("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program.path, args=FLAGS)
+        page = browser.new_page(locale="en-US")
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        yield page
+        browser.close()
+    assert faults == []
+
+
+@pytest.fixture
+def member(breakable: Gateway) -> Iterator[Customer]:
+    """A customer who can sign in, on an installation whose pages have their style sheets. The books stay whole."""
+    breakable.manage("collectstatic", "--noinput", "--verbosity", "0")
+    made = breakable.customer()
+    password = PBKDF2PasswordHasher().encode(PASSWORD, "a-salt-of-the-tests-own")
+    with breakable.inside():
+        User.objects.filter(email=made.email).update(password=password)
+    breakable.start()
+    yield made
+    assert breakable.audit() == []
+
+
+def test_a_member_signs_in_creates_a_key_and_finds_the_call_with_its_cost(
+    breakable: Gateway, member: Customer, page: Page
+) -> None:
+    page.goto(f"{breakable.url}/accounts/login/")
+    page.get_by_label("E-mail").fill(member.email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{breakable.url}/")
+
+    page.goto(f"{breakable.url}/keys/create/")
+    page.locator("#id_name").fill("from the browser")
+    page.get_by_role("button", name="Create key").click()
+    secret = page.locator("#secret-key").inner_text()
+    assert secret.startswith("pisces-")
+
+    with openai.OpenAI(base_url=f"{breakable.url}/v1", api_key=secret, max_retries=0) as sdk:
+        answer = sdk.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Hello"}])
+    assert answer.choices[0].message.content == "Hello, world."
+
+    page.goto(f"{breakable.url}/keys/")
+    expect(page.get_by_text("from the browser")).to_be_visible()
+    assert secret not in page.content()
+    page.goto(f"{breakable.url}/usage/")
+    page.locator("a[href^='/usage/0']").first.click()
+    expect(page.get_by_role("heading", name="chat")).to_be_visible()
+    expect(page.locator(".tile").filter(has_text="Cost")).to_contain_text("0.0002")
+    expect(page.locator("table.lines")).to_contain_text("100")

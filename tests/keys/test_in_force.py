@@ -1,0 +1,181 @@
+"""What is decided about a key is in force within a second, on every process."""
+
+import datetime as dt
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from tests.kit import client, scripts
+from tests.kit.gateway import Gateway
+from tests.kit.ports import eventually
+from tests.kit.upstream import Upstream
+
+PROMISE = 1.0  # seconds until every process obeys
+COST = 200_000
+
+
+def says(gateway: Gateway, token: str, status: int, code: str = "", **body: Any) -> Callable[[], bool]:
+    def probe() -> bool:
+        for server in gateway.servers:
+            answer = client.chat(server.url, token, model="free", **body)
+            if answer.status_code != status or (code and answer.json()["error"]["code"] != code):
+                return False
+        return True
+
+    return probe
+
+
+def in_force_within_a_second(probe: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    eventually(probe)
+    assert time.monotonic() - began < PROMISE + 0.2  # and the time that the probes themselves take
+
+
+@pytest.mark.parametrize(("verb", "word"), [("revoke", "revoked"), ("pause", "paused")])
+def test_a_stopped_key_stops_on_both_processes(pair: Gateway, verb: str, word: str) -> None:
+    customer = pair.customer()
+    eventually(says(pair, customer.token, 200))
+    pair.change_key(customer.key, verb)
+    in_force_within_a_second(says(pair, customer.token, 401, "invalid_api_key"))
+    message = client.chat(pair.url, customer.token).json()["error"]["message"]
+    assert word in message
+    assert customer.token not in message
+
+
+def test_a_paused_key_works_again_when_resumed(pair: Gateway) -> None:
+    customer = pair.customer()
+    pair.change_key(customer.key, "pause")
+    eventually(says(pair, customer.token, 401))
+    pair.change_key(customer.key, "resume")
+    in_force_within_a_second(says(pair, customer.token, 200))
+
+
+def test_a_new_key_works_at_once_on_both_processes(pair: Gateway) -> None:
+    customer = pair.customer()
+    assert says(pair, customer.token, 200)()
+
+
+def test_an_expired_key_stops_by_itself(pair: Gateway) -> None:
+    customer = pair.customer()
+    _, token = pair.issue(customer.team, expires_at=timezone.now() + dt.timedelta(seconds=1.5))
+    assert says(pair, token, 200)()
+    time.sleep(1.5)
+    assert says(pair, token, 401, "invalid_api_key")()
+    assert "has expired" in client.chat(pair.url, token).json()["error"]["message"]
+
+
+def test_changed_models_endpoints_and_addresses_are_in_force(pair: Gateway) -> None:
+    customer = pair.customer()
+    for limits in ({"models": ["chat"]}, {"endpoints": ["models"]}, {"networks": ["203.0.113.9"]}):
+        eventually(says(pair, customer.token, 200))
+        pair.change_key(customer.key, "change", **limits)
+        in_force_within_a_second(says(pair, customer.token, 403, "permission_denied"))
+        pair.change_key(customer.key, "change")
+    in_force_within_a_second(says(pair, customer.token, 200))
+
+
+def test_the_forwarded_address_of_a_stranger_is_not_believed(pair: Gateway) -> None:
+    customer = pair.customer()
+    _, token = pair.issue(customer.team, networks=["203.0.113.9"])
+    headers = {"X-Forwarded-For": "203.0.113.9", "X-Real-IP": "203.0.113.9", "Forwarded": "for=203.0.113.9"}
+    assert says(pair, token, 403, "permission_denied", headers=headers)()
+
+
+def test_a_new_quota_is_in_force_on_both_processes(pair: Gateway) -> None:
+    customer = pair.customer()
+    eventually(says(pair, customer.token, 200))
+    pair.change_key(customer.key, "change", quota=1)
+    body: dict[str, Any] = {"max_tokens": 100}
+    began = time.monotonic()
+    refused = lambda: all(  # noqa: E731
+        client.chat(server.url, customer.token, **body).status_code == 403 for server in pair.servers
+    )
+    eventually(refused)
+    assert time.monotonic() - began < PROMISE + 0.2
+
+
+def test_a_price_that_changes_is_in_force_on_both_processes(pair: Gateway) -> None:
+    customer = pair.customer()
+    pair.model("same-name", {"input": "3", "output": "2"})
+    expected = 100 * 3000 + 50 * 2000
+
+    def probe() -> bool:
+        answers = [client.chat(server.url, customer.token, model="same-name") for server in pair.servers]
+        return all(answer.json()["pisces"]["cost"] == f"0.000{expected // 100_000}" for answer in answers)
+
+    in_force_within_a_second(probe)
+    assert pair.audit() == []
+
+
+# ---- quotas ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_quota_is_kept_to_the_last_nano_unit(pair: Gateway) -> None:
+    customer = pair.customer()
+    exact, token = pair.issue(customer.team, quota=30_000_000)
+    for _ in range(3):
+        assert client.chat(pair.url, token, model="per-call").status_code == 200
+    answer = client.chat(pair.url, token, model="per-call")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "insufficient_user_quota")
+    assert answer.headers["x-should-retry"] == "false"
+    (budget,) = pair.budgets(exact)
+    assert (budget["used"], budget["held"], budget["over"]) == (30_000_000, 0, 0)
+    short, token = pair.issue(customer.team, quota=9_999_999)
+    assert client.chat(pair.url, token, model="per-call").status_code == 403
+    assert pair.budgets(short)[0]["used"] == 0
+    assert pair.audit() == []
+
+
+def test_a_spent_quota_stops_even_a_free_model(pair: Gateway) -> None:
+    customer = pair.customer()
+    _, token = pair.issue(customer.team, quota=10_000_000)
+    assert client.chat(pair.url, token, model="per-call").status_code == 200
+    assert client.chat(pair.url, token, model="free").status_code == 403
+
+
+def test_a_metered_call_is_asked_for_no_more_than_the_quota_pays(pair: Gateway, upstream: Upstream) -> None:
+    customer = pair.customer()
+    key, token = pair.issue(customer.team, quota=1_000_000)
+    script = upstream.play(scripts.whole())
+    assert client.chat(pair.url, token, x_script=script).status_code == 200
+    assert 16 <= upstream.one(script).json["max_tokens"] < 500
+    assert pair.budgets(key)[0]["used"] == COST
+    assert pair.calls(key)[0]["held"] <= 1_000_000
+
+
+@pytest.mark.parametrize(("window", "days"), [("day", 1), ("week", 7), ("month", 31)])
+def test_a_window_that_ended_gives_its_room_back(pair: Gateway, window: str, days: int) -> None:
+    from billing.models import Budget, Hold
+
+    customer = pair.customer()
+    key, token = pair.issue(customer.team, quota=10_000_000, window=window)
+    assert client.chat(pair.url, token, model="per-call").status_code == 200
+    assert client.chat(pair.url, token, model="per-call").status_code == 403
+    with pair.inside():
+        budget = Budget.objects.get(owner_id=key, owner_kind="key")
+        began = budget.starts_at
+        earlier = began - dt.timedelta(days=days)
+        Budget.objects.filter(pk=budget.pk).update(starts_at=earlier)
+        Hold.objects.filter(account_id=customer.wallet).update(budgets=[[budget.pk, int(earlier.timestamp())]])
+    assert client.chat(pair.url, token, model="per-call").status_code == 200
+    (row,) = pair.budgets(key)
+    assert (row["used"], row["starts_at"]) == (10_000_000, began)
+    assert pair.audit() == []
+
+
+def test_a_total_never_ends(pair: Gateway) -> None:
+    customer = pair.customer()
+    key, token = pair.issue(customer.team, quota=10_000_000)
+    assert client.chat(pair.url, token, model="per-call").status_code == 200
+    assert pair.budgets(key)[0]["starts_at"].year == 1970
+    assert client.chat(pair.url, token, model="per-call").status_code == 403
+
+
+def test_another_key_of_the_team_is_not_held_to_the_quota(pair: Gateway) -> None:
+    customer = pair.customer()
+    _, token = pair.issue(customer.team, quota=1)
+    assert client.chat(pair.url, token, model="per-call").status_code == 403
+    assert client.chat(pair.url, customer.token, model="per-call").status_code == 200

@@ -1,0 +1,123 @@
+"""Issuing and changing keys: what is stored, what is refused, what is never silently accepted."""
+
+import asyncio
+import datetime as dt
+from typing import Any
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.utils import timezone
+
+from billing.models import Budget
+from keys import services, tokens
+from keys.models import ApiKey
+from portal.models import Team
+
+
+def issue(team: Team, **spec: Any) -> tuple[ApiKey, str]:
+    return services.issue(team_id=team.pk, spec=services.Spec(**{"name": "mine", **spec}))
+
+
+def test_only_the_digest_and_the_shown_parts_are_stored(team: Team) -> None:
+    key, token = issue(team)
+    stored = ApiKey.objects.filter(pk=key.pk).values().get()
+    assert tokens.is_genuine(token)
+    assert token not in str(stored)
+    assert token[15:43] not in str(stored)
+    assert stored["digest"] == services.digest(token)
+    assert len(stored["digest"]) == 64
+    assert (stored["prefix"], stored["last_four"]) == (token[:11], token[-4:])
+
+
+def test_the_digest_depends_on_the_pepper(settings: Any) -> None:
+    token = tokens.new()
+    one = services.digest(token)
+    settings.KEY_PEPPER = "another pepper"
+    assert services.digest(token) != one
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("type", "test"),
+        ("type", "management"),
+        ("type", "root"),
+        ("payment", "postpaid"),
+        ("payment", "plan"),
+        ("payment", "free"),
+        ("billing", "never"),
+        ("window", "year"),
+        ("name", "   "),
+        ("name", "x" * 101),
+        ("quota", 0),
+        ("quota", -1),
+        ("expires_at", dt.datetime(2020, 1, 1, tzinfo=dt.UTC)),
+        ("networks", ["10.0.0.0/33"]),
+        ("networks", ["everywhere"]),
+    ],
+)
+def test_what_comes_later_or_makes_no_sense_is_refused_with_its_field(team: Team, field: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        issue(team, **{field: value})
+    assert list(refused.value.message_dict) == [field]
+    assert not ApiKey.objects.exists()
+
+
+def test_a_restricted_key_names_what_it_may_do(team: Team) -> None:
+    with pytest.raises(ValidationError):
+        issue(team, type="restricted")
+    with pytest.raises(ValidationError):
+        services.issue(
+            team_id=team.pk,
+            spec=services.Spec(name="mine", type="restricted", models=["unknown"]),
+            known_models={"chat"},
+        )
+    assert issue(team, type="restricted", endpoints=["models"])[0].endpoints == ["models"]
+
+
+def test_networks_are_stored_in_their_canonical_form(team: Team) -> None:
+    key, _ = issue(team, networks=[" 10.1.2.3 ", "10.0.0.7/8", "2001:DB8::1/32"])
+    assert key.networks == ["10.1.2.3/32", "10.0.0.0/8", "2001:db8::/32"]
+
+
+def test_a_revoked_key_stays_revoked(team: Team) -> None:
+    key, _ = issue(team)
+    services.revoke(key)
+    for again in (services.resume, services.pause, services.revoke):
+        again(key)
+        key.refresh_from_db()
+        assert key.state == "revoked"
+    assert key.revoked_at is not None
+
+
+def test_a_quota_is_one_budget_row_that_follows_its_window(team: Team) -> None:
+    key, _ = issue(team, quota=5, window="day")
+    (budget,) = Budget.objects.filter(owner_id=key.pk, owner_kind="key")
+    assert (budget.cap, budget.window) == (5, "day")
+    services.change(key, services.Spec(name="mine", quota=7, window="month"))
+    (budget,) = Budget.objects.filter(owner_id=key.pk, owner_kind="key")
+    assert (budget.cap, budget.window) == (7, "month")
+    services.change(key, services.Spec(name="mine"))
+    assert not Budget.objects.exists()
+
+
+def test_a_key_in_an_ipv6_suit_is_recognised(team: Team) -> None:
+    key, _ = issue(team, networks=["192.0.2.0/24", "2001:db8::/32"])
+    principal = services._principal(key)
+    assert principal.may_come_from("192.0.2.7")
+    assert principal.may_come_from("::ffff:192.0.2.7")
+    assert principal.may_come_from("2001:db8::9")
+    for other in ("192.0.3.7", "::1", "", "unix", "192.0.2.7.8"):
+        assert not principal.may_come_from(other)
+
+
+@pytest.mark.parametrize("token", [None, "", "sk-1", "pisces-" + "A" * 40])
+def test_a_token_without_a_good_checksum_is_refused_without_a_look_up(token: str | None) -> None:
+    # Without the `db` fixture any look-up would fail loudly.
+    with pytest.raises(services.InvalidKey):
+        asyncio.run(services.authenticate(token))
+
+
+def test_an_expiry_in_the_future_is_kept(team: Team) -> None:
+    moment = timezone.now() + dt.timedelta(days=1)
+    assert issue(team, expires_at=moment)[0].expires_at == moment

@@ -1,0 +1,112 @@
+"""Databases of the tests' own, on SQLite and PostgreSQL: migrated once a session, then copied for whoever needs one.
+
+`inside(url)` lets the test's own process work in such a database with the project's functions, exactly as a command
+beside a running server does.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import environ
+from django.conf import settings
+from django.db import connections
+
+from tests.kit.services import services
+
+if TYPE_CHECKING:
+    from pytest_django import DjangoDbBlocker
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+KINDS = ("sqlite", "postgres")
+
+_templates: dict[str, str] = {}
+_folder = Path(os.environ["VAR_DIR"])
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a gateway's process: nothing of the tests' own but the secrets and the search paths."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    secrets = {"SECRET_KEY": settings.SECRET_KEY, "ENCRYPTION_KEYS": ",".join(settings.ENCRYPTION_KEYS)}
+    return {**kept, **secrets, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "portal.settings", **extra}
+
+
+def new(kind: str) -> str:
+    """The URL of a fresh, migrated, empty database."""
+    template = _template(kind)
+    name = f"pisces_{uuid.uuid4().hex[:12]}"
+    if kind == "postgres":
+        services.postgres.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return services.postgres.url(name)
+    path = Path(tempfile.mkdtemp(prefix="sqlite-", dir=_folder)) / f"{name}.sqlite3"
+    shutil.copyfile(template, path)
+    return f"sqlite:///{path}"
+
+
+def drop(url: str) -> None:
+    """Gives the room back. Nobody may be connected."""
+    if url.startswith("postgres"):
+        services.postgres.execute(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
+    else:
+        shutil.rmtree(Path(url.removeprefix("sqlite:///")).parent, ignore_errors=True)
+
+
+def _template(kind: str) -> str:
+    if kind not in _templates:
+        if kind == "postgres":
+            services.postgres.execute("CREATE DATABASE pisces_template")
+            _migrate(services.postgres.url("pisces_template"))
+            _templates[kind] = "pisces_template"
+        else:
+            path = _folder / "template.sqlite3"
+            _migrate(f"sqlite:///{path}")
+            _templates[kind] = str(path)
+    return _templates[kind]
+
+
+def _migrate(url: str) -> None:
+    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+    variables = environment(DATABASE_URL=url, VAR_DIR=str(_folder), LOG_LEVEL="WARNING")
+    subprocess.run(command, cwd=ROOT, env=variables, check=True, timeout=120)
+
+
+class _Blocker:
+    """pytest-django's guard of the database; the plugin puts the real one here."""
+
+    current: "DjangoDbBlocker | None" = None
+
+
+def _settings(url: str) -> dict[str, Any]:
+    """What the project's settings make of this DATABASE_URL."""
+    found: dict[str, Any] = environ.Env.db_url_config(url)
+    if url.startswith("sqlite"):
+        found["OPTIONS"] = settings.DATABASES["default"]["OPTIONS"]
+    handled: dict[str, Any] = connections.configure_settings({"default": found})["default"]
+    return handled
+
+
+@contextmanager
+def inside(url: str) -> Iterator[None]:
+    """This process works in that database for as long as the block lasts."""
+    assert _Blocker.current is not None
+    before, own = connections.settings["default"], connections["default"]
+    connections.settings["default"] = _settings(url)
+    connections["default"] = connections.create_connection("default")
+    try:
+        with _Blocker.current.unblock():
+            yield
+    finally:
+        connections["default"].close()
+        connections.settings["default"] = before
+        connections["default"] = own
+
+
+def use_blocker(blocker: "DjangoDbBlocker") -> None:
+    _Blocker.current = blocker

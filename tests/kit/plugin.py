@@ -1,0 +1,164 @@
+"""The kit's fixtures: databases, the upstream, gateways that live as long as the session, fresh customers."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pytest_django import DjangoDbBlocker
+
+from relay import demo
+from tests.kit import databases, scripts
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.ports import eventually
+from tests.kit.services import required, services
+from tests.kit.upstream import Upstream
+
+SECRET = "sk-upstream-secret-7f3a9c41"
+PRICE = {"input": "1", "cache_read": "0.5", "output": "2"}  # 1,000 nano-units a token in, 2,000 a token out
+SHORT = {"connect": 0.4, "first_byte": 0.5, "idle": 0.5, "total": 1.5}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blocker(django_db_blocker: DjangoDbBlocker) -> None:
+    databases.use_blocker(django_db_blocker)
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    server = Upstream(scripts.default).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def black_hole() -> Iterator[str]:
+    """The address of a listener whose queue is full, so that no connection is ever accepted."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+            fillers.append(filler)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        for filler in fillers:
+            filler.close()
+
+
+@pytest.fixture(params=databases.KINDS)
+def books(request: pytest.FixtureRequest) -> Iterator[str]:
+    """An empty database of each kind, in which this process works. The value is its kind."""
+    url = databases.new(request.param)
+    with databases.inside(url):
+        yield request.param
+    databases.drop(url)
+
+
+@pytest.fixture(scope="session", params=databases.KINDS)
+def gateway(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str) -> Iterator[Gateway]:
+    """One installation of each kind with one server, shared by all tests that do not disturb one another."""
+    installation = Gateway(request.param, MAX_BODY_JSON=str(512 * 1024), BODY_TIMEOUT="1.5", SEND_STALL="1.5")
+    furnish(installation, upstream, black_hole)
+    installation.start()
+    yield installation
+    installation.stop()
+
+
+@pytest.fixture(scope="session", params=databases.KINDS)
+def pair(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str) -> Iterator[Gateway]:
+    """One installation of each kind with two servers on one database."""
+    installation = Gateway(request.param)
+    furnish(installation, upstream, black_hole)
+    installation.start()
+    installation.start()
+    yield installation
+    installation.stop()
+
+
+@pytest.fixture(params=databases.KINDS)
+def breakable(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str) -> Iterator[Gateway]:
+    """An installation of each kind for one test, which may do to its servers what it likes. None is started."""
+    installation = Gateway(request.param)
+    furnish(installation, upstream, black_hole)
+    yield installation
+    installation.stop()
+
+
+@pytest.fixture
+def customer(gateway: Gateway) -> Iterator[Customer]:
+    """A fresh team with 10 units of money and a key. Whatever the test did, it leaves the books whole."""
+    made = gateway.customer()
+    yield made
+    eventually(lambda: gateway.wallet(made.wallet)["held"] == 0)
+    assert gateway.audit() == []
+
+
+def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
+    """The models and channels that the relay's tests speak of, each named after what it is for."""
+    gateway.model("chat", PRICE, max_output=1000)
+    gateway.model("same-name", PRICE)
+    gateway.model("[M]vendor/model-1", PRICE)
+    gateway.model("per-call", {"per_call": "0.01"})
+    gateway.model("both", {**PRICE, "per_call": "0.01"})
+    gateway.model("free", {"input": "0", "output": "0"})
+    for name in (
+        "drained",
+        "impatient",
+        "slow-first",
+        "two-channels",
+        "closed-port",
+        "black-hole",
+        "public-only",
+        "public-name",
+    ):
+        gateway.model(name, PRICE, max_output=1000)
+    gateway.model("unpriced", None)
+    gateway.model("withdrawn", PRICE, active=False)
+    gateway.model("no-channel", PRICE)
+    gateway.model("not-chat", PRICE, kind="embedding")
+    main = {"chat": "up-chat", "same-name": "same-name", "[M]vendor/model-1": "up-1", "not-chat": "up-embedding"}
+    main |= {"per-call": "up-per-call", "both": "up-both", "free": "up-free", "unpriced": "up-x", "withdrawn": "up-y"}
+    gateway.channel("main", upstream.url, main, secret=SECRET)
+    gateway.channel("drain", upstream.url, {"drained": "up-drained"}, on_hangup="drain")
+    hasty = {"impatient": "up-impatient", "slow-first": "up-slow"}
+    gateway.channel("short", upstream.url, hasty, timeouts=SHORT, priority=-1)
+    gateway.channel("first", upstream.url, {"two-channels": "first-model"}, priority=0, secret="sk-first-0001")
+    # Without its version, the other spelling that a base URL may have.
+    second = upstream.url.removesuffix("/v1")
+    gateway.channel(
+        "second", second, {"two-channels": "second-model", "slow-first": "second"}, priority=1, secret="sk-second-0002"
+    )
+    gateway.channel("closed", "http://127.0.0.1:9/v1", {"closed-port": "x"})
+    gateway.channel("hole", black_hole, {"black-hole": "x"}, timeouts=SHORT)
+    gateway.channel("public", upstream.url, {"public-only": "x"}, private=False)
+    gateway.model("demo-chat", PRICE)
+    gateway.channel("demo", demo.ADDRESS, {"demo-chat": "demo-chat"})
+    named = upstream.url.replace("127.0.0.1", "localhost")
+    gateway.channel("public-name", named, {"public-name": "x"}, private=False)
+
+
+def pytest_sessionstart() -> None:
+    """`python -m tests.run` wants to know at once what this machine has."""
+    if os.environ.get("TEST_ALL_SERVICES") == "1":
+        services.start_all()
+        if required() and services.missing:
+            raise pytest.UsageError("REQUIRE_SERVICES=1: " + "; ".join(services.report()))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    lines = services.report()
+    if lines:
+        terminalreporter.section("services" + (" (all required)" if required() else ""))
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    """Tests are over; the summary still wants the names, so only the processes end here."""
+    for service in services.used.values():
+        service.stop()

@@ -1,0 +1,241 @@
+"""Private services of a test session: PostgreSQL and Redis on free ports, Node and Chromium as programs.
+
+Each is started when a test first needs it and stopped, by its process id, when the session ends. What is missing is
+named in the summary; with `REQUIRE_SERVICES=1` it is an error instead of a skipped test.
+"""
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+
+from tests.kit.ports import free_port
+
+STARTS_WITHIN = 30.0
+
+
+class Missing(Exception):
+    """The service cannot be had on this machine; the message says why."""
+
+
+def required() -> bool:
+    return os.environ.get("REQUIRE_SERVICES") == "1"
+
+
+class Postgres:
+    """A PostgreSQL of this session's own: fsync on, no passwords, reachable on loopback only."""
+
+    def __init__(self) -> None:
+        self._programs = _postgres_programs()
+        self._folder = Path(tempfile.mkdtemp(prefix="pisces-postgres-"))
+        self._user = _unprivileged_user()
+        self.port = free_port()
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        self._initialise()
+        self._process = self._start()
+        self.version = self._wait()
+
+    def url(self, database: str) -> str:
+        return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
+
+    def connect(self, database: str = "postgres") -> "psycopg.Connection[Any]":
+        return psycopg.connect(self.url(database).replace("postgres://", "postgresql://"), autocommit=True)
+
+    def execute(self, statement: str) -> None:
+        with self.connect() as connection:
+            connection.execute(statement.encode())
+
+    def stop(self) -> None:
+        _end(self._process, signal.SIGINT)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _initialise(self) -> None:
+        program, data = str(self._programs / "initdb"), str(self._folder / "data")
+        command = [program, "-D", data, "-U", "postgres", "-A", "trust"]
+        command += ["-E", "UTF8", "--locale=C", "--no-instructions"]
+        done = subprocess.run(command, user=self._user, cwd=self._folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Missing(f"initdb failed: {done.stderr.strip()[-300:]}")
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self._folder,
+            "fsync": "on",
+            "max_connections": 200,
+        }
+        command: list[Any] = [self._programs / "postgres", "-D", self._folder / "data"]
+        for name, value in options.items():
+            command += ["-c", f"{name}={value}"]
+        self.log = self._folder / "log"
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                command, user=self._user, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def _wait(self) -> str:
+        end = time.monotonic() + STARTS_WITHIN
+        while True:
+            try:
+                with self.connect() as connection:
+                    row = connection.execute("SHOW server_version").fetchone()
+                    return str(row[0]) if row else ""
+            except psycopg.OperationalError:
+                if time.monotonic() > end or self._process.poll() is not None:
+                    raise Missing(f"PostgreSQL did not start: {self.log.read_text()[-300:]}") from None
+                time.sleep(0.05)
+
+
+def _postgres_programs() -> Path:
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    for folder in reversed(versions):
+        if (folder / "initdb").exists() and (folder / "postgres").exists():
+            return folder
+    on_path = shutil.which("initdb")
+    if on_path and shutil.which("postgres"):
+        return Path(on_path).parent
+    raise Missing("no initdb and postgres under /usr/lib/postgresql or on PATH")
+
+
+def _unprivileged_user() -> str | None:
+    """PostgreSQL refuses to run as root; then it runs as somebody who owns nothing else."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name).pw_name
+        except KeyError:
+            continue
+    raise Missing("the tests run as root, and there is neither a user postgres nor nobody to run PostgreSQL as")
+
+
+class Redis:
+    """A Redis of this session's own that writes nothing to disk."""
+
+    def __init__(self) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise Missing("no redis-server on PATH")
+        self.port = free_port()
+        self._folder = tempfile.mkdtemp(prefix="pisces-redis-")
+        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(
+            [*command, "--dir", self._folder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        self.version = self._wait()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def stop(self) -> None:
+        _end(self._process, signal.SIGTERM)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _wait(self) -> str:
+        end = time.monotonic() + STARTS_WITHIN
+        with redis.Redis(port=self.port) as client:
+            while True:
+                try:
+                    return str(client.info("server")["redis_version"])
+                except redis.ConnectionError:
+                    if time.monotonic() > end:
+                        raise Missing("redis-server did not start") from None
+                    time.sleep(0.05)
+
+
+class Program:
+    """A program that tests start themselves."""
+
+    def __init__(self, *names: str) -> None:
+        found = next((path for name in names if (path := shutil.which(name))), None)
+        if found is None:
+            raise Missing(f"no {' or '.join(names)} on PATH")
+        self.path = found
+        said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False, timeout=60)
+        self.version = said.stdout.strip()
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+_KINDS: dict[str, Callable[[], Any]] = {
+    "postgres": Postgres,
+    "redis": Redis,
+    "node": lambda: Program("node"),
+    "npm": lambda: Program("npm"),
+    "chromium": lambda: Program("chromium", "chromium-browser", "google-chrome"),
+}
+
+
+class Services:
+    """What of the outside world this session has used, and what it had to do without."""
+
+    def __init__(self) -> None:
+        self.used: dict[str, Any] = {}
+        self.missing: dict[str, str] = {}
+
+    def probe(self, name: str) -> bool:
+        """Starts the service if it can be had."""
+        if name not in self.used and name not in self.missing:
+            try:
+                self.used[name] = _KINDS[name]()
+            except Missing as error:
+                self.missing[name] = str(error)
+        return name in self.used
+
+    def start_all(self) -> None:
+        for name in _KINDS:
+            self.probe(name)
+
+    def get(self, name: str) -> Any:
+        """The running service. Skips the test where it is missing, fails it where services are required."""
+        self.probe(name)
+        if name in self.missing:
+            reason = f"{name} is missing: {self.missing[name]}"
+            if required():
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return self.used[name]
+
+    @property
+    def postgres(self) -> Postgres:
+        found: Postgres = self.get("postgres")
+        return found
+
+    def stop(self) -> None:
+        while self.used:
+            _, service = self.used.popitem()
+            service.stop()
+
+    def report(self) -> list[str]:
+        lines = [f"used: {name} {service.version}" for name, service in sorted(self.used.items())]
+        return lines + [f"LEFT OUT: {name} ({why})" for name, why in sorted(self.missing.items())]
+
+
+def _end(process: "subprocess.Popen[bytes]", how: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(how)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+services = Services()
+atexit.register(services.stop)

@@ -1,0 +1,190 @@
+"""OpenAI's wire, without a server: events however they are cut, usage however it is told, streams however they come."""
+
+import itertools
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import counting
+from relay.errors import Cause, RelayError
+from relay.protocols import sse
+from relay.protocols.openai import errors, request, response, usage
+from relay.protocols.openai.stream import ChatStream
+from tests.kit import scripts
+
+STREAM = b": hi\n\nevent: x\nid: 1\n" + b"".join(scripts.chunks("up", words=("a\u2028b", "你好", "\n\n", "data: x")))
+
+
+def events_of(pieces: list[bytes]) -> list[bytes]:
+    splitter = sse.Splitter()
+    return [event for piece in pieces for event in splitter.feed(piece)] + splitter.close()
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
+def test_a_cut_at_any_byte_gives_the_same_events(ending: bytes) -> None:
+    text = STREAM.replace(b"\n", ending)
+    expected = events_of([STREAM])
+    assert len(expected) == 9
+    for at in range(len(text) + 1):
+        assert events_of([text[:at], text[at:]]) == expected
+    assert events_of([bytes([byte]) for byte in text]) == expected
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=12), st.sampled_from([b"\n", b"\r\n"]))
+def test_any_cuts_give_the_same_stream(cuts: list[int], ending: bytes) -> None:
+    text = STREAM.replace(b"\n", ending)
+    edges = [0, *sorted(cut * len(ending) for cut in cuts), len(text)]
+    stream, whole = (ChatStream(model="mine", wants_usage=True) for _ in range(2))
+    out = b"".join(stream.feed(text[a:b]) for a, b in itertools.pairwise(edges)) + stream.close()
+    assert out == whole.feed(STREAM) + whole.close()
+    assert (stream.done, stream.failure, stream.finish) == (True, None, "stop")
+    assert stream.last({"cost": "1"}) == whole.last({"cost": "1"})
+
+
+def test_an_event_s_data_may_span_lines_and_lack_its_space() -> None:
+    assert sse.payload(b"data:a\ndata: b\nevent: x") == b"a\nb"
+    assert sse.payload(b": comment") is None
+    assert sse.payload(b"event: ping") is None
+    assert sse.payload(b"data: {}") == b"{}"
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_the_splitter_or_the_stream(data: bytes) -> None:
+    events_of([data, data])
+    stream = ChatStream(model="mine", wants_usage=False)
+    out = stream.feed(data) + stream.close()
+    assert stream.failure is not None or stream.done or stream.finish
+    assert out == b"" or out.startswith(b"data: ")
+
+
+def test_an_event_without_end_is_an_error() -> None:
+    splitter = sse.Splitter()
+    for _ in range(32):
+        assert splitter.feed(b"x" * 65536) == []
+    with pytest.raises(RelayError):
+        splitter.feed(b"x")
+
+
+# ---- usage ----------------------------------------------------------------------------------------------------------
+
+numbers = st.none() | st.integers(-10, 10**13) | st.floats() | st.text(max_size=3) | st.booleans()
+details = st.none() | st.dictionaries(
+    st.sampled_from(["cached_tokens", "audio_tokens", "reasoning_tokens", "cache_write_tokens", "other"]), numbers
+)
+wires = st.fixed_dictionaries(
+    {},
+    optional={
+        "prompt_tokens": numbers,
+        "completion_tokens": numbers,
+        "total_tokens": numbers,
+        "prompt_tokens_details": details,
+        "completion_tokens_details": details,
+        "prompt_cache_hit_tokens": numbers,
+    },
+)
+
+
+@given(wires)
+def test_decoded_usage_is_never_negative_and_never_more_than_was_told(wire: dict[str, Any]) -> None:
+    found = usage.decode(json.dumps(wire).encode())
+    if found is not None:
+        assert all(quantity > 0 for _, quantity in found.buckets())
+        assert found.tokens_in == wire["prompt_tokens"]
+        assert found.tokens_out == (wire.get("completion_tokens") or 0)
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+def test_no_bytes_break_usage_errors_or_answers(data: bytes) -> None:
+    usage.decode(data)
+    response.error_text(data)
+    for status in (400, 401, 429, 500, 503):
+        assert isinstance(errors.decode(status, data, retry_after="x"), RelayError)
+    for decode in (response.decode, request.decode):
+        try:
+            decode(data)
+        except RelayError:
+            pass
+    request.key_in_body(data)
+
+
+def test_details_above_their_total_do_not_make_a_bucket_negative() -> None:
+    wire = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 99}}
+    found = usage.decode(json.dumps(wire).encode())
+    assert found is not None
+    assert dict(found.buckets()) == {"cache_read": 10, "output": 5}
+
+
+def test_deepseek_s_spelling_of_the_cache_counts() -> None:
+    found = usage.decode(b'{"prompt_tokens": 10, "completion_tokens": 5, "prompt_cache_hit_tokens": 4}')
+    assert found is not None
+    assert dict(found.buckets()) == {"input": 6, "cache_read": 4, "output": 5}
+
+
+# ---- requests and errors --------------------------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+known = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "api_key"}
+extras = st.dictionaries(
+    st.text(min_size=1, max_size=8).filter(lambda name: name not in known), json_values, max_size=4
+)
+
+
+@given(extras, st.booleans(), st.none() | st.integers(1, 5000), st.sampled_from(["mine", "other"]))
+def test_everything_that_is_not_the_gateway_s_business_survives(
+    extra: dict[str, Any], stream: bool, limit: int | None, model: str
+) -> None:
+    body = {"model": "mine", "messages": [{"role": "user", "content": "x"}], "api_key": "k", "stream": stream, **extra}
+    sent = json.loads(request.decode(json.dumps(body).encode()).encode(model=model, limit=limit))
+    assert sent.pop("model") == model
+    assert sent.pop("max_tokens", None) == limit
+    assert sent.pop("stream_options", None) == ({"include_usage": True} if stream else None)
+    assert sent == {name: value for name, value in body.items() if name not in ("model", "api_key")}
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [("gpt-5-mini", "max_completion_tokens"), ("o3", "max_completion_tokens"), ("gpt-4o", "max_tokens")],
+)
+def test_a_limit_that_the_gateway_sets_has_the_name_that_the_model_takes(model: str, field: str) -> None:
+    asked = request.decode(msgspec.json.encode({"model": model, "messages": [{}]}))
+    assert json.loads(asked.encode(model=model, limit=9))[field] == 9
+
+
+def test_every_cause_has_its_envelope() -> None:
+    for cause in Cause:
+        body = errors.body(RelayError(cause, "said"), {"gateway": "Pisces"})
+        assert body["error"].keys() == {"message", "type", "param", "code"}
+        assert body["error"]["message"] == "said"
+        event = errors.encode_event(RelayError(cause, "a\nb"), {})
+        assert event.startswith(b'data: {"error"')
+        assert event.count(b"\n") == 2
+
+
+# ---- counting -------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(max_size=200))
+def test_the_bound_of_text_is_not_below_its_bytes(text: str) -> None:
+    body = json.dumps({"messages": [{"content": text}]}, ensure_ascii=False).encode()
+    if b"data:image/" not in body and b'"image_url"' not in body:
+        assert counting.input_bound(body) == len(body) >= len(text.encode())
+
+
+def test_pictures_cost_their_tiles_and_not_their_bytes() -> None:
+    png = "iVBORw0KGgoAAAANSUhEUgAABAAAAAQACAIAAAAAAAAA"  # 1024 x 1024
+    data = "data:image/png;base64," + png + "A" * 90_000
+    part = {"type": "image_url", "image_url": {"url": data}}
+    body = json.dumps({"messages": [{"content": [part]}]}).encode()
+    assert 765 <= counting.input_bound(body) < 1000
+    for size, tokens in (((1024, 1024), 765), ((2048, 4096), 1105), ((1, 1), 255)):
+        assert counting.picture_tokens(*size) == tokens
+    assert counting.picture_tokens(4096, 4096, "low") == 85
+    assert counting.picture_tokens(10**6, 700) <= counting.LARGEST_PICTURE

@@ -1,0 +1,150 @@
+"""A client that hangs up: its upstream is let go or read to its end, and what was used is charged, once."""
+
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from tests.kit import client, scripts
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.ports import eventually
+from tests.kit.upstream import Upstream
+
+COST = 100 * 1000 + 50 * 2000
+PROMISE = 1.0  # seconds from the hang-up until the upstream is let go
+
+
+def the_call(gateway: Gateway, customer: Customer) -> dict[str, Any]:
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert len(gateway.holds(customer.wallet)) == 1
+    return call
+
+
+def read_until(connection: socket.socket, mark: bytes) -> None:
+    received = b""
+    while mark not in received:
+        received += connection.recv(65536)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_hanging_up_while_waiting_lets_the_upstream_go_and_costs_nothing(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+) -> None:
+    script = upstream.play(scripts.silence)
+    connection = client.open_socket(gateway.url, customer.token, {"stream": streamed, "x_script": script})
+    exchange = upstream.one(script)
+    time.sleep(0.2)
+    connection.close()
+    left = time.monotonic()
+    assert eventually(lambda: exchange.closed_at or 0.0) - left < PROMISE
+    call = the_call(gateway, customer)
+    assert (call["state"], call["error"], call["cost"]) == ("left", "client_left", 0)
+    assert gateway.holds(customer.wallet)[0]["state"] == "voided"
+
+
+def test_hanging_up_as_soon_as_the_upstream_was_asked_is_noticed_too(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.silence)
+    connection = client.open_socket(gateway.url, customer.token, {"x_script": script})
+    exchange = upstream.one(script)
+    connection.close()
+    left = time.monotonic()
+    assert eventually(lambda: exchange.closed_at or 0.0) - left < PROMISE
+    assert the_call(gateway, customer)["cost"] == 0
+
+
+def test_hanging_up_while_streaming_lets_the_upstream_go_and_charges_what_was_seen(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.endless())
+    connection = client.open_socket(gateway.url, customer.token, {"stream": True, "x_script": script})
+    read_until(connection, b"word")
+    exchange = upstream.one(script)
+    time.sleep(0.3)
+    connection.close()
+    left = time.monotonic()
+    assert eventually(lambda: exchange.closed_at or 0.0) - left < PROMISE
+    call = the_call(gateway, customer)
+    assert (call["state"], call["status"], call["usage_source"]) == ("left", 499, "partial")
+    assert 0 < call["cost"] <= call["held"]
+    assert gateway.spent(customer) == call["cost"]
+
+
+def test_hanging_up_while_a_whole_answer_arrives_charges_what_had_arrived(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.stalling_body)
+    connection = client.open_socket(gateway.url, customer.token, {"x_script": script})
+    exchange = upstream.one(script)
+    eventually(lambda: exchange.written > 50)
+    time.sleep(0.2)
+    connection.close()
+    left = time.monotonic()
+    assert eventually(lambda: exchange.closed_at or 0.0) - left < PROMISE
+    call = the_call(gateway, customer)
+    assert (call["state"], call["usage_source"]) == ("left", "partial")
+    assert 0 < call["cost"] <= call["held"]
+
+
+def test_a_drained_whole_answer_is_read_to_its_end_and_charged_as_reported(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.whole(after=0.6))
+    connection = client.open_socket(gateway.url, customer.token, {"model": "drained", "x_script": script})
+    exchange = upstream.one(script)
+    time.sleep(0.2)
+    connection.close()
+    call = the_call(gateway, customer)
+    assert eventually(lambda: exchange.served_whole)
+    assert (call["state"], call["usage_source"], call["cost"]) == ("left", "reported", COST)
+    assert gateway.spent(customer) == COST
+
+
+def test_a_drained_stream_is_read_to_its_end_and_charged_as_reported(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.stream(pause=0.15))
+    body = {"model": "drained", "stream": True, "x_script": script}
+    connection = client.open_socket(gateway.url, customer.token, body)
+    read_until(connection, b"Hello")
+    connection.close()
+    call = the_call(gateway, customer)
+    assert (call["state"], call["usage_source"], call["cost"]) == ("left", "reported", COST)
+
+
+def test_a_drained_upstream_that_fails_after_the_hang_up_is_charged_for_what_was_seen(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    events = scripts.chunks("up-drained")[:4]
+    script = upstream.play(scripts.stream(events, pause=0.2))
+    body = {"model": "drained", "stream": True, "x_script": script}
+    connection = client.open_socket(gateway.url, customer.token, body)
+    read_until(connection, b"Hello")
+    connection.close()
+    call = the_call(gateway, customer)
+    assert call["usage_source"] == "partial"
+    assert 0 < call["cost"] <= call["held"]
+
+
+def test_a_client_that_never_finishes_its_body_leaves_nothing(gateway: Gateway, customer: Customer) -> None:
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {customer.token}\r\n"
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n{{".encode())
+        time.sleep(0.2)
+    assert client.chat(gateway.url, customer.token).status_code == 200
+    assert len(gateway.calls(customer.key)) == 1
+    assert len(gateway.holds(customer.wallet)) == 1
+
+
+def test_a_finished_answer_is_charged_in_full_though_its_client_left_before_reading_it(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.whole())
+    connection = client.open_socket(gateway.url, customer.token, {"x_script": script})
+    eventually(lambda: upstream.one(script).ended_at)
+    connection.close()
+    call = the_call(gateway, customer)
+    assert gateway.spent(customer) == call["cost"] == COST

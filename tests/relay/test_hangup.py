@@ -67,7 +67,7 @@ def test_hanging_up_while_streaming_lets_the_upstream_go_and_charges_what_was_se
     left = time.monotonic()
     assert eventually(lambda: exchange.closed_at or 0.0) - left < PROMISE
     call = the_call(gateway, customer)
-    assert (call["state"], call["status"], call["usage_source"]) == ("left", 499, "partial")
+    assert (call["state"], call["status"], call["usage_source"]) == ("left", 499, "counted")
     assert 0 < call["cost"] <= call["held"]
     assert gateway.spent(customer) == call["cost"]
 
@@ -84,7 +84,7 @@ def test_hanging_up_while_a_whole_answer_arrives_charges_what_had_arrived(
     left = time.monotonic()
     assert eventually(lambda: exchange.closed_at or 0.0) - left < PROMISE
     call = the_call(gateway, customer)
-    assert (call["state"], call["usage_source"]) == ("left", "partial")
+    assert (call["state"], call["usage_source"]) == ("left", "counted")
     assert 0 < call["cost"] <= call["held"]
 
 
@@ -124,7 +124,7 @@ def test_a_drained_upstream_that_fails_after_the_hang_up_is_charged_for_what_was
     read_until(connection, b"Hello")
     connection.close()
     call = the_call(gateway, customer)
-    assert call["usage_source"] == "partial"
+    assert call["usage_source"] == "counted"
     assert 0 < call["cost"] <= call["held"]
 
 

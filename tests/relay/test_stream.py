@@ -182,7 +182,7 @@ def test_half_a_stream_never_looks_whole_and_costs_what_was_seen(
     assert (error["code"], error["type"]) == ("upstream_error", "api_error")
     assert client.text(found) == "Hello, "
     (call,) = gateway.calls(customer.key)
-    assert (call["state"], call["usage_source"]) == ("failed", "partial")
+    assert (call["state"], call["usage_source"]) == ("failed", "counted")
     assert 0 < call["cost"] <= call["held"]
     assert found[-1]["pisces"]["cost"]
 

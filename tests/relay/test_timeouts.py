@@ -77,7 +77,7 @@ def test_a_stream_that_stops_or_never_ends_gets_an_error_and_is_charged_for_what
     assert found[-1]["error"]["code"] == "upstream_timeout"
     assert "[DONE]" not in found
     (call,) = gateway.calls(customer.key)
-    assert (call["state"], call["status"], call["usage_source"]) == ("failed", 504, "partial")
+    assert (call["state"], call["status"], call["usage_source"]) == ("failed", 504, "counted")
     assert 0 < call["cost"] <= call["held"]
     assert is_let_go(upstream.one(script))
 

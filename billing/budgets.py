@@ -5,7 +5,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from billing import windows
+from billing import revisions, windows
 from billing.models import Budget, BudgetOwner
 
 
@@ -13,8 +13,11 @@ from billing.models import Budget, BudgetOwner
 def set_cap(*, owner: BudgetOwner, owner_id: int, window: str, cap: int | None, zone: str = "UTC") -> Budget | None:
     """Sets the cap (nano-units) of a window, or takes it away where `cap` is None.
 
-    What was spent in the current window stays counted. A cap below that is allowed; it stops the next call.
+    What was spent in the current window stays counted. A cap below that is allowed; it stops the next call. A key's
+    caps are the business of whoever changes the key; a team's concern all of its keys, on every process.
     """
+    if owner == BudgetOwner.TEAM:
+        revisions.bump(revisions.TEAM_BUDGETS)
     found = Budget.objects.select_for_update().filter(owner_kind=owner, owner_id=owner_id, window=window)
     if cap is None:
         found.delete()

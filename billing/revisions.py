@@ -9,7 +9,7 @@ from django.db.models import F
 
 from billing.models import Revision
 
-KEYS, CATALOG, CHANNELS = "keys", "catalog", "channels"
+KEYS, CATALOG, CHANNELS, TEAM_BUDGETS = "keys", "catalog", "channels", "team_budgets"
 
 
 def bump(name: str) -> int:

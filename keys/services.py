@@ -94,7 +94,7 @@ UNKNOWN_FOR = 5.0  # seconds that an unknown key is remembered, so that guessing
 
 
 class _Cache:
-    """Principals by digest, dropped when their key changes (`forget`), the least recently used first."""
+    """Principals by digest, dropped when their key changes, and the oldest where there are too many."""
 
     def __init__(self) -> None:
         self.known: OrderedDict[str, Principal] = OrderedDict()
@@ -172,6 +172,11 @@ def _principal(row: ApiKey) -> Principal:
         endpoints=frozenset(row.endpoints),
         networks=tuple(ipaddress.ip_network(network) for network in row.networks),
     )
+
+
+def forget_all() -> None:
+    """Drops every key of this process's memory, such as when a team's budgets have changed."""
+    _cache.clear()
 
 
 def forget_changed(revision: int) -> None:

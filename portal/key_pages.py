@@ -22,7 +22,7 @@ from relay.urls import ROUTES
 PER_PAGE = 50
 SPENT_IN = dt.timedelta(days=30)
 # What a restricted key may be limited to.
-ENDPOINTS = sorted({route.endpoint for route in ROUTES if route.method == "POST"})
+ENDPOINTS = sorted({route.endpoint for route in ROUTES})
 
 Chosen = Callable[[QuerySet[ApiKey], dt.datetime], QuerySet[ApiKey]]
 VIEWS: dict[str, tuple[Any, Chosen]] = {

@@ -267,7 +267,7 @@ async def _settle_whole(answer: ChatAnswer, asked: ChatRequest, call: Call, *, s
     usage, source = answer.usage, Source.REPORTED
     if usage is None:
         usage, source = _counted(asked, answer.output_bytes), Source.COUNTED
-    await _settle(call, usage, source, state=state, status=200)
+    await _settle(call, usage, source, state=state, status=200, error=_doubt(usage, answer.output_bytes))
 
 
 def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -> Answer:
@@ -277,14 +277,18 @@ def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -
     async def pump(write: Write) -> None:
         try:
             failure = await _forward(reply, stream, first, asked, call, guard, write)
+            if failure is not None or guard.left:
+                reply.close()
+            await _finish_stream(stream, asked, call, guard, write, failure)
+            await reply.finish()
         except BaseException as broken:
-            await _settle_stream(stream, asked, call, state="failed", error="internal_error", status=500)
+            if not call.closed:
+                await _settle_stream(stream, asked, call, state="failed", error="internal_error", status=500)
             if not isinstance(broken, asyncio.CancelledError):
                 log.error("relay.defect", call=str(call.id), exc_info=broken)
             raise
         finally:
             reply.close()
-        await _finish_stream(stream, asked, call, guard, write, failure)
 
     kind = (b"content-type", b"text/event-stream; charset=utf-8")
     headers = [kind, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *_headers(call)]
@@ -360,6 +364,7 @@ async def _settle_stream(
     """Reported usage is believed; without it, what was seen is counted. An answer without any output costs nothing."""
     call.upstream_id, call.finish = stream.id, stream.finish
     if stream.usage is not None:
+        error = error or _doubt(stream.usage, stream.output_bytes)
         await _settle(call, stream.usage, Source.REPORTED, state=state, status=status, error=error)
     elif stream.output_bytes or state == "settled":
         usage = _counted(asked, stream.output_bytes)
@@ -386,6 +391,7 @@ async def _settle(call: Call, usage: Usage, source: Source, *, state: str, statu
 async def _close(call: Call, charge: Charge | None, rows: list[Row]) -> None:
     """Closes the hold, durably. Once handed to the books it is carried out, even if nobody waits any more."""
     assert call.hold is not None
+    call.closed = True
     try:
         if charge is None:
             await holds.release(call.hold, rows=rows)
@@ -393,6 +399,11 @@ async def _close(call: Call, charge: Charge | None, rows: list[Row]) -> None:
             await holds.settle(call.hold, charged=charge.amount, rows=rows)
     except (holds.LedgerUnavailable, holds.HoldLost) as error:
         raise RelayError(Cause.UNAVAILABLE, "The call could not be booked.", retry_after=1) from error
+
+
+def _doubt(usage: Usage, output_bytes: int) -> str:
+    """A provider that reports no output where some was seen is believed, but the record says so."""
+    return "zero_usage" if output_bytes and not usage.tokens_out else ""
 
 
 def _counted(asked: ChatRequest, output_bytes: int) -> Usage:

@@ -96,6 +96,7 @@ class Call(msgspec.Struct):
     attempts: list[Attempt] = msgspec.field(default_factory=list)
     upstream_id: str = ""
     finish: str = ""
+    closed: bool = False  # the books have been told what became of the hold
     arrived: int = 0  # bytes of an answer that its client did not wait for
     charge: Charge | None = None
 

@@ -65,6 +65,8 @@ def refresh() -> None:
     try:
         found = revisions.current()
         keys.forget_changed(found.get(revisions.KEYS, 0))
+        if _changed(found, revisions.TEAM_BUDGETS):
+            keys.forget_all()
         if _current is None or _changed(found, revisions.CATALOG, revisions.CHANNELS):
             _current = load()
         _seen.update(found)
@@ -79,14 +81,24 @@ def _changed(found: dict[str, int], *names: str) -> bool:
 def load() -> Snapshot:
     routes: dict[str, list[Candidate]] = {}
     for channel in Channel.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id"):
-        secrets = _secrets(channel)
-        for offered, upstream_name in channel.models.items():
-            routes.setdefault(offered, []).append(_candidate(channel, upstream_name, secrets))
+        try:
+            found = _candidates(channel)
+        except (msgspec.ValidationError, AttributeError, TypeError) as error:
+            log.error("channel.unusable", channel=channel.name, why=str(error))
+            continue
+        for offered, candidate in found.items():
+            routes.setdefault(offered, []).append(candidate)
     return Snapshot(
         models=catalog.load(),
         routes={name: tuple(found) for name, found in routes.items()},
         defaults=dict(DefaultModel.objects.values_list("endpoint", "model")),
     )
+
+
+def _candidates(channel: Channel) -> dict[str, Candidate]:
+    """The channel's candidates by offered name. Raises where its row holds what no channel can be made of."""
+    secrets = _secrets(channel)
+    return {offered: _candidate(channel, name, secrets) for offered, name in channel.models.items()}
 
 
 def _candidate(channel: Channel, upstream_name: str, secrets: tuple[Secret, ...]) -> Candidate:

@@ -1,6 +1,7 @@
 """The only module that opens a connection to a provider."""
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
@@ -18,6 +19,7 @@ from relay.channels.routing import Candidate, Secret
 from relay.errors import Cause, RelayError
 
 LONGEST_ERROR = 64 * 1024
+FINISH_WITHIN, FINISH_BYTES = 0.5, 1024
 
 
 class Forbidden(OSError):
@@ -123,6 +125,13 @@ class Reply:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
         self.received += len(data)
         return data
+
+    async def finish(self) -> None:
+        """Reads what little may follow an answer's own end, so that the connection can be used again."""
+        if not self._response.content.at_eof():
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(FINISH_WITHIN):
+                    await self._response.content.read(FINISH_BYTES)
 
     def close(self) -> None:
         """Lets the upstream go: its connection is closed unless the answer was read to its end."""

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from billing import budgets, revisions
+from billing.models import BudgetOwner
+from relay.models import Channel
 from tests.kit import client, scripts
 from tests.kit.gateway import Gateway
 from tests.kit.ports import eventually
@@ -95,6 +98,34 @@ def test_a_new_quota_is_in_force_on_both_processes(pair: Gateway) -> None:
     )
     eventually(refused)
     assert time.monotonic() - began < PROMISE + 0.2
+
+
+def test_a_cap_for_the_team_is_in_force_for_its_keys_on_both_processes(pair: Gateway) -> None:
+    customer = pair.customer()
+    eventually(says(pair, customer.token, 200))
+    with pair.inside():
+        budgets.set_cap(owner=BudgetOwner.TEAM, owner_id=customer.team, window="month", cap=1)
+    refused = lambda: all(  # noqa: E731
+        client.chat(server.url, customer.token).status_code == 403 for server in pair.servers
+    )
+    in_force_within_a_second(refused)
+    assert pair.audit() == []
+
+
+def test_a_channel_that_makes_no_sense_does_not_stop_the_others(pair: Gateway) -> None:
+    customer = pair.customer()
+    with pair.inside():
+        broken = Channel.objects.create(
+            name="broken", base_url="http://x", timeouts={"idle": "soon"}, models={"m": "m"}
+        )
+        revisions.bump(revisions.CHANNELS)
+    try:
+        pair.change_key(customer.key, "pause")
+        in_force_within_a_second(says(pair, customer.token, 401))
+    finally:
+        with pair.inside():
+            broken.delete()
+            revisions.bump(revisions.CHANNELS)
 
 
 def test_a_price_that_changes_is_in_force_on_both_processes(pair: Gateway) -> None:

@@ -216,7 +216,7 @@ class Gateway:
                 dict(row) for row in CallLog.objects.filter(key_id=key).order_by("id").values()
             ]
             attempts: dict[Any, list[dict[str, Any]]] = {row["id"]: [] for row in rows}
-            for attempt in Attempt.objects.filter(call__key_id=key).order_by("call_id", "number").values():
+            for attempt in Attempt.objects.filter(call_id__in=attempts).order_by("call_id", "number").values():
                 attempts[attempt["call_id"]].append(dict(attempt))
         return [{**row, "attempts": attempts[row["id"]]} for row in rows]
 

@@ -216,12 +216,15 @@ def test_usage_that_is_missing_or_makes_no_sense_is_counted_and_flagged(
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_reported_zero_is_believed(gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool) -> None:
+def test_reported_zero_is_believed_and_flagged(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+) -> None:
     usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     play = scripts.stream(usage=usage) if streamed else scripts.whole(usage=usage)
     client.chat(gateway.url, customer.token, stream=streamed, x_script=upstream.play(play))
     (call,) = gateway.calls(customer.key)
     assert (call["cost"], call["usage_source"], call["state"]) == (0, "reported", "settled")
+    assert call["error"] == "zero_usage"
 
 
 def test_a_price_per_call_charges_exactly_that_and_holds_exactly_that(

@@ -37,9 +37,9 @@ class ChatRequest:
 
     __slots__ = ("_body", "_fields", "input_bound", "limit", "model", "n", "stream", "text_bytes", "wants_usage")
 
-    def __init__(self, body: bytes, wanted: _Wanted) -> None:
+    def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw]) -> None:
         self._body = body
-        self._fields: dict[str, msgspec.Raw] | None = None
+        self._fields = fields
         self.model = wanted.model or ""
         self.stream = bool(wanted.stream)
         self.wants_usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
@@ -51,7 +51,7 @@ class ChatRequest:
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
-        lowered, the usage that a stream must report, and an `api_key` that belongs to us."""
+        lowered, the usage that a stream must report, an `api_key` that belongs to us, and a field written twice."""
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
@@ -59,30 +59,26 @@ class ChatRequest:
             changes["stream_options"] = self._with_usage()
         if limit is not None:
             changes.update(self._limit_fields(limit))
-        if not changes and b'"api_key"' not in self._body:
+        if not changes and b'"api_key"' not in self._body and self._body.count(b'"model"') == 1:
             return self._body
-        merged: dict[str, Any] = {**self._all_fields(), **changes}
+        merged: dict[str, Any] = {**self._fields, **changes}
         merged.pop("api_key", None)
         return msgspec.json.encode(merged)
 
-    def _all_fields(self) -> dict[str, msgspec.Raw]:
-        if self._fields is None:
-            self._fields = _fields_decoder.decode(self._body)
-        return self._fields
-
     def _with_usage(self) -> dict[str, Any]:
-        options = self._all_fields().get("stream_options")
+        options = self._fields.get("stream_options")
         known: dict[str, Any] = {}
         if options is not None and bytes(options) != b"null":
             known = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
         return {**known, "include_usage": True}
 
     def _limit_fields(self, limit: int) -> dict[str, int]:
-        present: list[str] = [name for name in ("max_tokens", "max_completion_tokens") if name in self._all_fields()]
+        present: list[str] = [name for name in ("max_tokens", "max_completion_tokens") if name in self._fields]
         named = "max_completion_tokens" if _NEW_LIMIT_ONLY.search(self.model) else "max_tokens"
         return dict.fromkeys(present or [named], limit)
 
 
+_READ = frozenset(_Wanted.__struct_fields__)
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FIELD = re.compile(r"\$\.([a-z_]+)")
@@ -97,6 +93,11 @@ def decode(body: bytes) -> ChatRequest:
         raise _wrong_type(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
+    fields = _fields_decoder.decode(body)
+    for name in fields:
+        if name not in _READ and name.lower() in _READ:
+            # A provider that ignores case would take it for the field itself, behind the price that we looked up.
+            raise RelayError(Cause.INVALID_PARAMETER, f"Write `{name.lower()}`, not `{name}`.", param=name)
     if not wanted.messages:
         raise RelayError(
             Cause.INVALID_MESSAGES, "`messages` must be a list with at least one message.", param="messages"
@@ -109,7 +110,7 @@ def decode(body: bytes) -> ChatRequest:
             raise RelayError(Cause.INVALID_PARAMETER, f"`{name}` must be a positive integer.", param=name)
     if wanted.n is not None and wanted.n > 128:
         raise RelayError(Cause.INVALID_PARAMETER, "`n` must be at most 128.", param="n")
-    return ChatRequest(body, wanted)
+    return ChatRequest(body, wanted, fields)
 
 
 def key_in_body(body: bytes) -> str | None:

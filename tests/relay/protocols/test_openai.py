@@ -133,7 +133,7 @@ json_values = st.recursive(
 )
 known = {"model", "messages", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "api_key"}
 extras = st.dictionaries(
-    st.text(min_size=1, max_size=8).filter(lambda name: name not in known), json_values, max_size=4
+    st.text(min_size=1, max_size=8).filter(lambda name: name.lower() not in known), json_values, max_size=4
 )
 
 
@@ -147,6 +147,22 @@ def test_everything_that_is_not_the_gateway_s_business_survives(
     assert sent.pop("max_tokens", None) == limit
     assert sent.pop("stream_options", None) == ({"include_usage": True} if stream else None)
     assert sent == {name: value for name, value in body.items() if name not in ("model", "api_key")}
+
+
+@pytest.mark.parametrize("field", ["Model", "MAX_TOKENS", "Messages"])
+def test_a_field_in_other_letters_cannot_slip_past_the_price(field: str) -> None:
+    body = {"model": "cheap", "messages": [{}], field: "dear"}
+    with pytest.raises(RelayError) as refused:
+        request.decode(json.dumps(body).encode())
+    assert (refused.value.cause, refused.value.param) == (Cause.INVALID_PARAMETER, field)
+
+
+def test_of_a_field_written_twice_the_upstream_sees_the_one_that_was_priced() -> None:
+    asked = request.decode(b'{"model":"cheap","messages":[{}],"model":"dear"}')
+    assert asked.model == "dear"
+    sent = asked.encode(model="dear", limit=None)
+    assert json.loads(sent)["model"] == "dear"
+    assert sent.count(b'"model"') == 1
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,11 @@ _QUERIES = {
         SELECT 'transfer ' || t.id, 'account missing' FROM billing_transfer t
         LEFT JOIN billing_account d ON d.id = t.debit_id LEFT JOIN billing_account c ON c.id = t.credit_id
         WHERE d.id IS NULL OR c.id IS NULL OR d.currency <> c.currency OR t.amount <= 0""",
+    "every hold has its account and its price": """
+        SELECT 'hold ' || CAST(h.id AS text), CASE WHEN a.id IS NULL THEN 'account missing' ELSE 'price missing' END
+        FROM billing_hold h LEFT JOIN billing_account a ON a.id = h.account_id
+        LEFT JOIN billing_priceversion p ON p.id = h.price_id
+        WHERE a.id IS NULL OR p.id IS NULL""",
     "a wallet's balance is the sum of its transfers": """
         SELECT 'account ' || a.id,
                'balance ' || a.balance || ', transfers ' || (coalesce(c.total, 0) - coalesce(d.total, 0))

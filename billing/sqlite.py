@@ -15,7 +15,8 @@ from billing.operations import Outcome, Table
 
 OPEN = "('held', 'dispatched', 'recovering', 'review')"
 _AMONG = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
-_BUDGETS = f'SELECT id, "window", cap, zone, starts_at, used, held, over FROM billing_budget {_AMONG}'
+# The cast keeps the time a text: Django's connections turn a column that is declared as a time into one.
+_BUDGETS = f'SELECT id, "window", cap, zone, CAST(starts_at AS text), used, held, over FROM billing_budget {_AMONG}'
 _ACCOUNTS = f"SELECT id, kind = 'wallet', balance, held, credit_limit, frozen FROM billing_account {_AMONG}"
 _RECEIVABLES = (
     "SELECT w.id, r.id FROM billing_account r JOIN billing_account w ON w.team_id = r.team_id "

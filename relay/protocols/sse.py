@@ -11,30 +11,30 @@ LONGEST_EVENT = 2 * 1024 * 1024
 class Splitter:
     """Cuts a byte stream into events, however it was cut into chunks. An event comes without its blank line."""
 
-    __slots__ = ("_carry",)
+    __slots__ = ("carry",)
 
     def __init__(self) -> None:
-        self._carry = b""
+        self.carry = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that are complete now. Raises RelayError where one grows past 2 MiB."""
-        if not self._carry and data.endswith(b"\n\n") and b"\r" not in data and not data.startswith(b"\n"):
+        if not self.carry and data.endswith(b"\n\n") and b"\r" not in data and not data.startswith(b"\n"):
             return data[:-2].split(b"\n\n")  # nearly always: whole events
-        data = self._carry + data
+        data = self.carry + data
         if b"\r" in data:
             # A CR at the end may be the first half of CRLF, so it waits for the next chunk.
             waiting = data.endswith(b"\r")
             whole = data[:-1] if waiting else data
             data = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if waiting else b"")
         events = data.split(b"\n\n")
-        self._carry = events.pop()
-        if len(self._carry) > LONGEST_EVENT:
+        self.carry = events.pop()
+        if len(self.carry) > LONGEST_EVENT:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is too long.")
         return [event.strip(b"\n") for event in events if event.strip(b"\n")]
 
     def close(self) -> list[bytes]:
         """What was left without its blank line: some providers end their last event so."""
-        rest, self._carry = self._carry.strip(b"\r\n"), b""
+        rest, self.carry = self.carry.strip(b"\r\n"), b""
         return [rest] if rest else []
 
 

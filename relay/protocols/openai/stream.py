@@ -4,6 +4,7 @@ The chunks pass as they came, under the offered model's name. From the first `fi
 kept back until the books are written: it is the last one the client sees before `[DONE]` and carries `pisces`.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from relay.protocols.openai import response, usage
 from relay.protocols.openai.response import ABSENT, is_given, output_size
 
 _NO_USAGE = b',"usage":null}'
+# Text inside a JSON string that needs no looking into: no quote, no escape, no control character.
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -44,6 +47,35 @@ _decoder = msgspec.json.Decoder(_Chunk)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
+class _Familiar:
+    """An ordinary event that was looked into, split around its text. The next one mostly differs in the text only, and
+    is then known to be as sound as the one that was parsed, without being parsed itself."""
+
+    __slots__ = ("_after", "_before", "_out_after", "_out_before", "frame")
+
+    def __init__(self, event: bytes, out: bytes, text: bytes) -> None:
+        """`text` is the JSON string, which occurs once in the event and once in `out`."""
+        at, out_at = event.index(text), out.index(text)
+        self._before, self._after = event[: at + 1], event[at + len(text) - 1 :]
+        self._out_before, self._out_after = out[: out_at + 1], out[out_at + len(text) - 1 :]
+        self.frame = len(out) - len(text) + 2
+
+    def pass_on(self, event: bytes) -> bytes | None:
+        """The event for the client; None for one that has to be looked into."""
+        if not (event.startswith(self._before) and event.endswith(self._after)):
+            return None
+        begin, end = len(self._before), len(event) - len(self._after)
+        if begin > end or _PLAIN.fullmatch(event, begin, end) is None:
+            return None
+        text = event[begin:end]
+        if not text.isascii():
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                return None
+        return self._out_before + text + self._out_after
+
+
 class ChatStream:
     """`feed` → bytes for the client; `close` once the upstream has ended; `last` once the books are written.
 
@@ -53,6 +85,7 @@ class ChatStream:
 
     __slots__ = (
         "_begun",
+        "_familiar",
         "_held",
         "_model",
         "_splitter",
@@ -77,10 +110,13 @@ class ChatStream:
         self._model = b'"model":' + msgspec.json.encode(model)
         self._upstream_model = b""
         self._begun = False
+        self._familiar: _Familiar | None = None
         self._held: bytes | None = None
         self._splitter = sse.Splitter()
 
     def feed(self, data: bytes) -> bytes:
+        if self._familiar is not None and not self._splitter.carry and (out := self._pass_on(data)) is not None:
+            return out
         try:
             return self._through(self._splitter.feed(data))
         except RelayError as error:
@@ -107,6 +143,9 @@ class ChatStream:
         for event in events:
             if self.done or self.failure:
                 break
+            if self._familiar is not None and (known := self._pass_on(event + b"\n\n")) is not None:
+                out.append(known)
+                continue
             data = sse.payload(event)
             if data is None:
                 continue
@@ -121,6 +160,13 @@ class ChatStream:
                 self.failure = error
         return b"".join(out)
 
+    def _pass_on(self, event: bytes) -> bytes | None:
+        assert self._familiar is not None
+        out = self._familiar.pass_on(event)
+        if out is not None:
+            self.output_bytes += len(out) - self._familiar.frame
+        return out
+
     def _chunk(self, data: bytes) -> bytes:
         try:
             data.decode()  # what is passed on as raw bytes has not been looked at
@@ -130,6 +176,7 @@ class ChatStream:
         if is_given(chunk.error):
             raise RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {response.error_text(chunk.error)}")
         self._note(chunk)
+        original = data
         has_usage = is_given(chunk.usage)
         if has_usage:
             self.usage = usage.decode(chunk.usage) or self.usage
@@ -142,7 +189,9 @@ class ChatStream:
                 data = data[: -len(_NO_USAGE)] + b"}"
             elif has_usage:
                 data = _without_usage(data)
-        return self._pass_or_keep(data, keep=bool(self.finish))
+        out = self._pass_or_keep(data, keep=bool(self.finish))
+        self._familiar = None if has_usage or self.finish else _learn(chunk, original, out)
+        return out
 
     def _note(self, chunk: _Chunk) -> None:
         if not self.id:
@@ -150,7 +199,7 @@ class ChatStream:
         for choice in chunk.choices or ():
             self._begun = True
             if (delta := choice.delta) is not None:
-                for part in (delta.content, delta.reasoning_content, delta.reasoning, delta.refusal, delta.tool_calls):
+                for part in _parts(delta):
                     if part is not ABSENT:
                         self.output_bytes += output_size(part)
             if choice.finish_reason:
@@ -175,6 +224,21 @@ class ChatStream:
         if released is not None:
             return b"data: " + released + b"\n\n" + (b"" if keep else b"data: " + data + b"\n\n")
         return b"" if keep else b"data: " + data + b"\n\n"
+
+
+def _learn(chunk: _Chunk, data: bytes, out: bytes) -> _Familiar | None:
+    """What can be learnt from a chunk with one choice that has one text."""
+    if not out or not chunk.choices or len(chunk.choices) != 1 or (delta := chunk.choices[0].delta) is None:
+        return None
+    texts = [part for part in _parts(delta) if is_given(part)]
+    if len(texts) != 1 or not (text := bytes(texts[0])).startswith(b'"'):
+        return None
+    event = b"data: " + data + b"\n\n"
+    return _Familiar(event, out, text) if event.count(text) == out.count(text) == 1 else None
+
+
+def _parts(delta: _Delta) -> tuple[msgspec.Raw, ...]:
+    return (delta.content, delta.reasoning_content, delta.reasoning, delta.refusal, delta.tool_calls)
 
 
 def _without_usage(data: bytes) -> bytes:

@@ -204,3 +204,32 @@ def test_pictures_cost_their_tiles_and_not_their_bytes() -> None:
         assert counting.picture_tokens(*size) == tokens
     assert counting.picture_tokens(4096, 4096, "low") == 85
     assert counting.picture_tokens(10**6, 700) <= counting.LARGEST_PICTURE
+
+
+@given(
+    st.lists(st.text(max_size=12) | st.sampled_from(['"', "\\", '","usage":{"x":1}', "\n", "data: [DONE]", "é", ""]))
+)
+def test_every_text_passes_and_is_counted_whether_its_chunk_looked_familiar_or_not(texts: list[str]) -> None:
+    stream = ChatStream(model="offered", wants_usage=False)
+    out = b"".join(stream.feed(compact({"content": text})) for text in texts)
+    found = [json.loads(event[6:]) for event in out.split(b"\n\n") if event]
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in found] == texts
+    assert {chunk["model"] for chunk in found} <= {"offered"}
+    assert stream.failure is None
+    assert stream.output_bytes == sum(len(json.dumps(text, ensure_ascii=False).encode()) - 2 for text in texts)
+
+
+def compact(content: dict[str, Any]) -> bytes:
+    """A chunk as providers write it: no spaces, text as it is."""
+    data = json.dumps(scripts.delta("up", content), separators=(",", ":"), ensure_ascii=False)
+    return b"data: " + data.encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"\x01", b'", "x": "', b'"},"finish_reason":"stop"}],"q":[{"z":{"z":"'])
+def test_a_chunk_that_only_looks_familiar_is_looked_into(text: bytes) -> None:
+    stream = ChatStream(model="offered", wants_usage=False)
+    ordinary = compact({"content": "word"})
+    for _ in range(3):
+        assert stream.feed(ordinary)
+    stream.feed(ordinary.replace(b"word", text))
+    assert stream.failure is not None or stream.finish == "stop" or stream.output_bytes != 3 * 4 + len(text)

@@ -381,7 +381,7 @@ async def _settle(call: Call, usage: Usage, source: Source, *, state: str, statu
     assert call.hold
     assert call.principal
     charge = prices.charge(usage, call.price.card, mode=call.principal.billing)
-    if source is not Source.REPORTED:
+    if source is not Source.REPORTED or state == "left":
         charge = prices.capped(charge, call.hold.amount)
     call.charge = charge
     rows = call.rows(state, status=status, error=error, usage=usage, source=source, charge=charge)

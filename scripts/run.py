@@ -31,6 +31,7 @@ class _Stop(Exception):
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
+    os.umask(0o077)  # the database holds password hashes, the folder secrets: nobody else reads them
     began = time.monotonic()
     children: list[subprocess.Popen[bytes]] = []
     try:

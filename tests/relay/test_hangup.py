@@ -114,6 +114,20 @@ def test_a_drained_stream_is_read_to_its_end_and_charged_as_reported(
     assert (call["state"], call["usage_source"], call["cost"]) == ("left", "reported", COST)
 
 
+def test_whoever_hung_up_never_pays_more_than_was_held(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    usage = {"prompt_tokens": 10**6, "completion_tokens": 10**6, "total_tokens": 2 * 10**6}
+    script = upstream.play(scripts.stream(pause=0.15, usage=usage))
+    connection = client.open_socket(
+        gateway.url, customer.token, {"model": "drained", "stream": True, "x_script": script}
+    )
+    read_until(connection, b"Hello")
+    connection.close()
+    call = the_call(gateway, customer)
+    assert (call["state"], call["usage_source"], call["cost"]) == ("left", "reported", call["held"])
+
+
 def test_a_drained_upstream_that_fails_after_the_hang_up_is_charged_for_what_was_seen(
     gateway: Gateway, customer: Customer, upstream: Upstream
 ) -> None:

@@ -256,7 +256,13 @@ _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
 def run(connection: "psycopg.Connection[Any]", work: Script) -> list[Outcome]:
-    """The script inside the transaction that the caller has open on this connection. Raises psycopg.Error."""
+    """The script inside the transaction that the caller has open on this connection. Raises psycopg.Error.
+
+    psycopg begins a transaction with the first statement that goes through it. Ours go past it, so where they are the
+    first they must begin it themselves: else each would commit alone. Commit and rollback stay with the caller.
+    """
+    if connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+        connection.pgconn.exec_(b"BEGIN")
     return books.drive(work, lambda trip: [_execute(connection, statement) for statement in trip.statements])
 
 

@@ -175,7 +175,7 @@ def test_every_cause_has_its_envelope() -> None:
 def test_the_bound_of_text_is_not_below_its_bytes(text: str) -> None:
     body = json.dumps({"messages": [{"content": text}]}, ensure_ascii=False).encode()
     if b"data:image/" not in body and b'"image_url"' not in body:
-        assert counting.input_bound(body) == len(body) >= len(text.encode())
+        assert request.decode(body).input_bound == len(body) >= len(text.encode())
 
 
 def test_pictures_cost_their_tiles_and_not_their_bytes() -> None:
@@ -183,8 +183,29 @@ def test_pictures_cost_their_tiles_and_not_their_bytes() -> None:
     data = "data:image/png;base64," + png + "A" * 90_000
     part = {"type": "image_url", "image_url": {"url": data}}
     body = json.dumps({"messages": [{"content": [part]}]}).encode()
-    assert 765 <= counting.input_bound(body) < 1000
+    assert 765 <= request.decode(body).input_bound < 1000
     for size, tokens in (((1024, 1024), 765), ((2048, 4096), 1105), ((1, 1), 255)):
         assert counting.picture_tokens(*size) == tokens
     assert counting.picture_tokens(4096, 4096, "low") == 85
     assert counting.picture_tokens(10**6, 700) <= counting.LARGEST_PICTURE
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": 'see "data:image/png;base64,' + "word " * 10_000},
+        {"content": "data:image/png;base64," + "word " * 10_000},
+        {"content": [{"type": "text", "text": "data:image/png;base64," + "word " * 10_000}]},
+        {"content": [{"type": "text", "image_url": {"url": "data:image/png;base64," + "word " * 10_000}}]},
+        {"content": "hello", "name": "data:image/png;base64," + "word " * 10_000},
+    ],
+)
+def test_text_that_is_dressed_up_as_a_picture_is_held_for_as_text(message: dict[str, Any]) -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", **message}]}).encode()
+    assert request.decode(body).input_bound >= len(body)
+
+
+def test_a_linked_picture_is_held_for_at_its_largest_however_its_part_is_spelt() -> None:
+    part = b'{"type": "image\\u005furl", "image\\u005furl": {"url": "https://pictures.example/1.png"}}'
+    body = b'{"model": "m", "messages": [{"role": "user", "content": [%s, %s]}]}' % (part, part)
+    assert request.decode(body).input_bound == len(body) + 2 * counting.LARGEST_PICTURE

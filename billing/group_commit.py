@@ -59,8 +59,8 @@ class GroupCommit:
         if loop is not self._loop:
             self._begin(loop)
         future: asyncio.Future[Outcome] = loop.create_future()
-        if len(self._waiting) > LONGEST_QUEUE and not isinstance(operation, CloseHold):
-            future.set_exception(LedgerUnavailable("too many operations are waiting"))
+        if not isinstance(operation, CloseHold) and (self._away or len(self._waiting) > LONGEST_QUEUE):
+            future.set_exception(LedgerUnavailable("the database is away, or too many operations are waiting"))
             return future
         self._waiting.append(_Waiting(operation, future))
         self._arrived.set()
@@ -79,6 +79,7 @@ class GroupCommit:
         self._loop = loop
         self._waiting = []
         self._failures = 0
+        self._away = False  # while closings are tried again, nothing new is let in to wait behind them
         self._closing = False
         self._arrived = asyncio.Event()
         self._connection = connections.new_connection()
@@ -106,7 +107,7 @@ class GroupCommit:
             log.exception("group_commit.defect", operations=len(batch))
             await self._split_or_fail(batch, error)
         else:
-            self._failures = 0
+            self._failures, self._away = 0, False
             _answer(batch, outcomes)
 
     async def _commit(self, operations: list[Operation]) -> list[Outcome]:
@@ -139,6 +140,7 @@ class GroupCommit:
             else:
                 waiting.fail(LedgerUnavailable("the database did not answer"))
         if kept:
+            self._away = not keep_all
             self._waiting[:0] = kept
             pause = min(RETRY_AT_MOST, 0.02 * 2 ** min(self._failures, 8))
             await asyncio.sleep(pause * (0.5 + random.random() / 2))

@@ -145,7 +145,9 @@ class AsyncConnection:
         self._skip: list[bool] = []  # for each answer to come: whether it is a PREPARE's
         self._results: list[Any] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._listening = True
         self.decided: Decided | None = None
+        self.lost = False  # the server has closed it while nobody asked anything
 
     async def run(self, work: Script) -> list[Outcome]:
         """The script in a transaction of its own. Raises psycopg.Error; the connection is closed then."""
@@ -238,17 +240,25 @@ class AsyncConnection:
 
     def _wake(self, error: Exception | None) -> None:
         waiter = self._waiter
+        if error is not None:
+            self._stop_listening()
         if waiter is None or waiter.done():
-            self._loop.remove_reader(self._socket)  # nobody asked: the server has closed the connection
+            self.lost = True
         elif error is None:
             waiter.set_result(None)
         else:
             waiter.set_exception(error)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._stop_listening()
         self._connection.close()
+
+    def _stop_listening(self) -> None:
+        """Once: libpq closes the socket of a broken connection, and the number may be somebody else's soon."""
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
 
 
 _TRANSACTION = 6  # the column of LOCK_ACCOUNTS that names the transaction

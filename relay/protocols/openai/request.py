@@ -55,8 +55,8 @@ class ChatRequest:
             self.text_bytes -= size
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
-        """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
-        lowered, the usage that a stream must report, and an `api_key` that belongs to us."""
+        """The body for the upstream: its own bytes, but for the model's name, a `limit` that the
+        gateway set or lowered, the usage that a stream must report, and an `api_key` that belongs to us."""
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
@@ -64,7 +64,7 @@ class ChatRequest:
             changes["stream_options"] = self._with_usage()
         if limit is not None:
             changes.update(self._limit_fields(limit))
-        if not changes and b'"api_key"' not in self._body:
+        if not changes and _is_plain(self._body):
             return self._body
         merged: dict[str, Any] = {**self._all_fields(), **changes}
         merged.pop("api_key", None)
@@ -72,7 +72,10 @@ class ChatRequest:
 
     def _all_fields(self) -> dict[str, msgspec.Raw]:
         if self._fields is None:
-            self._fields = _fields_decoder.decode(self._body)
+            found = _fields_decoder.decode(self._body)
+            # One field of a name, and none that some servers (Go's) would take for it: what the gateway has read and
+            # holds money for is what the upstream gets, however it chooses between two.
+            self._fields = {name: raw for name, raw in found.items() if name in _KNOWN or name.lower() not in _KNOWN}
         return self._fields
 
     def _with_usage(self) -> dict[str, Any]:
@@ -126,6 +129,8 @@ def _address(raw: msgspec.Raw) -> bytes:
     return bytes(msgspec.json.decode(raw, type=_Link).url)
 
 
+_KNOWN = frozenset(_Wanted.__struct_fields__)
+_QUOTED = tuple(b'"%s"' % name.encode() for name in _KNOWN)
 _message_decoder = msgspec.json.Decoder(_Message)
 _parts_decoder = msgspec.json.Decoder(list[_Part])
 _decoder = msgspec.json.Decoder(_Wanted)
@@ -169,6 +174,14 @@ def key_in_body(body: bytes) -> str | None:
 
 class _OnlyKey(msgspec.Struct):
     api_key: str | None = None
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether each field that the gateway reads is there once at most, in its own spelling, and no `api_key`."""
+    lowered = body.lower()
+    if b"\\u" in lowered or b'"api_key"' in lowered:
+        return False
+    return all(lowered.count(name) < 2 and lowered.count(name) == body.count(name) for name in _QUOTED)
 
 
 def _is_object(raw: msgspec.Raw) -> bool:

@@ -209,3 +209,17 @@ def test_a_linked_picture_is_held_for_at_its_largest_however_its_part_is_spelt()
     part = b'{"type": "image\\u005furl", "image\\u005furl": {"url": "https://pictures.example/1.png"}}'
     body = b'{"model": "m", "messages": [{"role": "user", "content": [%s, %s]}]}' % (part, part)
     assert request.decode(body).input_bound == len(body) + 2 * counting.LARGEST_PICTURE
+
+
+def test_the_upstream_gets_no_second_field_that_it_could_take_for_the_one_that_was_read() -> None:
+    body = (
+        b'{"max_tokens": 90000, "MAX_TOKENS": 90000, "N": 9, "model": "m", "X": 1, "messages": [{}], "max_tokens": 5}'
+    )
+    asked = request.decode(body)
+    assert asked.limit == 5
+    sent = asked.encode(model="m", limit=None)
+    assert sent.count(b"max_tokens") == 1
+    assert json.loads(sent) == {"max_tokens": 5, "model": "m", "X": 1, "messages": [{}]}
+    for other in (b'"N": 9', b'"max\\u005ftokens": 9, "max_tokens": 5'):
+        asked = request.decode(b'{"messages": [{}], "model": "m", "max_tokens": 5, %s}' % other)
+        assert asked.encode(model="m", limit=None) == b'{"messages":[{}],"model":"m","max_tokens":5}'

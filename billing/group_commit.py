@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 20_000
 RETRY_AT_MOST = 5.0  # seconds between attempts to write a closing while the database is away
+CLOSE_WITHIN = 10.0  # seconds that the last operations of a process may take
 _PASSING = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
 
 
@@ -66,13 +67,17 @@ class GroupCommit:
         self._arrived.set()
         return future
 
-    async def close(self) -> None:
-        """Writes what is waiting and ends."""
+    async def close(self, *, within: float = CLOSE_WITHIN) -> None:
+        """Writes what is waiting and ends. What a database that is away did not take by then is the sweep's."""
         if self._loop is not asyncio.get_running_loop():
             return
         self._closing = True
         self._arrived.set()
-        await self._task
+        try:
+            async with asyncio.timeout(within):
+                await self._task
+        except TimeoutError:
+            log.error("group_commit.unwritten", operations=len(self._waiting))
         self._loop = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:

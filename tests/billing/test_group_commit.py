@@ -284,3 +284,23 @@ def test_a_renewal_that_fails_for_any_reason_is_followed_by_the_next(
     monkeypatch.setattr(holds, "_open", {})
     asyncio.run(asyncio.wait_for(scene(), 30))
     assert len(tried) > 1
+
+
+def test_a_process_ends_though_the_database_is_away(cuttable: tuple[Ledger, Proxy]) -> None:
+    book, proxy = cuttable
+    (active,) = submit(book.opening(300))
+    assert isinstance(active, ActiveHold)
+    group = GroupCommit()
+
+    async def scene() -> float:
+        proxy.refusing = True
+        closing = group.submit(CloseHold(active, 120))
+        began = time.monotonic()
+        await group.close(within=0.5)
+        closing.cancel()
+        return time.monotonic() - began
+
+    assert asyncio.run(asyncio.wait_for(scene(), 30)) < 3
+    proxy.refusing = False
+    assert book.hold(active).state == "dispatched"
+    assert book.findings() == []

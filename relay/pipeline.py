@@ -220,9 +220,8 @@ async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call
         out = stream.feed(data) if data else stream.close()
         if stream.failure is not None and not out:
             raise stream.failure
-        if attempt.first_byte_ms is None:
-            attempt.first_byte_ms = call.elapsed_ms()
         if out or stream.done or stream.finish or not data:
+            attempt.first_byte_ms = call.elapsed_ms()  # comments are no answer: nothing is owed for them
             return Begun(reply, stream, out)
 
 

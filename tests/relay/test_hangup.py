@@ -169,6 +169,19 @@ def test_a_client_that_reads_nothing_at_all_holds_no_money_and_no_upstream_with_
         assert gateway.wallet(customer.wallet)["held"] == 0
 
 
+def test_hanging_up_while_only_comments_have_come_costs_nothing(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.stream([b": PROCESSING\n\n"] * 500, pause=0.02))
+    connection = client.open_socket(gateway.url, customer.token, {"stream": True, "x_script": script})
+    exchange = upstream.one(script)
+    eventually(lambda: exchange.written > 300)
+    time.sleep(0.3)
+    connection.close()
+    call = the_call(gateway, customer)
+    assert (call["state"], call["cost"], call["first_byte_ms"]) == ("left", 0, None)
+
+
 def request_bytes(customer: Customer, body: dict[str, Any]) -> bytes:
     content = json.dumps({"model": "chat", "messages": client.HELLO, **body}).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {customer.token}\r\n"

@@ -117,10 +117,13 @@ class Reply:
 
     async def read_error(self) -> bytes:
         """The beginning of an error's body, whatever happens to the rest."""
+        content = b""
         try:
-            return await self._response.content.read(LONGEST_ERROR)
+            while len(content) < LONGEST_ERROR and (part := await self._response.content.read(LONGEST_ERROR)):
+                content += part
         except (aiohttp.ClientError, OSError):
-            return b""
+            pass
+        return content[:LONGEST_ERROR]
 
     async def chunk(self) -> bytes:
         """The next bytes; empty at the end. Raises RelayError where the connection breaks."""

@@ -42,8 +42,10 @@ async def _answer(request: Request, call: Call) -> Answer:
         return await route.view(request, call, parameter)
     except RelayError as error:
         return _error_answer(error, call)
-    except (ClientGone, Interrupted, asyncio.CancelledError):
+    except (ClientGone, Interrupted):
         raise
+    except asyncio.CancelledError:  # the server ends; what the call held has been given back
+        return _error_answer(RelayError(Cause.UNAVAILABLE, "The gateway is shutting down.", retry_after=1), call)
     except Exception:
         log.exception("relay.defect", call=str(call.id))
         return _error_answer(RelayError(Cause.INTERNAL, "The gateway failed. Nothing was charged."), call)

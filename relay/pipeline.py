@@ -243,10 +243,17 @@ async def void(asked: ChatRequest, call: Call, failure: BaseException) -> None:
             return
         await _close(call, None, call.rows("left", status=CLIENT_LEFT, error="client_left"))
         return
-    error = failure if isinstance(failure, RelayError) else RelayError(Cause.INTERNAL, "The gateway failed.")
+    error = failure if isinstance(failure, RelayError) else _unforeseen(failure)
     if attempt is not None and not attempt.outcome:
         _note_failure(attempt, error, call)
     await _close(call, None, call.rows("failed", status=error.status, error=error.entry.code))
+
+
+def _unforeseen(failure: BaseException) -> RelayError:
+    """A task is cancelled by nobody but a server that ends and has waited long enough."""
+    if isinstance(failure, asyncio.CancelledError):
+        return RelayError(Cause.UNAVAILABLE, "The gateway is shutting down.", retry_after=1)
+    return RelayError(Cause.INTERNAL, "The gateway failed.")
 
 
 # ---- the answer -----------------------------------------------------------------------------------------------------
@@ -277,7 +284,9 @@ def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -
         try:
             failure = await _forward(reply, stream, first, asked, call, guard, write)
         except BaseException as broken:
-            await _settle_stream(stream, asked, call, state="failed", error="internal_error", status=500)
+            error = _unforeseen(broken)
+            await _settle_stream(stream, asked, call, state="failed", error=error.entry.code, status=error.status)
+            await _last_write(write, wire_errors.encode_event(error, pisces(call)))
             if not isinstance(broken, asyncio.CancelledError):
                 log.error("relay.defect", call=str(call.id), exc_info=broken)
             raise

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -223,3 +224,16 @@ def test_the_upstream_gets_no_second_field_that_it_could_take_for_the_one_that_w
     for other in (b'"N": 9', b'"max\\u005ftokens": 9, "max_tokens": 5'):
         asked = request.decode(b'{"messages": [{}], "model": "m", "max_tokens": 5, %s}' % other)
         assert asked.encode(model="m", limit=None) == b'{"messages":[{}],"model":"m","max_tokens":5}'
+
+
+def test_a_long_event_in_many_pieces_costs_time_by_its_length() -> None:
+    splitter, piece = sse.Splitter(), b"x" * 16
+    began = time.process_time()
+    for _ in range(100_000):
+        assert splitter.feed(piece) == []
+    assert splitter.feed(b"\n") == []
+    assert splitter.feed(b"\n") == [piece * 100_000]
+    assert time.process_time() - began < 2
+    with pytest.raises(RelayError):
+        for _ in range(sse.LONGEST_EVENT // 16 + 1):
+            splitter.feed(piece)

@@ -384,8 +384,8 @@ async def _settle(call: Call, usage: Usage, source: Source, *, state: str, statu
     assert call.hold
     assert call.principal
     charge = prices.charge(usage, call.price.card, mode=call.principal.billing)
-    if source is not Source.REPORTED:
-        charge = prices.capped(charge, call.hold.amount)
+    # An estimate never costs more than was held. A report that no column can hold is booked as the most that one can.
+    charge = prices.capped(charge, money.LIMIT if source is Source.REPORTED else call.hold.amount)
     call.charge = charge
     rows = call.rows(state, status=status, error=error, usage=usage, source=source, charge=charge)
     await _close(call, charge, rows)

@@ -59,6 +59,8 @@ class _PostgresConnection:
 
     async def run(self, operations: Sequence[Operation], *, revenue: int) -> list[Outcome]:
         self._failed = None  # what became of an earlier batch says nothing of this one
+        if self._open is not None and self._open.lost:
+            await self.close()
         if self._open is None:
             self._open = postgres.AsyncConnection(await asyncio.to_thread(_connect_postgres))
         try:

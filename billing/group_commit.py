@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 20_000
 RETRY_AT_MOST = 5.0  # seconds between attempts to write a closing while the database is away
+CLOSE_WITHIN = 10.0  # seconds that the last operations of a process may take
 _PASSING = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
 
 
@@ -59,26 +60,31 @@ class GroupCommit:
         if loop is not self._loop:
             self._begin(loop)
         future: asyncio.Future[Outcome] = loop.create_future()
-        if len(self._waiting) > LONGEST_QUEUE and not isinstance(operation, CloseHold):
-            future.set_exception(LedgerUnavailable("too many operations are waiting"))
+        if not isinstance(operation, CloseHold) and (self._away or len(self._waiting) > LONGEST_QUEUE):
+            future.set_exception(LedgerUnavailable("the database is away, or too many operations are waiting"))
             return future
         self._waiting.append(_Waiting(operation, future))
         self._arrived.set()
         return future
 
-    async def close(self) -> None:
-        """Writes what is waiting and ends."""
+    async def close(self, *, within: float = CLOSE_WITHIN) -> None:
+        """Writes what is waiting and ends. What a database that is away did not take by then is the sweep's."""
         if self._loop is not asyncio.get_running_loop():
             return
         self._closing = True
         self._arrived.set()
-        await self._task
+        try:
+            async with asyncio.timeout(within):
+                await self._task
+        except TimeoutError:
+            log.error("group_commit.unwritten", operations=len(self._waiting))
         self._loop = None
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting = []
         self._failures = 0
+        self._away = False  # while closings are tried again, nothing new is let in to wait behind them
         self._closing = False
         self._arrived = asyncio.Event()
         self._connection = connections.new_connection()
@@ -106,7 +112,7 @@ class GroupCommit:
             log.exception("group_commit.defect", operations=len(batch))
             await self._split_or_fail(batch, error)
         else:
-            self._failures = 0
+            self._failures, self._away = 0, False
             _answer(batch, outcomes)
 
     async def _commit(self, operations: list[Operation]) -> list[Outcome]:
@@ -139,6 +145,7 @@ class GroupCommit:
             else:
                 waiting.fail(LedgerUnavailable("the database did not answer"))
         if kept:
+            self._away = not keep_all
             self._waiting[:0] = kept
             pause = min(RETRY_AT_MOST, 0.02 * 2 ** min(self._failures, 8))
             await asyncio.sleep(pause * (0.5 + random.random() / 2))

@@ -150,8 +150,8 @@ async def keep_leases() -> None:
         if renewals:
             try:
                 await writer.submit(RenewLeases(renewals))
-            except LedgerUnavailable:
-                log.warning("holds.not_renewed", count=len(renewals))
+            except Exception as error:  # whatever it was: without the next renewal every running call would be lost
+                log.warning("holds.not_renewed", count=len(renewals), error=type(error).__name__)
 
 
 def expired(*, limit: int = 500) -> Iterator[Hold]:

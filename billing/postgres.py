@@ -145,7 +145,9 @@ class AsyncConnection:
         self._skip: list[bool] = []  # for each answer to come: whether it is a PREPARE's
         self._results: list[Any] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._listening = True
         self.decided: Decided | None = None
+        self.lost = False  # the server has closed it while nobody asked anything
 
     async def run(self, work: Script) -> list[Outcome]:
         """The script in a transaction of its own. Raises psycopg.Error; the connection is closed then."""
@@ -238,17 +240,25 @@ class AsyncConnection:
 
     def _wake(self, error: Exception | None) -> None:
         waiter = self._waiter
+        if error is not None:
+            self._stop_listening()
         if waiter is None or waiter.done():
-            self._loop.remove_reader(self._socket)  # nobody asked: the server has closed the connection
+            self.lost = True
         elif error is None:
             waiter.set_result(None)
         else:
             waiter.set_exception(error)
 
     def close(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._stop_listening()
         self._connection.close()
+
+    def _stop_listening(self) -> None:
+        """Once: libpq closes the socket of a broken connection, and the number may be somebody else's soon."""
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
 
 
 _TRANSACTION = 6  # the column of LOCK_ACCOUNTS that names the transaction
@@ -256,7 +266,13 @@ _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 
 def run(connection: "psycopg.Connection[Any]", work: Script) -> list[Outcome]:
-    """The script inside the transaction that the caller has open on this connection. Raises psycopg.Error."""
+    """The script inside the transaction that the caller has open on this connection. Raises psycopg.Error.
+
+    psycopg begins a transaction with the first statement that goes through it. Ours go past it, so where they are the
+    first they must begin it themselves: else each would commit alone. Commit and rollback stay with the caller.
+    """
+    if connection.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+        connection.pgconn.exec_(b"BEGIN")
     return books.drive(work, lambda trip: [_execute(connection, statement) for statement in trip.statements])
 
 

@@ -13,7 +13,7 @@ import msgspec
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import close_old_connections, transaction
+from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -186,7 +186,12 @@ def forget_changed(revision: int) -> None:
         _cache.clear()
     elif revision > seen:
         _cache.unknown.clear()
-        for key in ApiKey.objects.filter(revision__gt=seen).values_list("digest", flat=True):
+        try:
+            changed = list(ApiKey.objects.filter(revision__gt=seen).values_list("digest", flat=True))
+        except DatabaseError:
+            _cache.revision = None  # which keys changed is not known, so the next look drops all of them
+            raise
+        for key in changed:
             _cache.known.pop(key, None)
 
 

@@ -9,7 +9,6 @@ import base64
 import binascii
 import re
 import struct
-from collections.abc import Iterator
 
 BYTES_PER_TOKEN = 3
 # Whole pictures where the size cannot be known beforehand: the most tiles that the rule below can give (8).
@@ -38,29 +37,13 @@ def picture_tokens(width: int, height: int, detail: str = "auto") -> int:
 _DATA_URI = re.compile(rb'"data:image/[a-zA-Z0-9.+-]{1,20};base64,')
 
 
-def pictures(body: bytes) -> Iterator[tuple[int, int]]:
-    """Each picture in a JSON body: how many bytes of it are picture data, and how many tokens it may cost."""
-    links = body.count(b'"image_url"')
-    found = 0
-    for match in _DATA_URI.finditer(body):
-        end = body.find(b'"', match.end())
-        end = len(body) if end < 0 else end
-        found += 1
-        size = dimensions(body[match.end() : min(end, match.end() + 400_000)])
-        yield end - match.start(), picture_tokens(*size) if size else LARGEST_PICTURE
-    # `"image_url"` names both the part's type and its field, so half of the names are pictures, and at least one.
-    for _ in range(max(0, -(-links // 2) - found) if links else 0):
-        yield 0, LARGEST_PICTURE
-
-
-def input_bound(body: bytes) -> int:
-    """More tokens than the request's text and pictures can be: its bytes, with pictures counted by their tiles."""
-    if b'"image_url"' not in body and b"data:image/" not in body:
-        return len(body)
-    bound = len(body)
-    for size, tokens in pictures(body):
-        bound += tokens - size
-    return bound
+def picture(url: bytes) -> tuple[int, int]:
+    """A picture's address as a JSON string: how many bytes of it are picture data, and how many tokens it may cost."""
+    match = _DATA_URI.match(url)
+    if match is None:
+        return 0, LARGEST_PICTURE
+    size = dimensions(url[match.end() : match.end() + 400_000])
+    return len(url), picture_tokens(*size) if size else LARGEST_PICTURE
 
 
 def dimensions(encoded: bytes) -> tuple[int, int] | None:

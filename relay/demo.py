@@ -77,8 +77,8 @@ def tokens(text: str) -> list[str]:
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """The provider's ASGI application, below PATH."""
-    offered = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
-    if not hmac.compare_digest(offered, f"Bearer {secret()}"):
+    offered = dict(scope["headers"]).get(b"authorization", b"")
+    if not hmac.compare_digest(offered, f"Bearer {secret()}".encode()):
         await _reply(send, 401, _error("Only the gateway may call this provider.", "invalid_api_key"))
         return
     if scope["path"] == f"{PATH}/models":

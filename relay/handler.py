@@ -42,8 +42,10 @@ async def _answer(request: Request, call: Call) -> Answer:
         return await route.view(request, call, parameter)
     except RelayError as error:
         return _error_answer(error, call)
-    except (ClientGone, Interrupted, asyncio.CancelledError):
+    except (ClientGone, Interrupted):
         raise
+    except asyncio.CancelledError:  # the server ends; what the call held has been given back
+        return _error_answer(RelayError(Cause.UNAVAILABLE, "The gateway is shutting down.", retry_after=1), call)
     except Exception:
         log.exception("relay.defect", call=str(call.id))
         return _error_answer(RelayError(Cause.INTERNAL, "The gateway failed. Nothing was charged."), call)
@@ -66,12 +68,21 @@ async def _send(answer: Answer, call: Call, request: Request, send: Send) -> Non
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
         return
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    begun = False
+
+    async def begin() -> None:
+        # With the first bytes: the pump, which has the hold, runs before anything can wait for a client.
+        nonlocal begun
+        if not begun:
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            begun = True
 
     async def write(data: bytes) -> None:
+        await begin()
         await send({"type": "http.response.body", "body": data, "more_body": True})
 
     await answer.pump(write)
+    await begin()
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -220,9 +220,8 @@ async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call
         out = stream.feed(data) if data else stream.close()
         if stream.failure is not None and not out:
             raise stream.failure
-        if attempt.first_byte_ms is None:
-            attempt.first_byte_ms = call.elapsed_ms()
         if out or stream.done or stream.finish or not data:
+            attempt.first_byte_ms = call.elapsed_ms()  # comments are no answer: nothing is owed for them
             return Begun(reply, stream, out)
 
 
@@ -244,10 +243,17 @@ async def void(asked: ChatRequest, call: Call, failure: BaseException) -> None:
             return
         await _close(call, None, call.rows("left", status=CLIENT_LEFT, error="client_left"))
         return
-    error = failure if isinstance(failure, RelayError) else RelayError(Cause.INTERNAL, "The gateway failed.")
+    error = failure if isinstance(failure, RelayError) else _unforeseen(failure)
     if attempt is not None and not attempt.outcome:
         _note_failure(attempt, error, call)
     await _close(call, None, call.rows("failed", status=error.status, error=error.entry.code))
+
+
+def _unforeseen(failure: BaseException) -> RelayError:
+    """A task is cancelled by nobody but a server that ends and has waited long enough."""
+    if isinstance(failure, asyncio.CancelledError):
+        return RelayError(Cause.UNAVAILABLE, "The gateway is shutting down.", retry_after=1)
+    return RelayError(Cause.INTERNAL, "The gateway failed.")
 
 
 # ---- the answer -----------------------------------------------------------------------------------------------------
@@ -282,8 +288,10 @@ def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -
             await _finish_stream(stream, asked, call, guard, write, failure)
             await reply.finish()
         except BaseException as broken:
+            error = _unforeseen(broken)
             if not call.closed:
-                await _settle_stream(stream, asked, call, state="failed", error="internal_error", status=500)
+                await _settle_stream(stream, asked, call, state="failed", error=error.entry.code, status=error.status)
+            await _last_write(write, wire_errors.encode_event(error, pisces(call)))
             if not isinstance(broken, asyncio.CancelledError):
                 log.error("relay.defect", call=str(call.id), exc_info=broken)
             raise
@@ -381,8 +389,10 @@ async def _settle(call: Call, usage: Usage, source: Source, *, state: str, statu
     assert call.hold
     assert call.principal
     charge = prices.charge(usage, call.price.card, mode=call.principal.billing)
-    if source is not Source.REPORTED or state == "left":
-        charge = prices.capped(charge, call.hold.amount)
+    # An estimate never costs more than was held, nor does whoever hung up pay more. A report that no column can hold
+    # is booked as the most that one can.
+    bounded = source is not Source.REPORTED or state == "left"
+    charge = prices.capped(charge, call.hold.amount if bounded else money.LIMIT)
     call.charge = charge
     rows = call.rows(state, status=status, error=error, usage=usage, source=source, charge=charge)
     await _close(call, charge, rows)

@@ -22,7 +22,10 @@ def sweep_holds() -> int:
     Heartbeat.objects.update_or_create(name="sweep_holds", defaults={"at": timezone.now()})
     closed = 0
     for orphan in holds.expired():
-        closed += _recover(orphan)
+        try:
+            closed += _recover(orphan)
+        except Exception:  # one hold that cannot be closed must not keep the others open
+            log.exception("hold.not_recovered", call=str(orphan.pk))
     if closed:
         log.warning("holds.recovered", count=closed)
     return closed

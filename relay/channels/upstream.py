@@ -26,16 +26,23 @@ class Forbidden(OSError):
     """The address is private and the channel may only reach public ones."""
 
 
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all that IANA has given out; no form that stands for an IPv4
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Special, though the library calls them global (IANA's registry of special-purpose addresses; RFC 7526).
+_SPECIAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("192.88.99.0/24"))
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the open internet, v4-mapped and transition forms unwrapped."""
     ip = ipaddress.ip_address(address.split("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is not None:
-            return inner.is_global
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF).is_global
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip.is_global and not ip.is_multicast and not any(ip in network for network in _SPECIAL)
+    inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+    if inner is None and ip in _NAT64:
+        inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if inner is not None:
+        return is_public(str(inner))
+    return ip.is_global and ip in _GLOBAL_UNICAST
 
 
 class _PublicResolver(AbstractResolver):
@@ -112,10 +119,13 @@ class Reply:
 
     async def read_error(self) -> bytes:
         """The beginning of an error's body, whatever happens to the rest."""
+        content = b""
         try:
-            return await self._response.content.read(LONGEST_ERROR)
+            while len(content) < LONGEST_ERROR and (part := await self._response.content.read(LONGEST_ERROR)):
+                content += part
         except (aiohttp.ClientError, OSError):
-            return b""
+            pass
+        return content[:LONGEST_ERROR]
 
     async def chunk(self) -> bytes:
         """The next bytes; empty at the end. Raises RelayError where the connection breaks."""
@@ -191,7 +201,8 @@ def _vet_literal(base: str, candidate: Candidate) -> None:
     try:
         public = is_public(host)
     except ValueError:
-        return
+        # "127.1" and "2130706433" are addresses to the system and no names to the resolver, so nobody would vet them.
+        public = not host.replace(".", "").isdigit()
     if not public:
         raise Forbidden(f"{host} is a private address")
 

@@ -11,16 +11,20 @@ LONGEST_EVENT = 2 * 1024 * 1024
 class Splitter:
     """Cuts a byte stream into events, however it was cut into chunks. An event comes without its blank line."""
 
-    __slots__ = ("carry",)
+    __slots__ = ("_parts", "_size", "carry")
 
     def __init__(self) -> None:
-        self.carry = b""
+        self.carry = b""  # the beginning of an event
+        self._parts: list[bytes] = []  # what followed it, in which no event can end
+        self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that are complete now. Raises RelayError where one grows past 2 MiB."""
         if not self.carry and data.endswith(b"\n\n") and b"\r" not in data and not data.startswith(b"\n"):
             return data[:-2].split(b"\n\n")  # nearly always: whole events
-        data = self.carry + data
+        if self._only_continues(data):
+            return []
+        data = self._whole() + data
         if b"\r" in data:
             # A CR at the end may be the first half of CRLF, so it waits for the next chunk.
             waiting = data.endswith(b"\r")
@@ -28,14 +32,33 @@ class Splitter:
             data = whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if waiting else b"")
         events = data.split(b"\n\n")
         self.carry = events.pop()
-        if len(self.carry) > LONGEST_EVENT:
-            raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is too long.")
+        self._size = len(self.carry)
+        self._check()
         return [event.strip(b"\n") for event in events if event.strip(b"\n")]
 
     def close(self) -> list[bytes]:
         """What was left without its blank line: some providers end their last event so."""
-        rest, self.carry = self.carry.strip(b"\r\n"), b""
+        rest, self.carry = self._whole().strip(b"\r\n"), b""
         return [rest] if rest else []
+
+    def _only_continues(self, data: bytes) -> bool:
+        """Keeps a piece that ends no event unread: to search all again for each would cost their number squared."""
+        last = (self._parts[-1] if self._parts else self.carry)[-1:]
+        if not last or last in b"\r\n" or b"\r" in data or b"\n\n" in data:
+            return False
+        if data:
+            self._parts.append(data)
+            self._size += len(data)
+            self._check()
+        return True
+
+    def _whole(self) -> bytes:
+        carry, self._parts = b"".join((self.carry, *self._parts)), []
+        return carry
+
+    def _check(self) -> None:
+        if self._size > LONGEST_EVENT:
+            raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is too long.")
 
 
 def payload(event: bytes) -> bytes | None:

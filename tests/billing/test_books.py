@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
-from billing import budgets, ledger, money
+from billing import budgets, holds, ledger, money
 from billing.models import Account, Budget, BudgetOwner, Hold, PriceVersion, Transfer, TransferKind
-from billing.operations import ActiveHold, CloseHold, Done, Refusal, Refused
+from billing.operations import ActiveHold, CloseHold, Done, Refusal, Refused, Row, Table
 from tests.billing.conftest import Ledger
 
 
@@ -302,3 +302,23 @@ def test_both_kinds_of_transfer_share_a_reference_but_no_kind_twice(book: Ledger
     assert {TransferKind.CREDIT, TransferKind.ADJUSTMENT} == set(
         Transfer.objects.filter(reference="same").values_list("kind", flat=True)
     )
+
+
+def test_a_credit_that_was_posted_before_changes_nothing_at_all(book: Ledger) -> None:
+    """The transfer is refused after the totals were written: both are one transaction, also where it is the first."""
+    ledger.credit(wallet=book.wallet, amount=5, actor="tests", reason="once", reference="payment-1")
+    with pytest.raises(ledger.AlreadyPosted):
+        ledger.credit(wallet=book.wallet, amount=5, actor="tests", reason="twice", reference="payment-1")
+    assert book.wallet.balance == 1005
+    assert book.findings() == []
+
+
+def test_a_recovery_that_cannot_be_recorded_changes_nothing_at_all(book: Ledger) -> None:
+    active = book.open(100)
+    orphan = book.hold(active)
+    unknown = Row(Table("no_such_table", (("id", "bigint"),)), (1,))
+    with pytest.raises((psycopg.Error, sqlite3.Error)):
+        holds.recover(orphan, charged=50, rows=[unknown])
+    assert book.hold(active).state == "dispatched"
+    assert (book.wallet.balance, book.wallet.held) == (1000, 100)
+    assert book.findings() == []

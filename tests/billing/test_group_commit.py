@@ -3,11 +3,13 @@
 import asyncio
 import datetime as dt
 import sqlite3
+import time
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import psycopg
 import pytest
+from django.db import connection
 
 from billing import catalog, group_commit, holds, ids, ledger, prices
 from billing.group_commit import GroupCommit, LedgerUnavailable, writer
@@ -199,3 +201,106 @@ def test_the_fate_of_an_earlier_batch_is_not_taken_for_that_of_the_next(cuttable
     assert isinstance(first, ActiveHold)
     assert isinstance(second, LedgerUnavailable)
     assert (book.wallet.held, Hold.objects.count()) == (300, 1)
+
+
+def test_a_connection_that_the_server_closed_in_a_quiet_hour_costs_no_call(book: Ledger) -> None:
+    if book.kind != "postgres":
+        pytest.skip("SQLite has no server")
+    group = GroupCommit()
+
+    async def scene() -> list[Outcome]:
+        found = [await group.submit(book.opening(10))]
+        await asyncio.to_thread(_terminate_others)
+        await asyncio.sleep(0.2)
+        found.append(await group.submit(book.opening(20)))
+        await group.close()
+        return found
+
+    outcomes = asyncio.run(asyncio.wait_for(scene(), 30))
+    assert [outcome.amount for outcome in outcomes if isinstance(outcome, ActiveHold)] == [10, 20]
+
+
+def _terminate_others() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    connection.close()
+
+
+def test_while_a_closing_waits_for_the_database_a_new_call_is_refused_at_once(
+    cuttable: tuple[Ledger, Proxy],
+) -> None:
+    book, proxy = cuttable
+    (active,) = submit(book.opening(300))
+    assert isinstance(active, ActiveHold)
+    group = GroupCommit()
+
+    async def scene() -> tuple[BaseException | Outcome, float, Outcome, Outcome]:
+        proxy.refusing = True
+        closing = group.submit(CloseHold(active, 120))
+        await asyncio.sleep(3)  # by now the pauses between two attempts are long
+        began = time.monotonic()
+        (refused,) = await asyncio.gather(group.submit(book.opening(1)), return_exceptions=True)
+        took = time.monotonic() - began
+        proxy.refusing = False
+        done = await closing
+        later = await group.submit(book.opening(1))
+        await group.close()
+        return refused, took, done, later
+
+    refused, took, done, later = asyncio.run(asyncio.wait_for(scene(), 30))
+    assert isinstance(refused, LedgerUnavailable)
+    assert took < 0.5
+    assert done == Done()
+    assert isinstance(later, ActiveHold)
+    assert book.wallet.balance == 880
+
+
+def test_a_renewal_that_fails_for_any_reason_is_followed_by_the_next(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Operation] = []
+
+    class Broken:
+        def submit(self, operation: Operation) -> "asyncio.Future[Outcome]":
+            tried.append(operation)
+            raise RuntimeError("anything")
+
+    async def scene() -> None:
+        await holds.hold(
+            call=ids.uuid7(), account=book.account, wanted=3, minimum=3, price=book.price, budgets=(), facts={},
+            created_at=dt.datetime.now(dt.UTC),
+        )  # fmt: skip
+        await writer.close()
+        monkeypatch.setattr(holds, "RENEW_EVERY", 0.02)
+        monkeypatch.setattr(holds, "writer", Broken())
+        keeper = asyncio.create_task(holds.keep_leases())
+        await asyncio.sleep(0.3)
+        assert not keeper.done()
+        keeper.cancel()
+
+    monkeypatch.setattr(holds, "_open", {})
+    asyncio.run(asyncio.wait_for(scene(), 30))
+    assert len(tried) > 1
+
+
+def test_a_process_ends_though_the_database_is_away(cuttable: tuple[Ledger, Proxy]) -> None:
+    book, proxy = cuttable
+    (active,) = submit(book.opening(300))
+    assert isinstance(active, ActiveHold)
+    group = GroupCommit()
+
+    async def scene() -> float:
+        proxy.refusing = True
+        closing = group.submit(CloseHold(active, 120))
+        began = time.monotonic()
+        await group.close(within=0.5)
+        closing.cancel()
+        return time.monotonic() - began
+
+    assert asyncio.run(asyncio.wait_for(scene(), 30)) < 3
+    proxy.refusing = False
+    assert book.hold(active).state == "dispatched"
+    assert book.findings() == []

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.db import OperationalError
 from django.utils import timezone
 
+from billing import revisions
 from billing.models import Budget
 from keys import services, tokens
 from keys.models import ApiKey
@@ -121,3 +123,23 @@ def test_a_token_without_a_good_checksum_is_refused_without_a_look_up(token: str
 def test_an_expiry_in_the_future_is_kept(team: Team) -> None:
     moment = timezone.now() + dt.timedelta(days=1)
     assert issue(team, expires_at=moment)[0].expires_at == moment
+
+
+def test_keys_that_changed_while_the_database_broke_off_are_dropped_at_the_next_look(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, token = issue(team)
+    services.forget_changed(revisions.current()["keys"])
+    services._cache.remember(services.digest(token), services._principal(key))
+    services.revoke(key)
+    now = revisions.current()["keys"]
+    with monkeypatch.context() as broken:
+        broken.setattr(ApiKey.objects, "filter", _broken_off)
+        with pytest.raises(OperationalError):
+            services.forget_changed(now)
+    services.forget_changed(now)
+    assert services.digest(token) not in services._cache.known
+
+
+def _broken_off(**_: Any) -> Any:
+    raise OperationalError("server closed the connection unexpectedly")

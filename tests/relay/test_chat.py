@@ -9,6 +9,7 @@ import pytest
 
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
+from tests.kit.ports import eventually
 from tests.kit.upstream import Upstream
 
 COST = 100 * 1000 + 50 * 2000  # nano-units of scripts.USAGE at the price of `chat`
@@ -328,3 +329,18 @@ def test_a_wallet_that_cannot_pay_for_sixteen_tokens_is_refused_before_anything_
     assert answer.headers["x-should-retry"] == "false"
     assert upstream.served(script) == []
     assert gateway.holds(poor.wallet) == []
+
+
+def test_a_report_beyond_all_measure_is_booked_and_not_lost(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    gateway.model("precious", {"input": "9000000", "output": "0"})
+    gateway.channel(f"precious-{customer.key}", upstream.url, {"precious": "up-precious"})
+    usage = {"prompt_tokens": 2**40 - 1, "completion_tokens": 1}
+    script = upstream.play(scripts.whole(usage=usage))
+    wallet = gateway.customer(credit="9000")
+    eventually(lambda: client.chat(gateway.url, wallet.token, model="precious", x_script=script).status_code == 200)
+    (call,) = gateway.calls(wallet.key)
+    assert (call["state"], call["cost"]) == ("settled", 2**62)
+    assert gateway.wallet(wallet.wallet)["balance"] == 0
+    assert gateway.wallet(wallet.wallet)["frozen"]

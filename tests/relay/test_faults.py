@@ -1,5 +1,6 @@
 """A provider that misbehaves: what the caller is told, what it costs (nothing), who is asked next."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -9,7 +10,7 @@ from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.plugin import SECRET
 from tests.kit.ports import eventually
-from tests.kit.upstream import Script, Upstream
+from tests.kit.upstream import Exchange, Script, Upstream
 
 
 def costs_nothing(gateway: Gateway, customer: Customer, *, state: str = "failed") -> dict[str, Any]:
@@ -235,3 +236,19 @@ def test_nothing_is_tried_again_after_the_first_byte(gateway: Gateway, customer:
     answer = client.chat(gateway.url, customer.token, model="two-channels", stream=True, x_script=script)
     assert client.events(answer)[-1]["error"]["code"] == "upstream_error"
     assert len(upstream.served(script)) == 1
+
+
+def test_a_refusal_that_arrives_in_pieces_keeps_its_text(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    content = json.dumps({"error": {"message": "no such tool " + "x" * 500, "type": "t", "code": "c"}}).encode()
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(400, {"Content-Type": "application/json", "Content-Length": str(len(content))})
+        for start in range(0, len(content), 100):
+            await exchange.write(content[start : start + 100])
+            await asyncio.sleep(0.02)
+
+    answer = client.chat(gateway.url, customer.token, x_script=upstream.play(script))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith("no such tool xxx")

@@ -1,5 +1,6 @@
 """A client that hangs up: its upstream is let go or read to its end, and what was used is charged, once."""
 
+import json
 import socket
 import time
 from typing import Any
@@ -162,3 +163,40 @@ def test_a_finished_answer_is_charged_in_full_though_its_client_left_before_read
     connection.close()
     call = the_call(gateway, customer)
     assert gateway.spent(customer) == call["cost"] == COST
+
+
+def test_a_client_that_reads_nothing_at_all_holds_no_money_and_no_upstream_with_its_next_request(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    """Two requests on one connection: the first answer fills it, so that not even the second one's head can go."""
+    large = upstream.play(scripts.whole(text="x" * 24_000_000))
+    endless = upstream.play(scripts.endless())
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(request_bytes(customer, {"x_script": large, "max_tokens": 1}))
+        connection.sendall(
+            request_bytes(customer, {"model": "impatient", "stream": True, "max_tokens": 9, "x_script": endless})
+        )
+        exchange = upstream.one(endless)
+        assert eventually(lambda: exchange.closed_at or 0.0)
+        assert eventually(lambda: [call["state"] for call in gateway.calls(customer.key)] == ["settled", "left"])
+        assert gateway.wallet(customer.wallet)["held"] == 0
+
+
+def test_hanging_up_while_only_comments_have_come_costs_nothing(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.stream([b": PROCESSING\n\n"] * 500, pause=0.02))
+    connection = client.open_socket(gateway.url, customer.token, {"stream": True, "x_script": script})
+    exchange = upstream.one(script)
+    eventually(lambda: exchange.written > 300)
+    time.sleep(0.3)
+    connection.close()
+    call = the_call(gateway, customer)
+    assert (call["state"], call["cost"], call["first_byte_ms"]) == ("left", 0, None)
+
+
+def request_bytes(customer: Customer, body: dict[str, Any]) -> bytes:
+    content = json.dumps({"model": "chat", "messages": client.HELLO, **body}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {customer.token}\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content

@@ -4,6 +4,7 @@ Source: OpenAI API reference, "Create chat completion".
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from relay import counting
 from relay.errors import Cause, RelayError
 
+ABSENT = msgspec.Raw(b"")
 # Models that refuse `max_tokens` and take only `max_completion_tokens`.
 _NEW_LIMIT_ONLY = re.compile(r"(?:^|/)(?:o\d|gpt-5)")
 
@@ -46,8 +48,11 @@ class ChatRequest:
         self.n = wanted.n or 1
         limits = [limit for limit in (wanted.max_tokens, wanted.max_completion_tokens) if limit is not None]
         self.limit = min(limits) if limits else None
-        self.input_bound = counting.input_bound(body)
+        self.input_bound = len(body)
         self.text_bytes = sum(len(memoryview(message)) for message in wanted.messages or ())
+        for size, tokens in _pictures(body, wanted.messages or ()):
+            self.input_bound += tokens - size
+            self.text_bytes -= size
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
@@ -59,7 +64,7 @@ class ChatRequest:
             changes["stream_options"] = self._with_usage()
         if limit is not None:
             changes.update(self._limit_fields(limit))
-        if not changes and b'"api_key"' not in self._body and self._body.count(b'"model"') == 1:
+        if not changes and _is_plain(self._body):
             return self._body
         merged: dict[str, Any] = {**self._fields, **changes}
         merged.pop("api_key", None)
@@ -78,7 +83,50 @@ class ChatRequest:
         return dict.fromkeys(present or [named], limit)
 
 
+class _Link(msgspec.Struct):
+    url: msgspec.Raw = ABSENT
+
+
+class _Part(msgspec.Struct):
+    type: str | None = None
+    image_url: msgspec.Raw = ABSENT
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = ABSENT
+
+
+def _pictures(body: bytes, messages: Sequence[msgspec.Raw]) -> Iterator[tuple[int, int]]:
+    """Each picture: how many bytes of the body are its data, and how many tokens it may cost.
+
+    Only where the API takes a picture is data one. The same characters in a text are text, and cost as much.
+    """
+    if b"image" not in body and b"\\u" not in body:
+        return
+    for message in messages:
+        try:
+            content = _message_decoder.decode(message).content
+            parts = _parts_decoder.decode(content) if bytes(memoryview(content)[:1]) == b"[" else ()
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        for part in parts:
+            if part.type == "image_url":
+                yield counting.picture(_address(part.image_url))
+
+
+def _address(raw: msgspec.Raw) -> bytes:
+    """`"image_url": {"url": …}`, or the address itself as some send it."""
+    if bytes(memoryview(raw)[:1]) != b"{":
+        return bytes(raw)
+    return bytes(msgspec.json.decode(raw, type=_Link).url)
+
+
 _READ = frozenset(_Wanted.__struct_fields__)
+_QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
+# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
+_DEAR = 64 * 1024
+_message_decoder = msgspec.json.Decoder(_Message)
+_parts_decoder = msgspec.json.Decoder(list[_Part])
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FIELD = re.compile(r"\$\.([a-z_]+)")
@@ -125,6 +173,13 @@ def key_in_body(body: bytes) -> str | None:
 
 class _OnlyKey(msgspec.Struct):
     api_key: str | None = None
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether no field that the gateway reads is there twice, and no `api_key`; False also where looking is dear."""
+    if len(body) > _DEAR or b"\\u" in body or b'"api_key"' in body:
+        return False
+    return all(body.count(name) < 2 for name in _QUOTED)
 
 
 def _is_object(raw: msgspec.Raw) -> bool:

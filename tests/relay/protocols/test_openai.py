@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -191,7 +192,7 @@ def test_every_cause_has_its_envelope() -> None:
 def test_the_bound_of_text_is_not_below_its_bytes(text: str) -> None:
     body = json.dumps({"messages": [{"content": text}]}, ensure_ascii=False).encode()
     if b"data:image/" not in body and b'"image_url"' not in body:
-        assert counting.input_bound(body) == len(body) >= len(text.encode())
+        assert request.decode(body).input_bound == len(body) >= len(text.encode())
 
 
 def test_pictures_cost_their_tiles_and_not_their_bytes() -> None:
@@ -199,7 +200,7 @@ def test_pictures_cost_their_tiles_and_not_their_bytes() -> None:
     data = "data:image/png;base64," + png + "A" * 90_000
     part = {"type": "image_url", "image_url": {"url": data}}
     body = json.dumps({"messages": [{"content": [part]}]}).encode()
-    assert 765 <= counting.input_bound(body) < 1000
+    assert 765 <= request.decode(body).input_bound < 1000
     for size, tokens in (((1024, 1024), 765), ((2048, 4096), 1105), ((1, 1), 255)):
         assert counting.picture_tokens(*size) == tokens
     assert counting.picture_tokens(4096, 4096, "low") == 85
@@ -233,3 +234,46 @@ def test_a_chunk_that_only_looks_familiar_is_looked_into(text: bytes) -> None:
         assert stream.feed(ordinary)
     stream.feed(ordinary.replace(b"word", text))
     assert stream.failure is not None or stream.finish == "stop" or stream.output_bytes != 3 * 4 + len(text)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": 'see "data:image/png;base64,' + "word " * 10_000},
+        {"content": "data:image/png;base64," + "word " * 10_000},
+        {"content": [{"type": "text", "text": "data:image/png;base64," + "word " * 10_000}]},
+        {"content": [{"type": "text", "image_url": {"url": "data:image/png;base64," + "word " * 10_000}}]},
+        {"content": "hello", "name": "data:image/png;base64," + "word " * 10_000},
+    ],
+)
+def test_text_that_is_dressed_up_as_a_picture_is_held_for_as_text(message: dict[str, Any]) -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", **message}]}).encode()
+    assert request.decode(body).input_bound >= len(body)
+
+
+def test_a_linked_picture_is_held_for_at_its_largest_however_its_part_is_spelt() -> None:
+    part = b'{"type": "image\\u005furl", "image\\u005furl": {"url": "https://pictures.example/1.png"}}'
+    body = b'{"model": "m", "messages": [{"role": "user", "content": [%s, %s]}]}' % (part, part)
+    assert request.decode(body).input_bound == len(body) + 2 * counting.LARGEST_PICTURE
+
+
+@pytest.mark.parametrize("first", [b'"max_tokens": 90000', b'"max\\u005ftokens": 9'])
+def test_the_upstream_gets_no_second_field_that_it_could_take_for_the_one_that_was_read(first: bytes) -> None:
+    asked = request.decode(b'{%s, "model": "m", "X": 1, "messages": [{}], "max_tokens": 5}' % first)
+    assert asked.limit == 5
+    sent = asked.encode(model="m", limit=None)
+    assert sent.count(b"tokens") == 1
+    assert json.loads(sent) == {"max_tokens": 5, "model": "m", "X": 1, "messages": [{}]}
+
+
+def test_a_long_event_in_many_pieces_costs_time_by_its_length() -> None:
+    splitter, piece = sse.Splitter(), b"x" * 16
+    began = time.process_time()
+    for _ in range(100_000):
+        assert splitter.feed(piece) == []
+    assert splitter.feed(b"\n") == []
+    assert splitter.feed(b"\n") == [piece * 100_000]
+    assert time.process_time() - began < 2
+    splitter.feed(piece * (sse.LONGEST_EVENT // 16))
+    with pytest.raises(RelayError):
+        splitter.feed(piece)

@@ -151,8 +151,14 @@ class GroupCommit:
             await asyncio.sleep(pause * (0.5 + random.random() / 2))
 
     async def _split_or_fail(self, batch: list[_Waiting], error: Exception) -> None:
-        """One bad operation must not take the others with it."""
+        """One bad operation must not take the others with it, and a bad record not the money that it records."""
         if len(batch) == 1:
+            operation = batch[0].operation
+            if isinstance(operation, CloseHold) and operation.rows:
+                log.error("group_commit.record_refused", call=str(operation.hold.id), error=type(error).__name__)
+                batch[0].operation = CloseHold(operation.hold, operation.charged)
+                await self._run(batch)
+                return
             batch[0].fail(error)
             return
         middle = len(batch) // 2

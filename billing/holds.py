@@ -42,6 +42,10 @@ class BudgetSpent(Insufficient):
     """A spending cap of the key or its team leaves no room."""
 
 
+class KeyChanged(Exception):
+    """A cap that this call was to fit has been taken away or replaced; the key has to be read again."""
+
+
 class AccountFrozen(Exception):
     """The wallet was stopped, by an administrator or because it owes money."""
 
@@ -77,7 +81,7 @@ async def hold(
 ) -> ActiveHold:
     """Reserves between `minimum` and `wanted` nano-units for the call, durably.
 
-    Raises Insufficient, BudgetSpent, AccountFrozen or LedgerUnavailable; then nothing is reserved.
+    Raises Insufficient, BudgetSpent, AccountFrozen, KeyChanged or LedgerUnavailable; then nothing is reserved.
     """
     lease = created_at + dt.timedelta(seconds=settings.HOLD_LEASE)
     outcome = await writer.submit(
@@ -91,6 +95,8 @@ async def hold(
         raise BudgetSpent
     if why is Refusal.FROZEN:
         raise AccountFrozen
+    if why is Refusal.CHANGED:
+        raise KeyChanged
     raise Insufficient
 
 

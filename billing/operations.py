@@ -97,6 +97,7 @@ class Refusal(StrEnum):
     BUDGET = "budget"
     FROZEN = "frozen"
     UNKNOWN_ACCOUNT = "unknown_account"
+    CHANGED = "changed"  # a budget that the call must fit is no more: the caller's knowledge of its key is old
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -132,7 +132,9 @@ def _open(books: Books, op: OpenHold, changes: Changes) -> Outcome:
         return Refused(Refusal.UNKNOWN_ACCOUNT)
     if account.frozen:
         return Refused(Refusal.FROZEN)
-    budgets = [books.budgets[number] for number in op.budgets if number in books.budgets]
+    if any(number not in books.budgets for number in op.budgets):
+        return Refused(Refusal.CHANGED)
+    budgets = [books.budgets[number] for number in op.budgets]
     for budget in budgets:
         # A spent budget stops even a call that is free, so that "0 left" means what it says.
         if budget.room < op.minimum or budget.room <= 0:

@@ -43,6 +43,7 @@ MOST_ATTEMPTS = 3
 USUAL_OUTPUT = 4096
 # Below this many affordable output tokens an answer is not worth asking for.
 LEAST_OUTPUT = 16
+AFTER_FINISH = 2.0  # seconds that usage and the end of a stream may take once all of its answers are finished
 CLIENT_LEFT = 499  # nginx's number for it; no client ever sees it
 _random = random.Random(os.urandom(32))
 
@@ -132,6 +133,9 @@ async def open_hold(asked: ChatRequest, model: Model, price: Price, principal: P
         raise RelayError(Cause.INSUFFICIENT_QUOTA, "The balance cannot pay for this call.") from error
     except holds.AccountFrozen as error:
         raise RelayError(Cause.PERMISSION_DENIED, "The account is frozen.") from error
+    except holds.KeyChanged as error:
+        keys.forget_all()
+        raise RelayError(Cause.UNAVAILABLE, "The key's quota has just been changed.", retry_after=1) from error
     except holds.LedgerUnavailable as error:
         raise RelayError(Cause.UNAVAILABLE, "The ledger cannot be written now.", retry_after=1) from error
     call.hold_ms = round(call.elapsed_ms() - began, 3)
@@ -214,7 +218,7 @@ async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call
 
 async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call: Call) -> Begun:
     """Reads until there is something for the client, so that an upstream that fails at once is a plain error."""
-    stream = ChatStream(model=call.model, wants_usage=asked.wants_usage)
+    stream = ChatStream(model=call.model, wants_usage=asked.wants_usage, n=asked.n)
     while True:
         data = await reply.chunk()
         out = stream.feed(data) if data else stream.close()
@@ -319,6 +323,8 @@ async def _forward(
                 out = b""
                 if stream.done or stream.failure is not None:
                     break
+                if stream.finished:
+                    guard.expect(Why.IDLE, AFTER_FINISH)
                 data = await reply.chunk()
                 guard.touch()
                 out = stream.feed(data) if data else stream.close()
@@ -327,7 +333,7 @@ async def _forward(
     except Interrupted as stopped:
         if out:  # it was the client who stood still: nobody is there to be told
             guard.left = True
-        if guard.left:
+        if guard.left or stream.finished:
             return None
         return RelayError(Cause.UPSTREAM_TIMEOUT, f"The provider stopped in mid-answer ({stopped.why}).")
     except RelayError as error:

@@ -322,3 +322,8 @@ def test_a_recovery_that_cannot_be_recorded_changes_nothing_at_all(book: Ledger)
     assert book.hold(active).state == "dispatched"
     assert (book.wallet.balance, book.wallet.held) == (1000, 100)
     assert book.findings() == []
+
+
+def test_a_call_that_was_to_fit_a_cap_which_is_no_more_opens_nothing(book: Ledger) -> None:
+    assert book.run(book.opening(10, budgets=[987])) == [Refused(Refusal.CHANGED)]
+    assert book.wallet.held == 0

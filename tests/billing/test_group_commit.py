@@ -13,8 +13,8 @@ from django.db import connection
 
 from billing import catalog, group_commit, holds, ids, ledger, prices
 from billing.group_commit import GroupCommit, LedgerUnavailable, writer
-from billing.models import Hold, Transfer
-from billing.operations import ActiveHold, CloseHold, Done, Operation, Outcome
+from billing.models import Hold, Revision, Transfer
+from billing.operations import ActiveHold, CloseHold, Done, Operation, Outcome, Row, Table
 from portal import services as portal
 from tests.billing.conftest import Ledger
 from tests.kit import databases
@@ -203,9 +203,8 @@ def test_the_fate_of_an_earlier_batch_is_not_taken_for_that_of_the_next(cuttable
     assert (book.wallet.held, Hold.objects.count()) == (300, 1)
 
 
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)  # SQLite has no server
 def test_a_connection_that_the_server_closed_in_a_quiet_hour_costs_no_call(book: Ledger) -> None:
-    if book.kind != "postgres":
-        pytest.skip("SQLite has no server")
     group = GroupCommit()
 
     async def scene() -> list[Outcome]:
@@ -303,4 +302,16 @@ def test_a_process_ends_though_the_database_is_away(cuttable: tuple[Ledger, Prox
     assert asyncio.run(asyncio.wait_for(scene(), 30)) < 3
     proxy.refusing = False
     assert book.hold(active).state == "dispatched"
+    assert book.findings() == []
+
+
+def test_a_record_that_cannot_be_written_does_not_make_its_call_free(book: Ledger) -> None:
+    active = book.open(100)
+    Revision.objects.create(name="taken")
+    bad = Row(Table("billing_revision", (("name", "text"), ("value", "bigint"))), ("taken", 1))
+    neighbour = book.opening(30)
+    first, second = submit(CloseHold(active, 60, (bad,)), neighbour)
+    assert first == Done()
+    assert isinstance(second, ActiveHold)
+    assert (book.hold(active).state, book.hold(active).charged) == ("settled", 60)
     assert book.findings() == []

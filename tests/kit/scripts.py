@@ -153,12 +153,13 @@ def cut(events: int, *, clean: bool = False) -> Script:
     return script
 
 
-def stalling_stream(events: int) -> Script:
-    """This many events, then silence for as long as the peer waits."""
+def stalling_after(events: int | Sequence[bytes]) -> Script:
+    """These events, or so many of the usual ones, then silence for as long as the peer waits."""
 
     async def script(exchange: Exchange) -> None:
+        found = chunks(exchange.json["model"])[:events] if isinstance(events, int) else events
         await exchange.head(200, SSE)
-        for data in chunks(exchange.json["model"])[:events]:
+        for data in found:
             await exchange.chunk(data)
         await asyncio.sleep(3600)
 

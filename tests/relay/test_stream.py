@@ -257,3 +257,23 @@ def test_a_large_event_within_the_limit_passes(gateway: Gateway, customer: Custo
     found = streamed(gateway, customer, upstream, scripts.stream(words=words))
     assert client.text(found) == words[0]
     assert json.dumps(found[-2]["pisces"])
+
+
+def test_a_stream_that_is_finished_but_never_ends_is_ended_for_its_client(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    events = scripts.chunks("up-chat")
+    found = streamed(gateway, customer, upstream, scripts.stalling_after(events[:-1]))
+    assert found[-1] == "[DONE]"
+    assert "pisces" in found[-2]
+    (call,) = gateway.calls(customer.key)
+    assert (call["state"], call["usage_source"], call["cost"]) == ("settled", "reported", COST)
+
+
+def test_of_two_answers_one_that_is_unfinished_makes_the_stream_a_half_one(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    events = [event(delta("up-chat", {"content": "a"})), event(delta("up-chat", {}, "stop"))]
+    found = streamed(gateway, customer, upstream, scripts.stream(events), n=2)
+    assert found[-1]["error"]["code"] == "upstream_error"
+    assert "[DONE]" not in found

@@ -71,7 +71,7 @@ def test_headers_and_comments_alone_do_not_count_as_a_stream_s_answer(
 def test_a_stream_that_stops_or_never_ends_gets_an_error_and_is_charged_for_what_was_seen(
     gateway: Gateway, customer: Customer, upstream: Upstream, kind: str
 ) -> None:
-    script = upstream.play(scripts.stalling_stream(3) if kind == "idle" else scripts.endless())
+    script = upstream.play(scripts.stalling_after(3) if kind == "idle" else scripts.endless())
     answer = client.chat(gateway.url, customer.token, model="impatient", stream=True, x_script=script)
     found = client.events(answer)
     assert found[-1]["error"]["code"] == "upstream_timeout"

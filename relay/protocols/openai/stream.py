@@ -89,6 +89,7 @@ class ChatStream:
         "_held",
         "_model",
         "_splitter",
+        "_unfinished",
         "_upstream_model",
         "done",
         "failure",
@@ -99,8 +100,9 @@ class ChatStream:
         "wants_usage",
     )
 
-    def __init__(self, *, model: str, wants_usage: bool) -> None:
+    def __init__(self, *, model: str, wants_usage: bool, n: int = 1) -> None:
         self.wants_usage = wants_usage
+        self._unfinished = n
         self.usage: Usage | None = None
         self.finish = ""
         self.id = ""
@@ -125,9 +127,14 @@ class ChatStream:
 
     def close(self) -> bytes:
         rest = self._through(self._splitter.close())
-        if not self.done and not self.finish and self.failure is None:
+        if not self.done and not self.finished and self.failure is None:
             self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")
         return rest
+
+    @property
+    def finished(self) -> bool:
+        """Every choice has its finish reason: what may still come is usage and `[DONE]`, and some never send them."""
+        return self._unfinished <= 0
 
     def last(self, pisces: dict[str, Any]) -> bytes:
         """The event that was kept back, with `pisces`, and the end of the stream."""
@@ -204,6 +211,7 @@ class ChatStream:
                         self.output_bytes += output_size(part)
             if choice.finish_reason:
                 self.finish = choice.finish_reason
+                self._unfinished -= 1
 
     def _renamed(self, data: bytes, model: str | None) -> bytes:
         """The upstream's name for the model replaced. Its bytes are learnt once: inside a JSON string the quotes of

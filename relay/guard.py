@@ -59,7 +59,8 @@ _ticker = _Ticker()
 
 
 class Guard:
-    """One call's guard. Times are seconds of the event loop's clock; silence counts from the last `touch`.
+    """One call's guard. Times are seconds of the event loop's clock; silence counts from the last sign of life, which
+    the work gives by raising `signs`: a chunk costs an addition, and only the ticker looks at the clock.
 
     `lasting` is called once if the work is still going at the first tick: what is only worth doing for such a call.
     """
@@ -69,12 +70,14 @@ class Guard:
         "_lasting",
         "_loop",
         "_reason",
+        "_seen",
         "_silence",
         "_silence_why",
         "_task",
         "_touched",
         "deadline",
         "left",
+        "signs",
     )
 
     def __init__(self, lasting: Callable[["Guard"], None] | None = None) -> None:
@@ -86,16 +89,14 @@ class Guard:
         self._silence = float("inf")
         self._silence_why = Why.FIRST_BYTE
         self._touched = self._loop.time()
+        self.signs = self._seen = 0
         self.deadline = float("inf")
         self.left = False
 
     def expect(self, why: Why, within: float) -> None:
-        """From now on more than `within` seconds without a `touch` interrupt with `why`."""
+        """From now on more than `within` seconds without a sign of life interrupt with `why`."""
         self._touched = self._loop.time()
         self._silence, self._silence_why = within, why
-
-    def touch(self) -> None:
-        self._touched = self._loop.time()
 
     def limit(self, seconds: float) -> None:
         """The whole work must end within these seconds."""
@@ -115,6 +116,8 @@ class Guard:
         if self._lasting is not None:
             lasting, self._lasting = self._lasting, None
             lasting(self)
+        if self.signs != self._seen:
+            self._seen, self._touched = self.signs, now
         if now >= self.deadline:
             self._interrupt(Why.TOTAL)
         elif now >= self._touched + self._silence:

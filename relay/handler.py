@@ -73,16 +73,17 @@ async def _send(answer: Answer, call: Call, request: Request, send: Send) -> Non
     async def begin() -> None:
         # With the first bytes: the pump, which has the hold, runs before anything can wait for a client.
         nonlocal begun
-        if not begun:
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            begun = True
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        begun = True
 
     async def write(data: bytes) -> None:
-        await begin()
+        if not begun:
+            await begin()
         await send({"type": "http.response.body", "body": data, "more_body": True})
 
     await answer.pump(write)
-    await begin()
+    if not begun:
+        await begin()
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -205,7 +205,7 @@ async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call
                 return begun
             attempt.first_byte_ms = call.elapsed_ms()
             guard.expect(Why.IDLE, timeouts.idle)
-            return wire_response.decode(await reply.read(guard.touch))
+            return wire_response.decode(await reply.read(guard))
     except Interrupted as stopped:
         if stopped.why is Why.LEFT or guard.left:
             call.arrived = reply.received if reply else 0
@@ -220,7 +220,8 @@ async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call
     """Reads until there is something for the client, so that an upstream that fails at once is a plain error."""
     stream = ChatStream(model=call.model, wants_usage=asked.wants_usage, n=asked.n)
     while True:
-        data = await reply.chunk()
+        with reply.reading():
+            data = await reply.chunk()
         out = stream.feed(data) if data else stream.close()
         if stream.failure is not None and not out:
             raise stream.failure
@@ -316,17 +317,17 @@ async def _forward(
     guard.expect(Why.IDLE, call.attempts[-1].candidate.timeouts.idle)
     out = first
     try:
-        with guard:
+        with guard, reply.reading():
             while True:
                 if out and not guard.left:
                     await write(out)
                 out = b""
                 if stream.done or stream.failure is not None:
                     break
-                if stream.finished:
+                if stream.finish and stream.finished:
                     guard.expect(Why.IDLE, AFTER_FINISH)
                 data = await reply.chunk()
-                guard.touch()
+                guard.signs += 1
                 out = stream.feed(data) if data else stream.close()
                 if not data and not out:
                     break

@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from yarl import URL
 from relay import demo
 from relay.channels.routing import Candidate, Secret
 from relay.errors import Cause, RelayError
+from relay.guard import Guard
 
 LONGEST_ERROR = 64 * 1024
 FINISH_WITHIN, FINISH_BYTES = 0.5, 1024
@@ -99,22 +100,34 @@ sessions = _Sessions()
 class Reply:
     """An upstream's answer whose headers have arrived."""
 
-    __slots__ = ("_response", "received", "retry_after", "status")
+    __slots__ = ("_response", "chunk", "received", "retry_after", "status")
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
         self.status = response.status
         self.received = 0
         self.retry_after = response.headers.get("Retry-After")
+        # The next bytes; empty at the end. The reader's own method, for it is called with every chunk: call it inside
+        # `with reply.reading():`, which turns what breaks into a RelayError.
+        self.chunk: Callable[[], Awaitable[bytes]] = response.content.readany
 
-    async def read(self, touch: Callable[[], None]) -> bytes:
-        """The whole body; `touch` is called as it comes. Raises RelayError where it breaks off or passes MAX_ANSWER."""
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (aiohttp.ClientError, OSError) as error:
+            raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
+
+    async def read(self, guard: Guard) -> bytes:
+        """The whole body, each part a sign of life. Raises RelayError where it breaks off or passes MAX_ANSWER."""
         parts = []
-        while part := await self.chunk():
-            touch()
-            parts.append(part)
-            if self.received > settings.MAX_ANSWER:
-                raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is too large.")
+        with self.reading():
+            while part := await self.chunk():
+                guard.signs += 1
+                self.received += len(part)
+                parts.append(part)
+                if self.received > settings.MAX_ANSWER:
+                    raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is too large.")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_error(self) -> bytes:
@@ -126,15 +139,6 @@ class Reply:
         except (aiohttp.ClientError, OSError):
             pass
         return content[:LONGEST_ERROR]
-
-    async def chunk(self) -> bytes:
-        """The next bytes; empty at the end. Raises RelayError where the connection breaks."""
-        try:
-            data = await self._response.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
-        self.received += len(data)
-        return data
 
     async def finish(self) -> None:
         """Reads what little may follow an answer's own end, so that the connection can be used again."""

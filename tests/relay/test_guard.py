@@ -26,7 +26,7 @@ def test_silence_interrupts_and_touching_prevents_it() -> None:
         with guard:
             for _ in range(5):
                 await asyncio.sleep(0.04)
-                guard.touch()
+                guard.signs += 1
         guard.expect(Why.IDLE, 0.1)
         with pytest.raises(Interrupted) as stopped, guard:
             await asyncio.sleep(5)

@@ -117,8 +117,12 @@ class ChatStream:
         self._splitter = sse.Splitter()
 
     def feed(self, data: bytes) -> bytes:
-        if self._familiar is not None and not self._splitter.carry and (out := self._pass_on(data)) is not None:
-            return out
+        familiar = self._familiar
+        if familiar is not None and not self._splitter.carry:
+            out = familiar.pass_on(data)
+            if out is not None:
+                self.output_bytes += len(out) - familiar.frame
+                return out
         try:
             return self._through(self._splitter.feed(data))
         except RelayError as error:
@@ -150,7 +154,8 @@ class ChatStream:
         for event in events:
             if self.done or self.failure:
                 break
-            if self._familiar is not None and (known := self._pass_on(event + b"\n\n")) is not None:
+            if self._familiar is not None and (known := self._familiar.pass_on(event + b"\n\n")) is not None:
+                self.output_bytes += len(known) - self._familiar.frame
                 out.append(known)
                 continue
             data = sse.payload(event)
@@ -166,13 +171,6 @@ class ChatStream:
             except RelayError as error:
                 self.failure = error
         return b"".join(out)
-
-    def _pass_on(self, event: bytes) -> bytes | None:
-        assert self._familiar is not None
-        out = self._familiar.pass_on(event)
-        if out is not None:
-            self.output_bytes += len(out) - self._familiar.frame
-        return out
 
     def _chunk(self, data: bytes) -> bytes:
         try:

@@ -2,7 +2,10 @@
 
 `script` yields trips of statements and is sent back their rows; the drivers (`billing.postgres`, `billing.sqlite`)
 carry them out in one transaction, so both databases obey the same rules in the same order. Lock order: the holds (by
-compare-and-set), budgets by id, accounts by id, then inserts.
+compare-and-set), budgets by id, accounts by id, then inserts. An idempotency key belongs to a wallet and is looked for
+and written under that wallet's lock, so it needs none of its own.
+
+The database's clock is the only one: nodes whose clocks differ agree on windows and leases.
 """
 
 import datetime as dt
@@ -13,17 +16,20 @@ from typing import Any
 import msgspec
 
 from billing import rules
-from billing.operations import CloseHold, Operation, Outcome, RenewLeases, Row, Table
+from billing.operations import ActiveHold, Claimed, CloseHold, OpenHold, Operation, Outcome, RenewLeases, Row, Table
 from billing.rules import AccountTotals, BudgetTotals, Changes
 
 
 class Verb(Enum):
     """The statements that there are, besides inserting rows into a table."""
 
-    CLOSE_HOLDS = auto()  # (id, generation, charged or None, now) → (id, generation) of those that were open
-    RENEW_LEASES = auto()  # (id, generation, lease_until, progress)
+    CLOSE_HOLDS = auto()  # (id, generation, charged or None) → (id, generation) of those that were open
+    RENEW_LEASES = auto()  # (id, generation, seconds, progress)
     LOCK_BUDGETS = auto()  # ids → BudgetTotals' fields
-    LOCK_ACCOUNTS = auto()  # ids → AccountTotals' fields
+    LOCK_ACCOUNTS = auto()  # ids → AccountTotals' fields, the time
+    FIND_CLAIMS = auto()  # (wallet, key) → (wallet, key, hold, fingerprint) of those younger than CLAIM_LASTS
+    WRITE_CLAIMS = auto()  # (wallet, key, hold, fingerprint, time)
+    DROP_CLAIMS = auto()  # (hold,)
     FIND_RECEIVABLES = auto()  # wallet ids → (wallet, receivable)
     WRITE_BUDGETS = auto()  # (id, starts_at, used, held, over)
     WRITE_ACCOUNTS = auto()  # (id, balance, held, frozen)
@@ -43,6 +49,7 @@ class Trip(msgspec.Struct, frozen=True):
     outcomes: list[Outcome] | None = None
 
 
+CLAIM_LASTS = dt.timedelta(hours=24)
 Script = Generator[Trip, list[list[tuple[Any, ...]]], None]
 
 HOLD = Table(
@@ -80,10 +87,9 @@ TRANSFER = Table(
 
 def script(operations: Sequence[Operation], *, revenue: int) -> Script:
     """Carries out the operations: two trips, a third where a debt must be booked."""
-    now = dt.datetime.now(dt.UTC)
     accounts, budgets = rules.touched(operations)
     closing = {  # of two closings of one hold the first counts
-        (op.hold.id, op.hold.generation): (op.hold.id, op.hold.generation, op.charged, now)
+        (op.hold.id, op.hold.generation): (op.hold.id, op.hold.generation, op.charged)
         for op in reversed(operations)
         if isinstance(op, CloseHold)
     }
@@ -95,14 +101,16 @@ def script(operations: Sequence[Operation], *, revenue: int) -> Script:
         ),
         Statement(Verb.LOCK_BUDGETS, sorted(budgets)),
         Statement(Verb.LOCK_ACCOUNTS, sorted(accounts)),
+        Statement(Verb.FIND_CLAIMS, sorted({(op.account, op.claim.key) for op in _claiming(operations) if op.claim})),
     ]
-    closed, _, budget_rows, account_rows = yield Trip(locking)
+    closed, _, budget_rows, account_rows, claims = yield Trip(locking)
     books = rules.Books(
-        accounts={row[0]: AccountTotals(*row) for row in account_rows},
+        accounts={row[0]: AccountTotals(*row[:-1]) for row in account_rows},
         budgets={row[0]: BudgetTotals(*row) for row in budget_rows},
         closed=set(closed),
         revenue=revenue,
-        now=now,
+        now=account_rows[0][-1] if account_rows else dt.datetime.now(dt.UTC),
+        claims={(wallet, key): Claimed(hold, fingerprint) for wallet, key, hold, fingerprint in claims},
     )
     outcomes, changes = rules.decide(books, operations)
     debtors = sorted({transfer.wallet for transfer in changes.transfers if transfer.wallet is not None})
@@ -110,12 +118,26 @@ def script(operations: Sequence[Operation], *, revenue: int) -> Script:
     if debtors:
         (found,) = yield Trip([Statement(Verb.FIND_RECEIVABLES, debtors)])
         receivables = dict(found)
-    yield Trip(_writes(books, changes, now, receivables), outcomes)
+    yield Trip(_writes(books, changes, receivables), outcomes)
 
 
-def _writes(books: rules.Books, changes: Changes, now: dt.datetime, receivables: dict[int, int]) -> list[Statement]:
+def _claiming(operations: Iterable[Operation]) -> list[OpenHold]:
+    return [op for op in operations if isinstance(op, OpenHold) and op.claim is not None]
+
+
+def _writes(books: rules.Books, changes: Changes, receivables: dict[int, int]) -> list[Statement]:
+    now = books.now
     return [
-        Statement(HOLD, [_hold_row(op, hold) for op, hold in changes.holds]),
+        Statement(HOLD, [_hold_row(op, hold, now) for op, hold in changes.holds]),
+        Statement(Verb.DROP_CLAIMS, [(hold,) for hold in changes.unclaimed]),
+        Statement(
+            Verb.WRITE_CLAIMS,
+            [
+                (op.account, op.claim.key, op.id, op.claim.fingerprint, now)
+                for op in _claiming(op for op, _ in changes.holds)
+                if op.claim
+            ],
+        ),
         Statement(Verb.WRITE_BUDGETS, [(b.id, b.starts_at, b.used, b.held, b.over) for b in books.budgets.values()]),
         Statement(
             Verb.WRITE_ACCOUNTS, [(a.id, a.balance, a.held, a.frozen) for a in books.accounts.values() if a.wallet]
@@ -125,7 +147,7 @@ def _writes(books: rules.Books, changes: Changes, now: dt.datetime, receivables:
     ]
 
 
-def _hold_row(op: Any, hold: Any) -> tuple[Any, ...]:
+def _hold_row(op: OpenHold, hold: ActiveHold, now: dt.datetime) -> tuple[Any, ...]:
     return (
         op.id,
         op.account,
@@ -137,7 +159,7 @@ def _hold_row(op: Any, hold: Any) -> tuple[Any, ...]:
         hold.budgets,
         op.facts,
         op.lease_owner,
-        op.lease_until,
+        now + dt.timedelta(seconds=op.lease),
         op.created_at,
     )
 

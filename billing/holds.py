@@ -3,35 +3,53 @@
 The asynchronous functions belong to an event loop and return when what they did is durable. The synchronous ones are
 for workers. A hold is leased to its process: `keep_leases` renews what is still running, and whoever finds a lease
 that ended raises the generation, after which the old owner can change nothing.
+
+How far a call has got is noted (`note`, `watch`) so that whoever recovers it can settle what was used, give back what
+was never sent, and put into review what nobody can tell (`recover`, `review`, `resolve`).
 """
 
 import asyncio
 import datetime as dt
-import json
-import os
-import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
+import msgspec
 import structlog
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import close_old_connections, transaction
 from django.db.models import F
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from billing import connections, ledger
 from billing.group_commit import LedgerUnavailable, writer
-from billing.models import Hold, HoldState
-from billing.operations import ActiveHold, CloseHold, OpenHold, Record, Refusal, Refused, RenewLeases, Row
+from billing.journal import LastWords, journal, last_words, remove_finished
+from billing.models import Hold, HoldState, IdempotencyKey
+from billing.operations import (
+    ActiveHold,
+    Claim,
+    Claimed,
+    CloseHold,
+    OpenHold,
+    Progress,
+    Record,
+    Refusal,
+    Refused,
+    RenewLeases,
+    Row,
+)
 
 log = structlog.get_logger(__name__)
 
 __all__ = ["AccountFrozen", "BudgetSpent", "Insufficient", "LedgerUnavailable", "hold", "record", "release", "settle"]
 
 RENEW_EVERY = 10.0  # seconds; a lease lives settings.HOLD_LEASE
-OWNER = f"{socket.gethostname()[:40]}:{os.getpid()}"
+NOTE_EVERY = 0.25  # seconds between notes of what a watched call has produced
+# A hold whose lease has ended is recovered only if it is not renewed within this time of being noticed: a clock that
+# was set forward, or a database that was away for longer than a lease, takes no call from a process that lives.
+SUSPECT_FOR = dt.timedelta(seconds=RENEW_EVERY + 2)
 
 
 class Insufficient(Exception):
@@ -50,6 +68,15 @@ class AccountFrozen(Exception):
     """The wallet was stopped, by an administrator or because it owes money."""
 
 
+class KeyClaimed(Exception):
+    """The call's idempotency key stands for another call. `fingerprint` is of what that one asked for."""
+
+    def __init__(self, call: uuid.UUID, fingerprint: str) -> None:
+        super().__init__(str(call))
+        self.call = call
+        self.fingerprint = fingerprint
+
+
 class HoldLost(Exception):
     """The hold was closed by somebody else, with another result."""
 
@@ -57,12 +84,16 @@ class HoldLost(Exception):
 class _Leased:
     """A hold that this process has open, and how far its call has got."""
 
-    __slots__ = ("hold", "progress", "since")
+    __slots__ = ("hold", "look", "progress", "since")
 
     def __init__(self, active: ActiveHold, since: float) -> None:
         self.hold = active
         self.since = since
-        self.progress: Callable[[], dict[str, Any] | None] = lambda: None
+        self.progress: Progress | None = None
+        self.look: Callable[[], Progress] | None = None
+
+    def seen(self) -> Progress | None:
+        return self.look() if self.look is not None else self.progress
 
 
 _open: dict[uuid.UUID, _Leased] = {}
@@ -78,18 +109,22 @@ async def hold(
     budgets: tuple[int, ...],
     facts: dict[str, Any],
     created_at: dt.datetime,
+    claim: Claim | None = None,
 ) -> ActiveHold:
-    """Reserves between `minimum` and `wanted` nano-units for the call, durably.
+    """Reserves between `minimum` and `wanted` nano-units for the call, durably, and claims its idempotency key.
 
-    Raises Insufficient, BudgetSpent, AccountFrozen, KeyChanged or LedgerUnavailable; then nothing is reserved.
+    Raises Insufficient, BudgetSpent, AccountFrozen, KeyChanged, KeyClaimed or LedgerUnavailable; then nothing is
+    reserved.
     """
-    lease = created_at + dt.timedelta(seconds=settings.HOLD_LEASE)
+    owner = journal.open()
     outcome = await writer.submit(
-        OpenHold(call, account, wanted, minimum, price, budgets, facts, OWNER, lease, created_at)
+        OpenHold(call, account, wanted, minimum, price, budgets, facts, owner, settings.HOLD_LEASE, created_at, claim)
     )
     if isinstance(outcome, ActiveHold):
         _open[call] = _Leased(outcome, asyncio.get_running_loop().time())
         return outcome
+    if isinstance(outcome, Claimed):
+        raise KeyClaimed(outcome.hold, outcome.fingerprint)
     why = outcome.why if isinstance(outcome, Refused) else None
     if why is Refusal.BUDGET:
         raise BudgetSpent
@@ -100,10 +135,18 @@ async def hold(
     raise Insufficient
 
 
-def watch(active: ActiveHold, progress: Callable[[], dict[str, Any] | None]) -> None:
-    """From now on the lease's renewals store what `progress` returns: usage so far, or None."""
+def note(active: ActiveHold, progress: Progress) -> None:
+    """The call has got this far. Whoever recovers it on this machine finds at least this; others, with a renewal."""
     if leased := _open.get(active.id):
-        leased.progress = progress
+        leased.progress, leased.look = progress, None
+        journal.note(active.id, active.generation, progress)
+
+
+def watch(active: ActiveHold, look: Callable[[], Progress]) -> None:
+    """`look` says how far the call has got; it is asked now, and four times a second from now on."""
+    if leased := _open.get(active.id):
+        leased.progress, leased.look = look(), look
+        journal.note(active.id, active.generation, leased.progress)
 
 
 async def settle(active: ActiveHold, *, charged: int, rows: Sequence[Row] = ()) -> None:
@@ -126,6 +169,7 @@ async def _close(operation: CloseHold) -> None:
         outcome = await writer.submit(operation)
     finally:
         _open.pop(operation.hold.id, None)
+    journal.forget(operation.hold.id)
     if isinstance(outcome, Refused) or not getattr(outcome, "changed", True):
         await sync_to_async(_confirm, thread_sensitive=False)(operation)
 
@@ -145,50 +189,111 @@ def _confirm(operation: CloseHold) -> None:
 async def keep_leases() -> None:
     """Runs for the life of the process: renews the leases of calls that are still going, with their progress."""
     loop = asyncio.get_running_loop()
+    renewed = loop.time()
     while True:
-        await asyncio.sleep(RENEW_EVERY)
-        until = timezone.now() + dt.timedelta(seconds=settings.HOLD_LEASE)
-        renewals = tuple(
-            (leased.hold.id, leased.hold.generation, until, leased.progress())
-            for leased in sorted(_open.values(), key=lambda leased: leased.hold.id)
-            if loop.time() - leased.since >= RENEW_EVERY
-        )
-        if renewals:
-            try:
-                await writer.submit(RenewLeases(renewals))
-            except Exception as error:  # whatever it was: without the next renewal every running call would be lost
-                log.warning("holds.not_renewed", count=len(renewals), error=type(error).__name__)
+        await asyncio.sleep(NOTE_EVERY)
+        for leased in _open.values():
+            if leased.look is not None and (seen := leased.look()) != leased.progress:
+                leased.progress = seen
+                journal.note(leased.hold.id, leased.hold.generation, seen)
+        if loop.time() - renewed >= RENEW_EVERY:
+            renewed = loop.time()
+            await _renew(renewed)
 
 
-def expired(*, limit: int = 500) -> Iterator[Hold]:
-    """Claims the holds whose lease has ended, one by one: state RECOVERING, the generation raised."""
-    now = timezone.now()
-    orphans = Hold.objects.filter(
-        state__in=(HoldState.HELD, HoldState.DISPATCHED, HoldState.RECOVERING), lease_until__lt=now
-    ).order_by("lease_until")
-    for orphan in orphans[:limit]:
+async def _renew(now: float) -> None:
+    renewals = tuple(
+        (leased.hold.id, leased.hold.generation, settings.HOLD_LEASE, leased.seen())
+        for leased in sorted(_open.values(), key=lambda leased: leased.hold.id)
+        if now - leased.since >= RENEW_EVERY / 2
+    )
+    if renewals:
+        try:
+            await writer.submit(RenewLeases(renewals))
+        except Exception as error:  # whatever it was: without the next renewal every running call would be lost
+            log.warning("holds.not_renewed", count=len(renewals), error=type(error).__name__)
+
+
+# ---- holds whose process died ---------------------------------------------------------------------------------------
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """A hold that this process has claimed. `progress` is the most that is known of its call.
+
+    `was_sent` is False where the call is known to have gone to no upstream, None where nobody knows.
+    """
+
+    row: Hold
+    progress: Progress | None
+    was_sent: bool | None
+
+
+def expired(*, limit: int = 500) -> Iterator[Orphan]:
+    """Claims the holds whose lease has ended, one by one: state RECOVERING, the generation raised.
+
+    A hold is suspected first, and claimed by a later run if nobody has renewed it within SUSPECT_FOR.
+    """
+    lapsed = Hold.objects.filter(
+        state__in=(HoldState.HELD, HoldState.DISPATCHED, HoldState.RECOVERING), lease_until__lt=Now()
+    )
+    lapsed.filter(suspected_at=None).update(suspected_at=Now())
+    words = cache(last_words)
+    for orphan in lapsed.filter(suspected_at__lt=Now() - SUSPECT_FOR).order_by("lease_until")[:limit]:
         claimed = Hold.objects.filter(
-            pk=orphan.pk, generation=orphan.generation, state=orphan.state, lease_until__lt=now
+            pk=orphan.pk, generation=orphan.generation, state=orphan.state, suspected_at=orphan.suspected_at
         ).update(
             state=HoldState.RECOVERING,
             generation=F("generation") + 1,
-            lease_owner=OWNER,
-            lease_until=now + dt.timedelta(seconds=settings.HOLD_LEASE),
+            lease_until=Now() + dt.timedelta(seconds=settings.HOLD_LEASE),
+            suspected_at=None,
         )
         if claimed:
             orphan.generation += 1
-            yield orphan
+            yield _with_last_words(orphan, words(orphan.lease_owner))
 
 
-def recover(orphan: Hold, *, charged: int | None, rows: Sequence[Row] = ()) -> bool:
-    """Closes a claimed hold: settled for `charged`, never above the hold, or voided where it is None."""
-    budgets = orphan.budgets if not isinstance(orphan.budgets, str) else json.loads(orphan.budgets)
+def _with_last_words(orphan: Hold, words: LastWords | None) -> Orphan:
+    try:
+        renewed = msgspec.convert(orphan.progress, Progress) if orphan.progress else None
+    except msgspec.ValidationError:
+        renewed = None
+    noted = words.calls.get(orphan.pk) if words else None
+    progress = noted or renewed
+    never = words is not None and words.complete and progress is None
+    return Orphan(orphan, progress, was_sent=True if progress is not None else False if never else None)
+
+
+def recover(orphan: Hold, *, charged: int | None, rows: Sequence[Row] = (), note: str = "") -> bool:
+    """Closes a claimed or reviewed hold: settled for `charged`, never above the hold, or voided where it is None.
+
+    False where it has been closed, or claimed, by somebody else since.
+    """
     active = ActiveHold(
-        orphan.pk, orphan.account_id, orphan.amount, orphan.generation, tuple((b, start) for b, start in budgets)
+        orphan.pk,
+        orphan.account_id,
+        orphan.amount,
+        orphan.generation,
+        tuple((number, start) for number, start in orphan.budgets),
+        claimed=IdempotencyKey.objects.filter(hold=orphan.pk).exists(),
     )
     bounded = None if charged is None else min(charged, orphan.amount)
     with transaction.atomic():
         (outcome,) = connections.run_in_transaction(
             [CloseHold(active, bounded, tuple(rows))], revenue=ledger.revenue_account()
         )
-    return getattr(outcome, "changed", False)
+        changed = bool(getattr(outcome, "changed", False))
+        if changed and note:
+            Hold.objects.filter(pk=orphan.pk).update(note=note[:500])
+    return changed
+
+
+def review(orphan: Hold, *, why: str) -> bool:
+    """Leaves a claimed hold open for an administrator: the money stays reserved. False where it is somebody else's."""
+    mine = Hold.objects.filter(pk=orphan.pk, generation=orphan.generation, state=HoldState.RECOVERING)
+    return bool(mine.update(state=HoldState.REVIEW, note=why[:500]))
+
+
+def remove_journals() -> None:
+    """Deletes the journals of processes that have ended and left no hold open."""
+    open_states = (HoldState.HELD, HoldState.DISPATCHED, HoldState.RECOVERING)
+    remove_finished(set(Hold.objects.filter(state__in=open_states).values_list("lease_owner", flat=True).distinct()))

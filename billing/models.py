@@ -221,9 +221,14 @@ OPEN_STATES = (HoldState.HELD, HoldState.DISPATCHED, HoldState.RECOVERING, HoldS
 class Hold(models.Model):
     """Money reserved for one call, whose id it bears, until the call is settled or voided.
 
+    It is made DISPATCHED: from the same commit on the call may be sent. One whose lease ended without a renewal is
+    first suspected, then RECOVERING, and ends SETTLED, VOIDED or, where nobody can tell whether the upstream did the
+    work, in REVIEW, which an administrator resolves.
+
     `generation` is the lease's fencing number: whoever recovers the hold raises it, and the process that lost it can
     change nothing any more. `budgets` lists `[budget id, start of its window in Unix seconds]`. `facts` is what the
-    caller wants back with a hold that is recovered; `progress` is what a running stream was last known to have used.
+    caller wants back with a hold that is recovered; `progress` is `billing.operations.Progress`, as last renewed.
+    `note` says why it is in review, and who resolved it.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
@@ -238,8 +243,10 @@ class Hold(models.Model):
     progress = models.JSONField(null=True, blank=True)
     lease_owner = models.CharField(max_length=64)
     lease_until = models.DateTimeField()
+    suspected_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"))
     resolved_at = models.DateTimeField(_("resolved"), null=True, blank=True)
+    note = models.CharField(_("note"), max_length=500, blank=True, db_default="")
 
     class Meta:
         verbose_name = _("hold")
@@ -264,6 +271,24 @@ class Hold(models.Model):
 
     def __str__(self) -> str:
         return str(self.id)
+
+
+class IdempotencyKey(models.Model):
+    """A client's `Idempotency-Key` within a wallet, and the call that it stands for. Kept 24 hours.
+
+    Written in the transaction of the call's hold, deleted in that of its void: a call that cost nothing may be
+    repeated. `fingerprint` is the SHA-256 of what was asked for, in hexadecimal.
+    """
+
+    pk = models.CompositePrimaryKey("account_id", "key")
+    account = models.ForeignKey(Account, models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    key = models.CharField(max_length=255)
+    hold = models.OneToOneField(Hold, models.DO_NOTHING, db_constraint=False, related_name="claim")
+    fingerprint = models.CharField(max_length=64)
+    created_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.key}"
 
 
 class Revision(models.Model):

@@ -37,10 +37,32 @@ class ActiveHold(msgspec.Struct, frozen=True):
     amount: int
     generation: int
     budgets: tuple[tuple[int, int], ...] = ()
+    claimed: bool = False  # it bears an idempotency key, which a void gives free
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """An idempotency key that a call brings, and the fingerprint of what it asks for."""
+
+    key: str
+    fingerprint: str
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a call has got. What nobody says has not happened: without one, nothing was sent that we know of.
+
+    `attempt` counts the channels tried. Once `answering`, output may have been produced; `usage` is what the upstream
+    has reported, `input_bytes` and `output_bytes` are what there is to count else.
+    """
+
+    attempt: int
+    input_bytes: int = 0
+    output_bytes: int = 0
+    answering: bool = False
+    usage: dict[str, int] | None = None
 
 
 class OpenHold(msgspec.Struct, frozen=True):
-    """Reserve up to `wanted` and at least `minimum` nano-units, or nothing."""
+    """Reserve up to `wanted` and at least `minimum` nano-units, or nothing. The lease lasts `lease` seconds."""
 
     id: uuid.UUID
     account: int
@@ -50,8 +72,9 @@ class OpenHold(msgspec.Struct, frozen=True):
     budgets: tuple[int, ...]
     facts: dict[str, Any]
     lease_owner: str
-    lease_until: dt.datetime
+    lease: float
     created_at: dt.datetime
+    claim: Claim | None = None
 
 
 class CloseHold(msgspec.Struct, frozen=True):
@@ -82,9 +105,12 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class RenewLeases(msgspec.Struct, frozen=True):
-    """Keep these holds theirs: `(hold, generation, until, progress)` each. Says nothing of those that are lost."""
+    """Keep these holds theirs for so many seconds: `(hold, generation, seconds, progress)` each.
 
-    renewals: tuple[tuple[uuid.UUID, int, dt.datetime, dict[str, Any] | None], ...]
+    Says nothing of those that are lost.
+    """
+
+    renewals: tuple[tuple[uuid.UUID, int, float, Progress | None], ...]
 
 
 Operation = OpenHold | CloseHold | Post | Record | RenewLeases
@@ -111,4 +137,11 @@ class Done(msgspec.Struct, frozen=True):
     changed: bool = True
 
 
-Outcome = ActiveHold | Refused | Done
+class Claimed(msgspec.Struct, frozen=True):
+    """The idempotency key is another call's: its hold, and the fingerprint of what that call asked for."""
+
+    hold: uuid.UUID
+    fingerprint: str
+
+
+Outcome = ActiveHold | Refused | Claimed | Done

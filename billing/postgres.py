@@ -24,13 +24,14 @@ ANSWER_WITHIN = 6.0  # seconds; the server's own statement_timeout is shorter
 _SQL: dict[Verb, str] = {
     Verb.CLOSE_HOLDS: (
         "UPDATE billing_hold h SET state = CASE WHEN v.charged IS NULL THEN 'voided' ELSE 'settled' END, "
-        "charged = coalesce(v.charged, 0), resolved_at = v.now "
-        "FROM json_to_recordset($1::json) AS v(id uuid, generation int, charged bigint, now timestamptz) "
+        "charged = coalesce(v.charged, 0), resolved_at = now() "
+        "FROM json_to_recordset($1::json) AS v(id uuid, generation int, charged bigint) "
         f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN} RETURNING h.id, h.generation"
     ),
     Verb.RENEW_LEASES: (
-        "UPDATE billing_hold h SET lease_until = v.lease_until, progress = v.progress "
-        "FROM json_to_recordset($1::json) AS v(id uuid, generation int, lease_until timestamptz, progress jsonb) "
+        "UPDATE billing_hold h SET lease_until = now() + v.seconds * interval '1 second', suspected_at = NULL, "
+        "progress = coalesce(v.progress, h.progress) "
+        "FROM json_to_recordset($1::json) AS v(id uuid, generation int, seconds float8, progress jsonb) "
         f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN}"
     ),
     Verb.LOCK_BUDGETS: (
@@ -38,8 +39,26 @@ _SQL: dict[Verb, str] = {
         "FROM billing_budget WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
     ),
     Verb.LOCK_ACCOUNTS: (
-        "SELECT id, kind = 'wallet', balance, held, credit_limit, frozen, pg_current_xact_id()::text "
+        "SELECT id, kind = 'wallet', balance, held, credit_limit, frozen, extract(epoch FROM now())::float8, "
+        "pg_current_xact_id()::text "
         "FROM billing_account WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
+    ),
+    Verb.FIND_CLAIMS: (
+        "SELECT c.account_id, c.key, c.hold_id, c.fingerprint FROM billing_idempotencykey c "
+        'JOIN json_to_recordset($1::json) AS v(account bigint, "key" text) '
+        "ON c.account_id = v.account AND c.key = v.key "
+        f"WHERE c.created_at > now() - interval '{books.CLAIM_LASTS.total_seconds()} seconds'"
+    ),
+    Verb.WRITE_CLAIMS: (
+        "INSERT INTO billing_idempotencykey (account_id, key, hold_id, fingerprint, created_at) "
+        'SELECT account, "key", hold, fingerprint, "time" FROM json_to_recordset($1::json) '
+        'AS v(account bigint, "key" text, hold uuid, fingerprint text, "time" timestamptz) '
+        "ON CONFLICT (account_id, key) DO UPDATE SET hold_id = excluded.hold_id, "
+        "fingerprint = excluded.fingerprint, created_at = excluded.created_at"  # an old one that nobody pruned yet
+    ),
+    Verb.DROP_CLAIMS: (
+        "DELETE FROM billing_idempotencykey c USING json_to_recordset($1::json) AS v(hold uuid) "
+        "WHERE c.hold_id = v.hold"
     ),
     Verb.FIND_RECEIVABLES: (
         "SELECT w.id, r.id FROM billing_account r JOIN billing_account w ON w.team_id = r.team_id "
@@ -56,8 +75,11 @@ _SQL: dict[Verb, str] = {
     ),
 }
 _FIELDS: dict[Verb, tuple[str, ...]] = {
-    Verb.RENEW_LEASES: ("id", "generation", "lease_until", "progress"),
-    Verb.CLOSE_HOLDS: ("id", "generation", "charged", "now"),
+    Verb.RENEW_LEASES: ("id", "generation", "seconds", "progress"),
+    Verb.CLOSE_HOLDS: ("id", "generation", "charged"),
+    Verb.FIND_CLAIMS: ("account", "key"),
+    Verb.WRITE_CLAIMS: ("account", "key", "hold", "fingerprint", "time"),
+    Verb.DROP_CLAIMS: ("hold",),
     Verb.WRITE_BUDGETS: ("id", "starts_at", "used", "held", "over"),
     Verb.WRITE_ACCOUNTS: ("id", "balance", "held", "frozen"),
 }
@@ -107,7 +129,8 @@ def _uuid(value: bytes) -> uuid.UUID:
 _READERS: dict[Verb, tuple[Any, ...]] = {
     Verb.CLOSE_HOLDS: (_uuid, int),
     Verb.LOCK_BUDGETS: (int, _text, int, _text, _moment, int, int, int),
-    Verb.LOCK_ACCOUNTS: (int, _flag, int, int, int, _text),
+    Verb.LOCK_ACCOUNTS: (int, _flag, int, int, int, _text, _moment),
+    Verb.FIND_CLAIMS: (int, _text, _uuid, _text),
     Verb.FIND_RECEIVABLES: (int, int),
 }
 
@@ -261,7 +284,7 @@ class AsyncConnection:
             self._loop.remove_writer(self._socket)
 
 
-_TRANSACTION = 6  # the column of LOCK_ACCOUNTS that names the transaction
+_TRANSACTION = 7  # the column of LOCK_ACCOUNTS that names the transaction
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 

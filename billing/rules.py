@@ -13,6 +13,7 @@ import msgspec
 from billing import windows
 from billing.operations import (
     ActiveHold,
+    Claimed,
     CloseHold,
     Done,
     OpenHold,
@@ -87,9 +88,13 @@ class NewTransfer(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct):
-    """What a batch writes besides the totals: new holds with their grants, transfers, other apps' rows."""
+    """What a batch writes besides the totals: new holds with their grants, transfers, other apps' rows.
+
+    A hold that was granted with a claim claims its key.
+    """
 
     holds: list[tuple[OpenHold, ActiveHold]] = msgspec.field(default_factory=list)
+    unclaimed: list[uuid.UUID] = msgspec.field(default_factory=list)  # holds whose idempotency key is free again
     transfers: list[NewTransfer] = msgspec.field(default_factory=list)
     rows: list[Row] = msgspec.field(default_factory=list)
 
@@ -102,6 +107,7 @@ class Books(msgspec.Struct):
     closed: set[tuple[uuid.UUID, int]]  # holds, with their generation, whose compare-and-set succeeded just now
     revenue: int
     now: dt.datetime
+    claims: dict[tuple[int, str], Claimed] = msgspec.field(default_factory=dict)  # by wallet and key
 
 
 def decide(books: Books, operations: Sequence[Operation]) -> tuple[list[Outcome], Changes]:
@@ -127,6 +133,8 @@ def decide(books: Books, operations: Sequence[Operation]) -> tuple[list[Outcome]
 
 
 def _open(books: Books, op: OpenHold, changes: Changes) -> Outcome:
+    if op.claim is not None and (found := books.claims.get((op.account, op.claim.key))) is not None:
+        return found  # whatever became of the wallet since: that call is paid for
     account = books.accounts.get(op.account)
     if account is None:
         return Refused(Refusal.UNKNOWN_ACCOUNT)
@@ -146,7 +154,9 @@ def _open(books: Books, op: OpenHold, changes: Changes) -> Outcome:
     for budget in budgets:
         budget.count(used=0, held=amount)
     starts = tuple((budget.id, int(budget.starts_at.timestamp())) for budget in budgets)
-    hold = ActiveHold(op.id, op.account, amount, 1, starts)
+    hold = ActiveHold(op.id, op.account, amount, 1, starts, claimed=op.claim is not None)
+    if op.claim is not None:
+        books.claims[op.account, op.claim.key] = Claimed(op.id, op.claim.fingerprint)
     changes.holds.append((op, hold))
     return hold
 
@@ -157,6 +167,9 @@ def _close(books: Books, op: CloseHold, changes: Changes) -> Outcome:
         return Done(changed=False)
     books.closed.remove((hold.id, hold.generation))  # a second closing in the same batch finds it closed
     account = books.accounts[hold.account]
+    if op.charged is None and hold.claimed:
+        changes.unclaimed.append(hold.id)
+        books.claims = {key: claimed for key, claimed in books.claims.items() if claimed.hold != hold.id}
     charged = op.charged or 0
     account.held -= hold.amount
     for number, start in hold.budgets:

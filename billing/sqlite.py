@@ -4,7 +4,7 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ _AMONG = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
 # The cast keeps the time a text: Django's connections turn a column that is declared as a time into one.
 _BUDGETS = f'SELECT id, "window", cap, zone, CAST(starts_at AS text), used, held, over FROM billing_budget {_AMONG}'
 _ACCOUNTS = f"SELECT id, kind = 'wallet', balance, held, credit_limit, frozen FROM billing_account {_AMONG}"
+_CLAIM = "SELECT hold_id, fingerprint FROM billing_idempotencykey WHERE account_id = ? AND key = ? AND created_at > ?"
 _RECEIVABLES = (
     "SELECT w.id, r.id FROM billing_account r JOIN billing_account w ON w.team_id = r.team_id "
     "AND w.currency = r.currency WHERE r.kind = 'receivable' AND w.id IN (SELECT value FROM json_each(?))"
@@ -61,12 +62,13 @@ def _execute(cursor: sqlite3.Cursor, statement: Statement) -> list[tuple[Any, ..
 
 def _close_holds(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
     closed: list[tuple[Any, ...]] = []
-    for hold, generation, charged, now in rows:
+    now = time_text(datetime.now(UTC))
+    for hold, generation, charged in rows:
         state = "voided" if charged is None else "settled"
         cursor.execute(
             "UPDATE billing_hold SET state = ?, charged = ?, resolved_at = ? "
             f"WHERE id = ? AND generation = ? AND state IN {OPEN}",
-            (state, charged or 0, time_text(now), hold.hex, generation),
+            (state, charged or 0, now, hold.hex, generation),
         )
         if cursor.rowcount == 1:
             closed.append((hold, generation))
@@ -74,11 +76,18 @@ def _close_holds(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...
 
 
 def _renew_leases(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    now = datetime.now(UTC)
     cursor.executemany(
-        f"UPDATE billing_hold SET lease_until = ?, progress = ? WHERE id = ? AND generation = ? AND state IN {OPEN}",
+        "UPDATE billing_hold SET lease_until = ?, suspected_at = NULL, progress = coalesce(?, progress) "
+        f"WHERE id = ? AND generation = ? AND state IN {OPEN}",
         [
-            (time_text(until), None if progress is None else _json_text(progress), hold.hex, generation)
-            for hold, generation, until, progress in rows
+            (
+                time_text(now + timedelta(seconds=seconds)),
+                None if progress is None else _json_text(progress),
+                hold.hex,
+                generation,
+            )
+            for hold, generation, seconds, progress in rows
         ],
     )
     return []
@@ -91,7 +100,31 @@ def _lock_budgets(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...
 
 def _lock_accounts(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
     rows = cursor.execute(_ACCOUNTS, (json.dumps(ids),)).fetchall()
-    return [(row[0], bool(row[1]), *row[2:]) for row in rows]
+    now = datetime.now(UTC)  # SQLite's own clock is this machine's too
+    return [(row[0], bool(row[1]), *row[2:], now) for row in rows]
+
+
+def _find_claims(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    since = time_text(datetime.now(UTC) - books.CLAIM_LASTS)
+    found: list[tuple[Any, ...]] = []
+    for account, key in rows:
+        cursor.execute(_CLAIM, (account, key, since))
+        found.extend((account, key, uuid.UUID(hold), fingerprint) for hold, fingerprint in cursor.fetchall())
+    return found
+
+
+def _write_claims(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    cursor.executemany(
+        "INSERT OR REPLACE INTO billing_idempotencykey (account_id, key, hold_id, fingerprint, created_at) "
+        "VALUES (?, ?, ?, ?, ?)",
+        [(account, key, hold.hex, fingerprint, time_text(time)) for account, key, hold, fingerprint, time in rows],
+    )
+    return []
+
+
+def _drop_claims(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:
+    cursor.executemany("DELETE FROM billing_idempotencykey WHERE hold_id = ?", [(hold.hex,) for (hold,) in rows])
+    return []
 
 
 def _find_receivables(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
@@ -119,6 +152,9 @@ _VERBS: dict[Verb, Callable[[sqlite3.Cursor, list[Any]], list[tuple[Any, ...]]]]
     Verb.RENEW_LEASES: _renew_leases,
     Verb.LOCK_BUDGETS: _lock_budgets,
     Verb.LOCK_ACCOUNTS: _lock_accounts,
+    Verb.FIND_CLAIMS: _find_claims,
+    Verb.WRITE_CLAIMS: _write_claims,
+    Verb.DROP_CLAIMS: _drop_claims,
     Verb.FIND_RECEIVABLES: _find_receivables,
     Verb.WRITE_BUDGETS: _write_budgets,
     Verb.WRITE_ACCOUNTS: _write_accounts,

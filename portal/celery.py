@@ -47,6 +47,7 @@ app.conf.update(
     beat_schedule={
         # An expired message is worth nothing: the next sweep finds the same rows.
         "sweep_holds": {"task": "relay.tasks.sweep_holds", "schedule": 10.0, "options": {"expires": 30}},
+        "forget_answers": {"task": "relay.tasks.forget_answers", "schedule": 600.0, "options": {"expires": 600}},
         "audit_books": {"task": "billing.tasks.audit_books", "schedule": 300.0, "options": {"expires": 600}},
     },
 )

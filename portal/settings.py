@@ -45,6 +45,7 @@ MAX_ANSWER = env.int("MAX_ANSWER", default=64 * 1024 * 1024)
 BODY_TIMEOUT = env.float("BODY_TIMEOUT", default=60.0)
 HOLD_LEASE = env.float("HOLD_LEASE", default=45.0)
 DRAIN_ON_HANGUP = env.float("DRAIN_ON_HANGUP", default=60.0)
+MAX_STORED_ANSWER = env.int("MAX_STORED_ANSWER", default=8 * 1024 * 1024)
 SEND_STALL = env.float("SEND_STALL", default=60.0)
 SHUTDOWN_GRACE = env.int("SHUTDOWN_GRACE", default=60)
 

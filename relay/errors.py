@@ -22,6 +22,9 @@ class Cause(StrEnum):
     UNKNOWN_PATH = "unknown_path"
     WRONG_METHOD = "method_not_allowed"
     TOO_LARGE = "request_too_large"
+    IDEMPOTENCY_IN_USE = "idempotency_key_in_use"
+    IDEMPOTENCY_REUSED = "idempotency_key_reused"
+    IDEMPOTENCY_NOT_STORED = "idempotency_answer_not_stored"
     RATE_LIMITED = "rate_limit_exceeded"
     UPSTREAM_REJECTED = "upstream_rejected"
     UPSTREAM_ERROR = "upstream_error"
@@ -83,6 +86,18 @@ TABLE: dict[Cause, Entry] = {
         413, "request_too_large", "invalid_request_error", "request_too_large", "INVALID_ARGUMENT", False,
         "The body is larger than the gateway accepts.",
     ),
+    Cause.IDEMPOTENCY_IN_USE: Entry(
+        409, "idempotency_key_in_use", "idempotency_error", "conflict_error", "ABORTED", True,
+        "The call that this Idempotency-Key stands for is still running; ask again after Retry-After.",
+    ),
+    Cause.IDEMPOTENCY_REUSED: Entry(
+        422, "idempotency_key_reused", "idempotency_error", "invalid_request_error", "INVALID_ARGUMENT", False,
+        "This Idempotency-Key stands for another request; a key is for one request, sent again unchanged.",
+    ),
+    Cause.IDEMPOTENCY_NOT_STORED: Entry(
+        409, "idempotency_answer_not_stored", "idempotency_error", "conflict_error", "ABORTED", False,
+        "The call that this Idempotency-Key stands for was paid for, and its answer could not be kept.",
+    ),
     Cause.RATE_LIMITED: Entry(
         429, "rate_limit_exceeded", "rate_limit_error", "rate_limit_error", "RESOURCE_EXHAUSTED", True,
         "Too many requests; wait as long as Retry-After says.",
@@ -140,6 +155,6 @@ class RelayError(Exception):
         found: list[tuple[bytes, bytes]] = []
         if self.retry_after is not None:
             found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
-        if self.cause is Cause.INSUFFICIENT_QUOTA:
+        if self.cause in (Cause.INSUFFICIENT_QUOTA, Cause.IDEMPOTENCY_NOT_STORED):  # SDKs repeat every 409
             found.append((b"x-should-retry", b"false"))
         return found

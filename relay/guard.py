@@ -18,6 +18,7 @@ class Why(StrEnum):
     LEFT = "left"
     FIRST_BYTE = "first_byte"
     IDLE = "idle"
+    STALLED = "stalled"  # the client does not read what is sent to it
     TOTAL = "total"
 
 

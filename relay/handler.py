@@ -1,19 +1,25 @@
-"""The relay's ASGI application: routes a path, runs its view, turns errors into the caller's envelope.
+"""The relay's ASGI application: lets a caller in, runs the view of a path, turns errors into the caller's envelope.
 
-It runs without Django's middleware, signals and threads; what it needs of them, it does itself.
+It runs without Django's middleware, signals and threads; what it needs of them, it does itself. What a route that
+costs money needs besides its view (the key, the body, `Idempotency-Key`), it gets here by being such a route.
 """
 
 import asyncio
 
 import structlog
+from django.conf import settings
 
-from relay import demo, urls
+from billing import holds
+from keys.services import Principal
+from relay import demo, idempotency, pipeline, urls
 from relay.errors import Cause, RelayError
 from relay.guard import Interrupted
-from relay.http import Answer, ClientGone, Receive, Request, Scope, Send
+from relay.http import Answer, ClientGone, Outlet, Receive, Request, Scope, Send
 from relay.pipeline import pisces
 from relay.protocols.openai import errors as openai_errors
 from relay.records import Call
+from relay.urls import Route
+from relay.views import door
 
 log = structlog.get_logger(__name__)
 
@@ -26,20 +32,41 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
     request = Request(scope, receive)
     call = Call(request_id="", endpoint="", protocol="openai", client_ip=request.client_ip)
     call.request_id = _request_id(request) or str(call.id)
+    # The call is a task of its own, so that whatever becomes of the connection's it ends as it has to. Only a server
+    # that ends cancels them, both: then the call pays for what it used, tells its client, and returns.
+    outlet = Outlet(send)
+    await asyncio.get_running_loop().create_task(_serve(request, call, outlet))
+    await outlet.flush(within=settings.SEND_STALL)
+    request.client.close()
+
+
+async def _serve(request: Request, call: Call, outlet: Outlet) -> None:
+    """Answers the request into the outlet."""
     try:
         answer = await _answer(request, call)
-        await _send(answer, call, request, send)
     except (ClientGone, Interrupted):
-        await _send(Answer(499, [(b"content-type", b"application/json")], b"{}"), call, request, send)
+        answer = Answer(499, [(b"content-type", b"application/json")], b"{}")
+    headers = [*answer.headers, (b"x-request-id", call.request_id.encode("ascii"))]
+    if answer.pump is None:
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        outlet.head(answer.status, headers)
+        outlet.end(answer.body)
+        return
+    outlet.head(answer.status, headers)
+    try:
+        await answer.pump(outlet)
     finally:
-        request.client.close()
+        outlet.end()
 
 
 async def _answer(request: Request, call: Call) -> Answer:
     try:
         route, parameter = urls.resolve(request.method, request.path)
         call.endpoint, call.protocol = route.endpoint, route.protocol
-        return await route.view(request, call, parameter)
+        call.principal = await _admit(request, call, route)
+        if not route.paid:
+            return await route.view(request, call, parameter)
+        return await _once(request, call, route, parameter)
     except RelayError as error:
         return _error_answer(error, call)
     except (ClientGone, Interrupted):
@@ -51,6 +78,34 @@ async def _answer(request: Request, call: Call) -> Answer:
         return _error_answer(RelayError(Cause.INTERNAL, "The gateway failed. Nothing was charged."), call)
 
 
+async def _admit(request: Request, call: Call, route: Route) -> Principal:
+    """Who calls, with the body read where the route takes one."""
+    token = door.token_in_headers(request)
+    if (
+        token is None and route.method == "POST"
+    ):  # then only the body can bear a key, and is read before anyone is known
+        await request.read()
+        return await pipeline.authenticate(door.token_in_body(request), call)
+    principal = await pipeline.authenticate(token, call)
+    if route.method == "POST":
+        await request.read()
+    return principal
+
+
+async def _once(request: Request, call: Call, route: Route, parameter: str) -> Answer:
+    """The view's answer, or the one that this idempotency key was answered before."""
+    call.claim = claim = idempotency.claim_of(request, f"{route.method} {route.path} {parameter}")
+    if claim is None:
+        return await route.view(request, call, parameter)
+    assert call.principal
+    if (before := await idempotency.earlier(claim, call.principal.account)) is not None:
+        return before
+    try:
+        return await route.view(request, call, parameter)
+    except holds.KeyClaimed as taken:  # since we looked
+        return await idempotency.replay(claim, taken.call, taken.fingerprint)
+
+
 def _error_answer(error: RelayError, call: Call) -> Answer:
     told = pisces(call)
     headers = [(b"content-type", b"application/json"), *error.headers()]
@@ -59,32 +114,6 @@ def _error_answer(error: RelayError, call: Call) -> Answer:
     if error.cause is Cause.TOO_LARGE:
         headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
     return Answer(error.status, headers, openai_errors.encode(error, told))
-
-
-async def _send(answer: Answer, call: Call, request: Request, send: Send) -> None:
-    headers = [*answer.headers, (b"x-request-id", call.request_id.encode("ascii"))]
-    if answer.pump is None:
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
-        return
-    begun = False
-
-    async def begin() -> None:
-        # With the first bytes: the pump, which has the hold, runs before anything can wait for a client.
-        nonlocal begun
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        begun = True
-
-    async def write(data: bytes) -> None:
-        if not begun:
-            await begin()
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-
-    await answer.pump(write)
-    if not begun:
-        await begin()
-    await send({"type": "http.response.body", "body": b""})
 
 
 def _request_id(request: Request) -> str:

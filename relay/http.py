@@ -1,9 +1,11 @@
 """HTTP as the relay sees it: a request that is read with limits, an answer that is whole or pumped, a client that may
-leave. No Django here: a call's request object costs microseconds, not the tens of them that a framework's does.
+leave or stand still. No Django here: a call's request object costs microseconds, not the tens of them that a
+framework's does.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -16,7 +18,6 @@ from relay.guard import Guard
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-Write = Callable[[bytes], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -101,13 +102,111 @@ class ClientGone(Exception):
     """Nobody is there to answer."""
 
 
+class Outlet:
+    """The way to the client. Whoever puts bytes in does not wait for it: what its connection's buffer does not take, a
+    task of the outlet's own sends when it can. The client is `behind` then, and `caught_up` waits for it, which is how
+    a slow client slows its upstream.
+
+    `keep()` makes it remember the body, up to `most` bytes, for a replay.
+    """
+
+    __slots__ = ("_begun", "_head", "_kept", "_left", "_send", "_waiting", "_writer")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._head: dict[str, Any] | None = None
+        self._begun = False
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._kept: list[bytes] | None = None
+        self._left = 0
+
+    def head(self, status: int, headers: Headers) -> None:
+        """What goes out before the first bytes."""
+        self._head = {"type": "http.response.start", "status": status, "headers": headers}
+
+    def put(self, data: bytes) -> None:
+        if self._kept is not None:
+            self._remember(data)
+        self._put({"type": "http.response.body", "body": data, "more_body": True})
+
+    def end(self, data: bytes = b"") -> None:
+        self._put({"type": "http.response.body", "body": data})
+
+    def keep(self, *, most: int) -> None:
+        self._kept, self._left = [], most
+
+    def kept(self, *more: bytes) -> bytes | None:
+        """All that was put in, with `more` at its end; None where nobody asked for it or it was too much."""
+        return b"".join((*self._kept, *more)) if self._kept is not None else None
+
+    def _remember(self, data: bytes) -> None:
+        assert self._kept is not None
+        self._left -= len(data)
+        self._kept.append(data)
+        if self._left < 0:
+            self._kept = None
+
+    def _put(self, message: dict[str, Any]) -> None:
+        if not self._begun and self._head is not None:
+            self._begun = True
+            self._put(self._head)
+        if self._writer is not None:
+            self._waiting.append(message)
+            return
+        # The server's `send` runs to its end unless the connection's buffer is full: no task has to be woken for it.
+        sending = self._send(message).__await__()
+        try:
+            obstacle = next(sending)
+        except StopIteration:
+            return
+        self._writer = asyncio.ensure_future(self._catch_up(_Begun(sending, obstacle)))
+
+    async def _catch_up(self, begun: "_Begun") -> None:
+        await begun
+        while self._waiting:
+            await self._send(self._waiting.popleft())
+        self._writer = None
+
+    @property
+    def behind(self) -> bool:
+        return self._writer is not None
+
+    async def caught_up(self) -> None:
+        if self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def flush(self, *, within: float) -> None:
+        """Waits until all has gone, or gives the client up after that many seconds."""
+        if self._writer is not None:
+            _, late = await asyncio.wait([self._writer], timeout=within)
+            for writer in late:
+                writer.cancel()
+
+
+class _Begun:
+    """An awaitable that has been stepped once, by `next`, and yielded what it waits for; awaiting it goes on."""
+
+    def __init__(self, steps: Generator[Any, None, None], obstacle: Any) -> None:
+        self._steps = steps
+        self._obstacle = obstacle
+
+    def __await__(self) -> Generator[Any, None, None]:
+        try:
+            yield self._obstacle
+        except BaseException:
+            self._steps.close()
+            raise
+        yield from self._steps
+
+
 class Answer(msgspec.Struct):
-    """`body` is whole, or `pump` writes it piece by piece and returns when all is written and paid."""
+    """`body` is whole, or `pump` puts it into the outlet piece by piece and returns when all is put and paid."""
 
     status: int
     headers: Headers
     body: bytes = b""
-    pump: Callable[[Write], Awaitable[None]] | None = None
+    pump: Callable[[Outlet], Awaitable[None]] | None = None
 
 
 def json_answer(status: int, body: Any, headers: Headers | None = None) -> Answer:

@@ -154,6 +154,20 @@ class Attempt(models.Model):
         return f"{self.call_id} {self.number}"
 
 
+class StoredAnswer(models.Model):
+    """What a call with an idempotency key was answered, encrypted (`relay.idempotency`). Kept as long as its key.
+
+    Written in the transaction of the call's settlement, so that whoever saw the answer whole finds it again.
+    """
+
+    hold_id = models.UUIDField(primary_key=True)
+    sealed = models.TextField(editable=False)
+    created_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.hold_id)
+
+
 class Heartbeat(models.Model):
     """When a background job last ran, on any machine: how `manage.py doctor` knows that there is a worker."""
 

@@ -1,14 +1,15 @@
 """The life of a call, from door to door (DESIGN, section 1). Reads top to bottom; no step knows the step after it.
 
 Money's two rules hold on every path through here: the hold is durable before the first byte goes to an upstream, and
-the settlement is durable before the last byte goes to the client.
+the settlement is durable before the last byte goes to the client. All of it runs in a task of the call's own, which
+reads the upstream and owns the settlement; the client only takes from the outlet what is there.
 """
 
 import asyncio
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import structlog
@@ -16,18 +17,17 @@ from django.conf import settings
 
 from billing import holds, money, prices
 from billing.catalog import Model, Price
-from billing.operations import Row
-from billing.prices import Charge
+from billing.operations import Progress
 from billing.usage import Source, Usage
 from keys import services as keys
 from keys.services import Principal
-from relay import counting, snapshot
+from relay import settlement, snapshot
 from relay.channels import routing, upstream
 from relay.channels.routing import Candidate
 from relay.channels.upstream import Reply
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
-from relay.http import Answer, Request, Write
+from relay.http import Answer, Outlet, Request
 from relay.protocols.openai import errors as wire_errors
 from relay.protocols.openai import request as wire_request
 from relay.protocols.openai import response as wire_response
@@ -35,6 +35,7 @@ from relay.protocols.openai.request import ChatRequest
 from relay.protocols.openai.response import ChatAnswer
 from relay.protocols.openai.stream import ChatStream
 from relay.records import Attempt, Call
+from relay.settlement import Ending
 
 log = structlog.get_logger(__name__)
 
@@ -48,16 +49,16 @@ CLIENT_LEFT = 499  # nginx's number for it; no client ever sees it
 _random = random.Random(os.urandom(32))
 
 
-async def chat(request: Request, call: Call, principal: Principal) -> Answer:
-    """One chat completion, whole or streamed. Raises RelayError for a call that gets no answer."""
-    call.principal = principal
+async def chat(request: Request, call: Call) -> Answer:
+    """One chat completion, whole or streamed, for `call.principal`. Raises RelayError for a call that gets no answer,
+    and holds.KeyClaimed where its idempotency key has just been taken by another."""
     asked = wire_request.decode(request.body)
     view = await snapshot.ready()
-    model, price, candidates = find_model(view, asked, principal, call)
-    limit = await open_hold(asked, model, price, principal, call)
+    model, price, call.candidates = find_model(view, asked, call)
+    limit = await open_hold(asked, model, price, call)
     guard = Guard(lasting=request.client.watch)
     try:
-        begun = await attempts(asked, candidates, limit, call, guard, request)
+        begun = await attempts(asked, limit, call, guard, request)
     except BaseException as failure:
         await void(asked, call, failure)
         raise
@@ -92,10 +93,9 @@ def _key_message(error: keys.InvalidKey) -> str:
     return f"The API key {error.masked} {what}."
 
 
-def find_model(
-    view: snapshot.Snapshot, asked: ChatRequest, principal: Principal, call: Call
-) -> tuple[Model, Price, list[Candidate]]:
-    """The model, its price in force and its channels in order. Raises RelayError where one of them is missing."""
+def find_model(view: snapshot.Snapshot, asked: ChatRequest, call: Call) -> tuple[Model, Price, list[Candidate]]:
+    """The model, its price in force and the channels to try. Raises RelayError where one of them is missing."""
+    assert call.principal
     call.model = asked.model or view.defaults.get(call.endpoint, "")
     call.streamed = asked.stream
     if not call.model:
@@ -104,14 +104,16 @@ def find_model(
     price = model.price_at(time.time()) if model else None
     if model is None or price is None or model.kind != "chat" or call.model not in view.routes:
         raise RelayError(Cause.INVALID_MODEL, f"The model {call.model[:200]!r} is not offered here.", param="model")
-    if not principal.may_use(call.model):
+    if not call.principal.may_use(call.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {call.model!r}.", param="model")
     call.price = price
-    return model, price, routing.in_order(view.routes[call.model], _random)
+    return model, price, routing.in_order(view.routes[call.model], _random)[:MOST_ATTEMPTS]
 
 
-async def open_hold(asked: ChatRequest, model: Model, price: Price, principal: Principal, call: Call) -> int | None:
+async def open_hold(asked: ChatRequest, model: Model, price: Price, call: Call) -> int | None:
     """Reserves the most that the call can cost. Returns the output limit to ask for, None to leave the request's."""
+    principal = call.principal
+    assert principal
     bound = prices.bound(price.card, input_tokens=asked.input_bound, mode=principal.billing)
     wanted_tokens = asked.limit or model.max_output or USUAL_OUTPUT
     least_tokens = min(wanted_tokens, LEAST_OUTPUT)
@@ -126,6 +128,7 @@ async def open_hold(asked: ChatRequest, model: Model, price: Price, principal: P
             budgets=principal.budgets,
             facts=call.facts(),
             created_at=call.created_at,
+            claim=call.claim,
         )
     except holds.BudgetSpent as error:
         raise RelayError(Cause.INSUFFICIENT_QUOTA, "The quota of this key is spent.") from error
@@ -157,23 +160,20 @@ class Begun(NamedTuple):
 
 
 async def attempts(
-    asked: ChatRequest,
-    candidates: Sequence[Candidate],
-    limit: int | None,
-    call: Call,
-    guard: Guard,
-    request: Request,
+    asked: ChatRequest, limit: int | None, call: Call, guard: Guard, request: Request
 ) -> ChatAnswer | Begun:
     """A whole answer or the beginning of a stream, from the first channel that gives one.
 
     A failure before the upstream's first byte goes to the next channel, one after it does not.
     """
     failure: RelayError | None = None
-    for candidate in candidates[:MOST_ATTEMPTS]:
+    for candidate in call.candidates:
         secret = _random.choice(candidate.credentials) if candidate.credentials else None
         attempt = Attempt(candidate, secret, call.elapsed_ms())
         call.attempts.append(attempt)
-        request.client.drain = settings.DRAIN_ON_HANGUP if candidate.on_hangup == "drain" else None
+        # Whoever brings an idempotency key means to ask again: there should be an answer then.
+        drained = candidate.on_hangup == "drain" or call.claim is not None
+        request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
         body = asked.encode(model=candidate.model, limit=limit)
         try:
             return await _attempt(attempt, body, asked, call, guard)
@@ -191,6 +191,8 @@ async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call
     guard.expect(Why.FIRST_BYTE, timeouts.first_byte)
     reply: Reply | None = None
     begun: Begun | None = None
+    assert call.hold
+    holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
     try:
         with guard:
             reply = await upstream.post(
@@ -204,6 +206,7 @@ async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call
                 begun = await _first_events(reply, asked, attempt, call)
                 return begun
             attempt.first_byte_ms = call.elapsed_ms()
+            holds.watch(call.hold, _arrival(reply, asked, call))
             guard.expect(Why.IDLE, timeouts.idle)
             return wire_response.decode(await reply.read(guard))
     except Interrupted as stopped:
@@ -214,6 +217,12 @@ async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call
     finally:
         if reply is not None and begun is None:
             reply.close()
+
+
+def _arrival(reply: Reply, asked: ChatRequest, call: Call) -> Callable[[], Progress]:
+    """How much of a whole answer has come."""
+    number = len(call.attempts)
+    return lambda: Progress(number, asked.text_bytes, reply.received, answering=True)
 
 
 async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call: Call) -> Begun:
@@ -240,18 +249,18 @@ async def void(asked: ChatRequest, call: Call, failure: BaseException) -> None:
     """Nothing was put out: gives the hold back and records why. A client that left in mid-answer pays for what came."""
     attempt = call.attempt
     if isinstance(failure, Interrupted):
+        ending = Ending("left", status=CLIENT_LEFT, error="client_left")
         if attempt is not None:
             attempt.outcome, attempt.ended_ms = "client_left", call.elapsed_ms()
-        if attempt is not None and attempt.first_byte_ms is not None:
-            usage = _counted(asked, call.arrived)
-            await _settle(call, usage, Source.COUNTED, state="left", status=CLIENT_LEFT, error="client_left")
-            return
-        await _close(call, None, call.rows("left", status=CLIENT_LEFT, error="client_left"))
+            if attempt.first_byte_ms is not None:
+                ending.usage, ending.source = settlement.counted(asked, call.arrived), Source.COUNTED
+        settlement.price(call, ending)
+        await settlement.book(call, ending)
         return
     error = failure if isinstance(failure, RelayError) else _unforeseen(failure)
     if attempt is not None and not attempt.outcome:
         _note_failure(attempt, error, call)
-    await _close(call, None, call.rows("failed", status=error.status, error=error.entry.code))
+    await settlement.book(call, Ending("failed", status=error.status, error=error.entry.code))
 
 
 def _unforeseen(failure: BaseException) -> RelayError:
@@ -269,70 +278,81 @@ async def deliver_whole(answer: ChatAnswer, asked: ChatRequest, call: Call, guar
     attempt = call.attempts[-1]
     attempt.outcome, attempt.ended_ms = "complete", call.elapsed_ms()
     call.upstream_id, call.finish = answer.id, answer.finish
-    await _settle_whole(answer, asked, call, state="left" if guard.left else "settled")
+    ending = Ending("left" if guard.left else "settled", status=200)
+    ending.usage, ending.source = _usage(answer.usage, asked, answer.output_bytes)
+    ending.error = settlement.doubt(answer.usage, answer.output_bytes)
+    settlement.price(call, ending)
     body = answer.encode(model=call.model, pisces=pisces(call))
-    return Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(call)], body)
+    whole = Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(call)], body)
+    await settlement.book(call, ending, whole)
+    return whole
 
 
-async def _settle_whole(answer: ChatAnswer, asked: ChatRequest, call: Call, *, state: str) -> None:
-    usage, source = answer.usage, Source.REPORTED
-    if usage is None:
-        usage, source = _counted(asked, answer.output_bytes), Source.COUNTED
-    await _settle(call, usage, source, state=state, status=200, error=_doubt(usage, answer.output_bytes))
+def _usage(reported: Usage | None, asked: ChatRequest, output_bytes: int) -> tuple[Usage, Source]:
+    """Reported usage is believed; without it, what was seen is counted."""
+    return (reported, Source.REPORTED) if reported else (settlement.counted(asked, output_bytes), Source.COUNTED)
 
 
 def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -> Answer:
     """The answer's head now, and a pump for the rest. The pump owns the settlement, whatever the client does."""
     reply, stream, first = begun
+    kind = (b"content-type", b"text/event-stream; charset=utf-8")
+    headers = [kind, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *_headers(call)]
 
-    async def pump(write: Write) -> None:
+    async def pump(outlet: Outlet) -> None:
+        if call.claim is not None:
+            outlet.keep(most=settings.MAX_STORED_ANSWER)
         try:
-            failure = await _forward(reply, stream, first, asked, call, guard, write)
+            failure = await _forward(reply, stream, first, asked, call, guard, outlet)
             if failure is not None or guard.left:
                 reply.close()
-            await _finish_stream(stream, asked, call, guard, write, failure)
+            end = await _finish_stream(stream, asked, call, guard, Answer(200, headers), outlet, failure)
+            outlet.put(end)
             await reply.finish()
         except BaseException as broken:
             error = _unforeseen(broken)
             if not call.closed:
-                await _settle_stream(stream, asked, call, state="failed", error=error.entry.code, status=error.status)
-            await _last_write(write, wire_errors.encode_event(error, pisces(call)))
+                ending = _stream_ending(stream, asked, call, guard, error)
+                settlement.price(call, ending)
+                await settlement.book(call, ending)
+            outlet.put(wire_errors.encode_event(error, pisces(call)))
             if not isinstance(broken, asyncio.CancelledError):
                 log.error("relay.defect", call=str(call.id), exc_info=broken)
             raise
         finally:
             reply.close()
 
-    kind = (b"content-type", b"text/event-stream; charset=utf-8")
-    headers = [kind, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *_headers(call)]
     return Answer(200, headers, pump=pump)
 
 
 async def _forward(
-    reply: Reply, stream: ChatStream, first: bytes, asked: ChatRequest, call: Call, guard: Guard, write: Write
+    reply: Reply, stream: ChatStream, first: bytes, asked: ChatRequest, call: Call, guard: Guard, outlet: Outlet
 ) -> RelayError | None:
     """Chunk by chunk until the upstream has ended. What went wrong, or None; a client that left is `guard.left`."""
     assert call.hold is not None
-    holds.watch(call.hold, lambda: _progress(stream, asked))
-    guard.expect(Why.IDLE, call.attempts[-1].candidate.timeouts.idle)
-    out = first
+    number = len(call.attempts)
+    holds.watch(call.hold, lambda: _stream_progress(stream, asked, number))
+    idle = call.attempts[-1].candidate.timeouts.idle
+    guard.expect(Why.IDLE, idle)
     try:
         with guard, reply.reading():
-            while True:
-                if out and not guard.left:
-                    await write(out)
-                out = b""
-                if stream.done or stream.failure is not None:
-                    break
+            outlet.put(first)
+            while not stream.done and stream.failure is None:
                 if stream.finish and stream.finished:
                     guard.expect(Why.IDLE, AFTER_FINISH)
                 data = await reply.chunk()
                 guard.signs += 1
                 out = stream.feed(data) if data else stream.close()
-                if not data and not out:
+                if out:
+                    outlet.put(out)
+                if not data:
                     break
+                if outlet.behind and not guard.left:
+                    guard.expect(Why.STALLED, settings.SEND_STALL)
+                    await outlet.caught_up()
+                    guard.expect(Why.IDLE, idle)
     except Interrupted as stopped:
-        if out:  # it was the client who stood still: nobody is there to be told
+        if stopped.why is Why.STALLED:
             guard.left = True
         if guard.left or stream.finished:
             return None
@@ -342,98 +362,54 @@ async def _forward(
     return stream.failure
 
 
+def _stream_progress(stream: ChatStream, asked: ChatRequest, number: int) -> Progress:
+    buckets = dict(stream.usage.buckets()) if stream.usage else None
+    return Progress(number, asked.text_bytes, stream.output_bytes, answering=True, usage=buckets)
+
+
 async def _finish_stream(
-    stream: ChatStream, asked: ChatRequest, call: Call, guard: Guard, write: Write, failure: RelayError | None
-) -> None:
+    stream: ChatStream,
+    asked: ChatRequest,
+    call: Call,
+    guard: Guard,
+    answer: Answer,
+    outlet: Outlet,
+    failure: RelayError | None,
+) -> bytes:
+    """Books the stream and returns its last bytes. `answer` is its head, to be kept with what was put out."""
     attempt = call.attempts[-1]
     attempt.ended_ms = call.elapsed_ms()
     if failure is not None:
         _note_failure(attempt, failure, call)
-        await _settle_stream(stream, asked, call, state="failed", error=failure.entry.code, status=failure.status)
-        await _last_write(write, wire_errors.encode_event(failure, pisces(call)))
-    elif guard.left:
-        attempt.outcome = "client_left"
-        await _settle_stream(stream, asked, call, state="left", error="client_left", status=CLIENT_LEFT)
     else:
-        attempt.outcome = "complete"
-        try:
-            await _settle_stream(stream, asked, call, state="settled", error="", status=200)
-        except RelayError as error:
-            await _last_write(write, wire_errors.encode_event(error, pisces(call)))
-            return
-        await _last_write(write, stream.last(pisces(call)))
-
-
-async def _last_write(write: Write, data: bytes) -> None:
-    """The books are written; a client that does not read any more must not keep the call alive."""
+        attempt.outcome = "client_left" if guard.left else "complete"
+    ending = _stream_ending(stream, asked, call, guard, failure)
+    settlement.price(call, ending)
+    told = pisces(call)
+    end = wire_errors.encode_event(failure, told) if failure is not None else stream.last(told)
+    broken_off = guard.left and not stream.finished
+    body = outlet.kept(end) if not broken_off else None
     try:
-        async with asyncio.timeout(settings.SEND_STALL):
-            await write(data)
-    except TimeoutError:
-        log.info("relay.client_stalled")
+        await settlement.book(call, ending, Answer(200, answer.headers, body) if body is not None else None)
+    except RelayError as error:
+        return wire_errors.encode_event(error, pisces(call))
+    return end
 
 
-async def _settle_stream(
-    stream: ChatStream, asked: ChatRequest, call: Call, *, state: str, error: str, status: int
-) -> None:
-    """Reported usage is believed; without it, what was seen is counted. An answer without any output costs nothing."""
+def _stream_ending(
+    stream: ChatStream, asked: ChatRequest, call: Call, guard: Guard, failure: RelayError | None
+) -> Ending:
+    """An answer without any output costs nothing, unless it ended as it should."""
     call.upstream_id, call.finish = stream.id, stream.finish
-    if stream.usage is not None:
-        error = error or _doubt(stream.usage, stream.output_bytes)
-        await _settle(call, stream.usage, Source.REPORTED, state=state, status=status, error=error)
-    elif stream.output_bytes or state == "settled":
-        usage = _counted(asked, stream.output_bytes)
-        await _settle(call, usage, Source.COUNTED, state=state, status=status, error=error)
+    if failure is not None:
+        ending = Ending("failed", status=failure.status, error=failure.entry.code)
+    elif guard.left:
+        ending = Ending("left", status=CLIENT_LEFT, error="client_left")
     else:
-        await _close(call, None, call.rows(state, status=status, error=error))
-
-
-# ---- money ----------------------------------------------------------------------------------------------------------
-
-
-async def _settle(call: Call, usage: Usage, source: Source, *, state: str, status: int, error: str = "") -> None:
-    assert call.price
-    assert call.hold
-    assert call.principal
-    charge = prices.charge(usage, call.price.card, mode=call.principal.billing)
-    # An estimate never costs more than was held, nor does whoever hung up pay more. A report that no column can hold
-    # is booked as the most that one can.
-    bounded = source is not Source.REPORTED or state == "left"
-    charge = prices.capped(charge, call.hold.amount if bounded else money.LIMIT)
-    call.charge = charge
-    rows = call.rows(state, status=status, error=error, usage=usage, source=source, charge=charge)
-    await _close(call, charge, rows)
-
-
-async def _close(call: Call, charge: Charge | None, rows: list[Row]) -> None:
-    """Closes the hold, durably. Once handed to the books it is carried out, even if nobody waits any more."""
-    assert call.hold is not None
-    call.closed = True
-    try:
-        if charge is None:
-            await holds.release(call.hold, rows=rows)
-        else:
-            await holds.settle(call.hold, charged=charge.amount, rows=rows)
-    except (holds.LedgerUnavailable, holds.HoldLost) as error:
-        raise RelayError(Cause.UNAVAILABLE, "The call could not be booked.", retry_after=1) from error
-
-
-def _doubt(usage: Usage, output_bytes: int) -> str:
-    """A provider that reports no output where some was seen is believed, but the record says so."""
-    return "zero_usage" if output_bytes and not usage.tokens_out else ""
-
-
-def _counted(asked: ChatRequest, output_bytes: int) -> Usage:
-    return Usage(input=counting.estimate(asked.text_bytes), output=counting.estimate(output_bytes))
-
-
-def _progress(stream: ChatStream, asked: ChatRequest) -> dict[str, Any]:
-    """What a renewal of the lease stores, for the sweep to charge by if this process dies."""
-    return {
-        "usage": dict(stream.usage.buckets()) if stream.usage else None,
-        "output_bytes": stream.output_bytes,
-        "input_bytes": asked.text_bytes,
-    }
+        ending = Ending("settled", status=200, error=settlement.doubt(stream.usage, stream.output_bytes))
+    if stream.usage is not None or stream.output_bytes or ending.state == "settled":
+        ending.usage, ending.source = _usage(stream.usage, asked, stream.output_bytes)
+    return ending
 
 
 # ---- what the caller is told ----------------------------------------------------------------------------------------

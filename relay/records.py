@@ -9,7 +9,8 @@ import msgspec
 
 from billing import ids
 from billing.catalog import Price
-from billing.operations import ActiveHold, Row, Table
+from billing.models import Hold
+from billing.operations import ActiveHold, Claim, Progress, Row, Table
 from billing.prices import NOTHING, Charge
 from billing.usage import Source, Usage
 from keys.services import Principal
@@ -99,6 +100,8 @@ class Call(msgspec.Struct):
     closed: bool = False  # the books have been told what became of the hold
     arrived: int = 0  # bytes of an answer that its client did not wait for
     charge: Charge | None = None
+    claim: Claim | None = None  # the caller's idempotency key
+    candidates: list[Candidate] = msgspec.field(default_factory=list)  # where it may go, in order
 
     def elapsed_ms(self) -> float:
         return round((time.monotonic() - self.began) * 1000, 3)
@@ -129,6 +132,7 @@ class Call(msgspec.Struct):
             "model": self.model,
             "streamed": self.streamed,
             "ip": self.client_ip,
+            "channels": [candidate.channel for candidate in self.candidates],
         }
 
     def rows(
@@ -201,23 +205,29 @@ def clean(text: str, longest: int) -> str:
     return text.replace("\x00", "")[:longest]
 
 
-def lost_rows(
-    call: uuid.UUID,
-    facts: dict[str, Any],
-    *,
-    held: int,
-    price: int,
-    created_at: dt.datetime,
-    usage: Usage | None,
-    charge: Charge,
-) -> list[Row]:
-    """The record of a call whose process died."""
-    duration = (dt.datetime.now(dt.UTC) - created_at).total_seconds() * 1000
+def channel_of(hold: Hold, progress: Progress | None) -> str:
+    """The channel that a call without a living process was tried at last, "" where that is not known."""
+    channels = hold.facts.get("channels") or []
+    number = progress.attempt if progress else 0
+    return str(channels[number - 1]) if 0 < number <= len(channels) else ""
+
+
+def lost_rows(hold: Hold, progress: Progress | None, usage: Usage | None, charge: Charge) -> list[Row]:
+    """The record of a call whose process died, with what is known of its attempts."""
+    facts, created_at = hold.facts, hold.created_at
+    duration = round((dt.datetime.now(dt.UTC) - created_at).total_seconds() * 1000, 3)
     values = (
-        call, facts.get("team", 0), facts.get("key"), facts.get("request_id", str(call)), facts.get("endpoint", ""),
-        facts.get("protocol", ""), facts.get("model", ""), "", "", facts.get("streamed", False), "lost", 503,
-        "internal_error", dict(usage.buckets()) if usage else {}, (Source.PARTIAL if usage else Source.NONE).value,
-        charge.lines, charge.amount, held, price, "", "", facts.get("ip", ""), None, None, round(duration, 3),
-        created_at,
+        hold.pk, facts.get("team", 0), facts.get("key"), facts.get("request_id", str(hold.pk)),
+        facts.get("endpoint", ""), facts.get("protocol", ""), facts.get("model", ""), "", channel_of(hold, progress),
+        facts.get("streamed", False), "lost", 503, "internal_error", dict(usage.buckets()) if usage else {},
+        (Source.PARTIAL if usage else Source.NONE).value, charge.lines, charge.amount, hold.amount, hold.price_id,
+        "", "", facts.get("ip", ""), None, None, duration, created_at,
     )  # fmt: skip
-    return [Row(CALL, values)]
+    tried = (facts.get("channels") or [])[: progress.attempt if progress else 0]
+    return [Row(CALL, values), *(_lost_attempt(hold, n, str(name), n == len(tried)) for n, name in enumerate(tried, 1))]
+
+
+def _lost_attempt(hold: Hold, number: int, channel: str, last: bool) -> Row:
+    outcome = "lost" if last else "failed"
+    protocol = hold.facts.get("protocol", "")
+    return Row(ATTEMPT, (hold.pk, number, channel, "", protocol, outcome, None, "", 0.0, None, 0.0))

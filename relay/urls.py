@@ -13,7 +13,11 @@ View = Callable[[Request, Call, str], Awaitable[Answer]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """`path` has `/v1` and works without it too. `{name}` at its end takes the rest, slashes included."""
+    """`path` has `/v1` and works without it too. `{name}` at its end takes the rest, slashes included.
+
+    A `paid` route may cost money: it takes `Idempotency-Key`. Views find the caller in `call.principal` and, for POST,
+    the body in `request.body`.
+    """
 
     method: str
     path: str
@@ -22,10 +26,20 @@ class Route(msgspec.Struct, frozen=True):
     streaming: bool
     description: str
     view: View
+    paid: bool = False
 
 
 ROUTES = (
-    Route("POST", "/v1/chat/completions", "chat.completions", "openai", True, "Chat completion", chat.completions),
+    Route(
+        "POST",
+        "/v1/chat/completions",
+        "chat.completions",
+        "openai",
+        True,
+        "Chat completion",
+        chat.completions,
+        paid=True,
+    ),
     Route("GET", "/v1/models", "models", "openai", False, "The models that this key may use", models.index),
     Route("GET", "/v1/models/{model}", "models", "openai", False, "One model", models.detail),
 )

@@ -31,17 +31,26 @@ def _ciphers(keys: tuple[str, ...]) -> dict[bytes, AESGCM]:
 
 
 def encrypt(secret: str, *, row: uuid.UUID) -> bytes:
-    name, cipher = next(iter(_ciphers(tuple(settings.ENCRYPTION_KEYS)).items()))
-    nonce = os.urandom(12)
-    return FORMAT + name + nonce + cipher.encrypt(nonce, secret.encode(), row.bytes)
+    return seal(secret.encode(), row=row)
 
 
 def decrypt(value: bytes, *, row: uuid.UUID) -> str:
     """The secret. Raises Undecryptable, which says nothing of the value."""
+    return unseal(value, row=row).decode()
+
+
+def seal(content: bytes, *, row: uuid.UUID) -> bytes:
+    name, cipher = next(iter(_ciphers(tuple(settings.ENCRYPTION_KEYS)).items()))
+    nonce = os.urandom(12)
+    return FORMAT + name + nonce + cipher.encrypt(nonce, content, row.bytes)
+
+
+def unseal(value: bytes, *, row: uuid.UUID) -> bytes:
+    """The inverse of `seal`. Raises Undecryptable."""
     cipher = _ciphers(tuple(settings.ENCRYPTION_KEYS)).get(bytes(value[1:5]))
     if cipher is None or value[:1] != FORMAT:
         raise Undecryptable("encrypted with a key that is not in ENCRYPTION_KEYS")
     try:
-        return cipher.decrypt(bytes(value[5:17]), bytes(value[17:]), row.bytes).decode()
+        return cipher.decrypt(bytes(value[5:17]), bytes(value[17:]), row.bytes)
     except InvalidTag as error:
         raise Undecryptable("not encrypted for this row") from error

@@ -4,28 +4,27 @@ import time
 from typing import Any
 
 from billing.catalog import Model
-from relay import pipeline, snapshot
+from relay import snapshot
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request, json_answer
 from relay.records import Call
-from relay.views import door
 
 
 async def index(request: Request, call: Call, _: str) -> Answer:
-    return json_answer(200, {"object": "list", "data": [_shape(model) for model in await _usable(request, call)]})
+    return json_answer(200, {"object": "list", "data": [_shape(model) for model in await _usable(call)]})
 
 
 async def detail(request: Request, call: Call, name: str) -> Answer:
-    for model in await _usable(request, call):
+    for model in await _usable(call):
         if model.name == name:
             return json_answer(200, _shape(model))
     raise RelayError(Cause.INVALID_MODEL, f"The model {name[:200]!r} is not offered here.", param="model")
 
 
-async def _usable(request: Request, call: Call) -> list[Model]:
-    principal = await pipeline.authenticate(door.token_in_headers(request), call)
+async def _usable(call: Call) -> list[Model]:
+    assert call.principal
     view = await snapshot.ready()
-    return [model for model in view.offered(time.time()) if principal.may_use(model.name)]
+    return [model for model in view.offered(time.time()) if call.principal.may_use(model.name)]
 
 
 def _shape(model: Model) -> dict[str, Any]:

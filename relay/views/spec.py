@@ -43,6 +43,10 @@ CONVENTIONS = {
         "X-Pisces-Channel": "The channel that answered.",
         "X-Pisces-Cost": "What was charged; on answers that are not streamed.",
     },
+    "idempotency": "Endpoints that say so take Idempotency-Key (1 to 255 visible ASCII characters, kept 24 hours, one "
+    "space for a team's keys). The same request with the same key is answered once and charged once: later ones get "
+    "the stored answer with Idempotent-Replayed: true, 409 while the first one runs, 422 where the request differs. "
+    "A call that cost nothing frees its key.",
     "retry": "Retry where the error's entry says so, after Retry-After seconds where that header is given. "
     "x-should-retry: false marks refusals for lack of money.",
     "streams": "Server-sent events. After the first byte an error comes as an event, without the usual last event.",
@@ -79,6 +83,7 @@ def _endpoint(route: urls.Route) -> dict[str, Any]:
         "method": route.method,
         "path": route.path,
         "streaming": route.streaming,
+        "idempotency": route.paid,
         "description": route.description,
     }
 

@@ -36,9 +36,8 @@ class Ledger(msgspec.Struct):
     def opening(self, wanted: int, minimum: int | None = None, budgets: Sequence[int] = ()) -> OpenHold:
         now = dt.datetime.now(dt.UTC)
         least = wanted if minimum is None else minimum
-        lease = now + dt.timedelta(seconds=45)
         return OpenHold(
-            ids.uuid7(), self.account, wanted, least, self.price, tuple(budgets), {"x": 1}, "tests", lease, now
+            ids.uuid7(), self.account, wanted, least, self.price, tuple(budgets), {"x": 1}, "tests", 45.0, now
         )
 
     def open(self, wanted: int, minimum: int | None = None, budgets: Sequence[int] = ()) -> ActiveHold:

@@ -273,6 +273,7 @@ def test_a_renewal_that_fails_for_any_reason_is_followed_by_the_next(
             created_at=dt.datetime.now(dt.UTC),
         )  # fmt: skip
         await writer.close()
+        monkeypatch.setattr(holds, "NOTE_EVERY", 0.02)
         monkeypatch.setattr(holds, "RENEW_EVERY", 0.02)
         monkeypatch.setattr(holds, "writer", Broken())
         keeper = asyncio.create_task(holds.keep_leases())

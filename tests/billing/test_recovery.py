@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from billing import audit, budgets, catalog, connections, holds, ids, ledger, money, prices
+from billing.journal import Journal
 from billing.models import BudgetOwner, Hold, HoldState
 from billing.operations import ActiveHold, OpenHold
 from portal.models import Team
@@ -22,10 +23,12 @@ def _orphan(team: Team, budget: int) -> uuid.UUID:
     wallet = ledger.wallet_of(team.pk).pk
     amount = money.parse("2")
     facts = {"team": team.pk, "endpoint": "chat.completions", "protocol": "openai", "model": "priced"}
-    opening = OpenHold(call, wallet, amount, amount, version.pk, (budget,), facts, "gone", past, past)
+    owner = Journal().open()  # it knows nothing of the call, so that was never sent
+    opening = OpenHold(call, wallet, amount, amount, version.pk, (budget,), facts, owner, -60.0, past)
     with transaction.atomic():
         (outcome,) = connections.run_in_transaction([opening], revenue=ledger.revenue_account())
     assert isinstance(outcome, ActiveHold)
+    Hold.objects.filter(pk=call).update(suspected_at=past)
     return call
 
 

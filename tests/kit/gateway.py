@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import requests
+from django.test import override_settings
 
 from tests.kit import databases
 from tests.kit.ports import eventually, free_port
@@ -197,14 +198,15 @@ class Gateway:
             return [str(finding) for finding in audit.run()]
 
     def sweep(self, *, later: float = 0.0) -> int:
-        """The orphan sweep, as Celery runs it, `later` seconds from now."""
+        """The orphan sweep, as Celery on this machine runs it, `later` seconds from now and after another one."""
         from billing.models import OPEN_STATES, Hold
         from relay import tasks
 
-        with self.inside():
+        with self.inside(), override_settings(VAR_DIR=self.folder):
             if later:
                 for hold in Hold.objects.filter(state__in=OPEN_STATES):
-                    Hold.objects.filter(pk=hold.pk).update(lease_until=hold.lease_until - dt.timedelta(seconds=later))
+                    ended = hold.lease_until - dt.timedelta(seconds=later)
+                    Hold.objects.filter(pk=hold.pk).update(lease_until=ended, suspected_at=ended)
             return int(tasks.sweep_holds())
 
     def calls(self, key: int) -> list[dict[str, Any]]:

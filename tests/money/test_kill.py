@@ -1,14 +1,25 @@
 """`kill -9` under load: after a restart and the sweep the books are whole, and who saw an answer paid for it once."""
 
 import asyncio
+import datetime as dt
 import random
 from collections import Counter
 from typing import Any
 
-from billing import money
+import pytest
+from django.db import transaction
+from django.test import override_settings
+from django.utils import timezone
+
+from billing import connections, ids, ledger, money
+from billing.journal import Journal
+from billing.models import Hold, PriceVersion
+from billing.operations import OpenHold
+from relay import recovery
 from tests.kit import client, load, scripts
 from tests.kit.gateway import Customer, Gateway
-from tests.kit.upstream import Upstream
+from tests.kit.ports import eventually
+from tests.kit.upstream import Script, Upstream
 
 ROUNDS = 3
 
@@ -26,6 +37,16 @@ def under_load(gateway: Gateway, tokens: list[str], source: random.Random) -> li
         return await running
 
     return asyncio.run(scene())
+
+
+def review_by_truth(gateway: Gateway, upstream: Upstream, customer: Customer, seen: list[load.Seen]) -> None:
+    """What is left in review was sent, and nobody saw an answer; the administrator gives it back."""
+    complete = {one.id for one in seen if one.complete}
+    with gateway.inside():
+        for hold in Hold.objects.filter(account_id=customer.wallet).exclude(state__in=["settled", "voided"]):
+            assert hold.state == "review"
+            assert hold.facts["request_id"] not in complete
+            recovery.resolve(hold=hold, charged=0, actor="tests", reason="no answer was seen")
 
 
 def check(gateway: Gateway, upstream: Upstream, customer: Customer, seen: list[load.Seen]) -> None:
@@ -65,49 +86,160 @@ def test_killed_under_load_every_answer_that_was_seen_is_charged_once(breakable:
         for _ in range(count):
             breakable.start()
         breakable.sweep(later=120)
+        review_by_truth(breakable, upstream, customer, seen)
         check(breakable, upstream, customer, seen)
     assert len([call for call in seen if call.complete]) > 30
     assert client.chat(breakable.url, customer.token).status_code == 200
 
 
-def test_a_killed_stream_whose_progress_was_known_is_charged_for_it_by_the_sweep(
-    breakable: Gateway, upstream: Upstream
-) -> None:
-    from billing.models import Hold
-
-    customer = breakable.customer()
-    breakable.start()
-    script = upstream.play(scripts.endless())
-    with client.open_socket(breakable.url, customer.token, {"stream": True, "x_script": script}) as connection:
+def killed_in(
+    gateway: Gateway, upstream: Upstream, customer: Customer, script: Script, *, after: bytes = b"", **body: Any
+) -> str:
+    """A call whose server is killed once its client has read `after`, or the upstream has been asked; its id."""
+    gateway.start()
+    name = upstream.play(script)
+    with client.open_socket(gateway.url, customer.token, {"x_script": name, **body}) as connection:
+        upstream.one(name)
         received = b""
-        while b"word" not in received:
+        while after not in received:
             received += connection.recv(65536)
-        breakable.servers[0].kill()
-    assert breakable.sweep() == 0, "its lease has not ended"
-    with breakable.inside():  # what a renewal of the lease would have stored
-        Hold.objects.update(progress={"usage": None, "output_bytes": 300, "input_bytes": 30})
+        gateway.servers[-1].kill()
+    assert gateway.sweep() == 0, "its lease has not ended"
+    (hold,) = gateway.holds(customer.wallet)
+    return str(hold["id"])
+
+
+def test_a_killed_stream_is_charged_for_what_had_come(breakable: Gateway, upstream: Upstream) -> None:
+    customer = breakable.customer()
+    script = scripts.stalling_after(3)
+    killed_in(breakable, upstream, customer, script, after=b"Hello", stream=True)
     assert breakable.sweep(later=120) == 1
     assert breakable.sweep(later=120) == 0
     (call,) = breakable.calls(customer.key)
-    assert (call["state"], call["usage_source"], call["cost"]) == ("lost", "partial", 10 * 1000 + 100 * 2000)
+    assert (call["state"], call["usage_source"], call["channel"]) == ("lost", "partial", "main")
+    assert 0 < call["cost"] < call["held"]
+    assert call["usage"]["output"] > 0
+    assert [(attempt["channel"], attempt["outcome"]) for attempt in call["attempts"]] == [("main", "lost")]
     assert breakable.spent(customer) == call["cost"]
     assert breakable.audit() == []
 
 
-def test_a_killed_call_without_output_is_void_after_the_sweep(breakable: Gateway, upstream: Upstream) -> None:
+def test_a_killed_stream_whose_usage_had_been_reported_is_charged_exactly_that(
+    breakable: Gateway, upstream: Upstream
+) -> None:
     customer = breakable.customer()
-    breakable.start()
-    script = upstream.play(scripts.silence)
-    with client.open_socket(breakable.url, customer.token, {"x_script": script}):
-        upstream.one(script)
-        assert breakable.wallet(customer.wallet)["held"] > 0
-        breakable.servers[0].kill()
+    events = scripts.chunks("up-chat")[:-1]
+    script = scripts.stalling_after([*events[:-2], events[-1], events[-2]])  # the usage comes before the end
+    killed_in(breakable, upstream, customer, script, after=b"world", stream=True)
     assert breakable.sweep(later=120) == 1
     (call,) = breakable.calls(customer.key)
-    assert (call["state"], call["cost"]) == ("lost", 0)
-    assert breakable.wallet(customer.wallet)["balance"] == 10 * 10**9
-    assert breakable.holds(customer.wallet)[0]["state"] == "voided"
+    assert (call["state"], call["usage"], call["cost"]) == ("lost", {"input": 100, "output": 50}, 200_000)
     assert breakable.audit() == []
+
+
+def test_a_killed_call_that_was_sent_and_not_answered_waits_for_an_administrator(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    customer = breakable.customer()
+    killed_in(breakable, upstream, customer, scripts.silence)
+    assert breakable.sweep(later=120) == 1
+    (hold,) = breakable.holds(customer.wallet)
+    assert (hold["state"], breakable.calls(customer.key)) == ("review", [])
+    assert "main" in hold["note"]
+    assert breakable.wallet(customer.wallet)["held"] == hold["amount"] > 0
+    assert breakable.sweep(later=120) == 0
+    assert breakable.audit() == []
+    with breakable.inside():
+        row = Hold.objects.get(pk=hold["id"])
+        recovery.resolve(hold=row, charged=1234, actor="root", reason="the provider's bill has it")
+        with pytest.raises(recovery.NotInReview):
+            recovery.resolve(hold=row, charged=0, actor="root", reason="twice")
+    (call,) = breakable.calls(customer.key)
+    assert (call["state"], call["cost"], call["lines"][0]["bucket"]) == ("lost", 1234, "review")
+    assert breakable.holds(customer.wallet)[0]["state"] == "settled"
+    assert "root: the provider's bill has it" in breakable.holds(customer.wallet)[0]["note"]
+    assert breakable.wallet(customer.wallet)["balance"] == 10 * 10**9 - 1234
+    assert breakable.audit() == []
+
+
+def test_a_call_that_an_administrator_gives_back_costs_nothing(breakable: Gateway, upstream: Upstream) -> None:
+    customer = breakable.customer()
+    killed_in(breakable, upstream, customer, scripts.silence)
+    breakable.sweep(later=120)
+    with breakable.inside():
+        row = Hold.objects.get()
+        for amount, reason in ((-1, "x"), (row.amount + 1, "x"), (0, " ")):
+            with pytest.raises(ValueError):
+                recovery.resolve(hold=row, charged=amount, actor="root", reason=reason)
+        recovery.resolve(hold=row, charged=0, actor="root", reason="never reached the provider")
+    (call,) = breakable.calls(customer.key)
+    assert (call["state"], call["cost"]) == ("lost", 0)
+    assert breakable.holds(customer.wallet)[0]["state"] == "voided"
+    assert breakable.wallet(customer.wallet)["balance"] == 10 * 10**9
+    assert breakable.audit() == []
+
+
+def test_a_hold_that_its_dead_owner_never_sent_anywhere_is_given_back(breakable: Gateway) -> None:
+    customer = breakable.customer()
+    with breakable.inside(), override_settings(VAR_DIR=breakable.folder):
+        owner = Journal().open()
+        price = PriceVersion.objects.filter(model__name="chat").get()
+        opening = OpenHold(
+            ids.uuid7(), customer.wallet, 500, 500, price.pk, (), {}, owner, 45.0, dt.datetime.now(dt.UTC)
+        )
+        with transaction.atomic():
+            connections.run_in_transaction([opening], revenue=ledger.revenue_account())
+    assert breakable.sweep(later=120) == 1
+    assert breakable.holds(customer.wallet)[0]["state"] == "voided"
+    assert breakable.wallet(customer.wallet)["balance"] == 10 * 10**9
+
+
+def test_a_hold_of_which_nobody_knows_anything_waits_for_an_administrator(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    """Its machine is gone with its journal, and it lived for less than a renewal."""
+    customer = breakable.customer()
+    killed_in(breakable, upstream, customer, scripts.endless(), after=b"word", stream=True)
+    for journal in (breakable.folder / "journals").iterdir():
+        journal.unlink()
+    assert breakable.sweep(later=120) == 1
+    assert breakable.holds(customer.wallet)[0]["state"] == "review"
+    assert breakable.wallet(customer.wallet)["held"] > 0
+
+
+def test_a_sweep_takes_nothing_that_is_renewed_after_it_was_suspected(breakable: Gateway, upstream: Upstream) -> None:
+    """The clock was set forward, or the database was away for longer than a lease: the process lives."""
+    customer = breakable.customer()
+    breakable.start()
+    with client.open_socket(
+        breakable.url, customer.token, {"stream": True, "x_script": upstream.play(scripts.endless())}
+    ):
+        eventually(lambda: breakable.holds(customer.wallet))
+        with breakable.inside():
+            Hold.objects.update(lease_until=timezone.now() - dt.timedelta(minutes=1))
+        assert breakable.sweep() == 0
+        (hold,) = breakable.holds(customer.wallet)
+        assert (hold["state"], hold["suspected_at"] is not None) == ("dispatched", True)
+        eventually(lambda: breakable.holds(customer.wallet)[0]["suspected_at"] is None, within=25)
+        assert breakable.sweep() == 0
+    eventually(lambda: breakable.calls(customer.key))
+    assert breakable.calls(customer.key)[0]["state"] == "left"
+    assert breakable.audit() == []
+
+
+def test_journals_of_processes_that_have_ended_are_deleted_once_nothing_needs_them(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    customer = breakable.customer()
+    killed_in(breakable, upstream, customer, scripts.silence)
+    folder = breakable.folder / "journals"
+    assert len(list(folder.iterdir())) == 1
+    breakable.sweep(later=120)
+    assert list(folder.iterdir()) == []
+    breakable.start()
+    assert client.chat(breakable.servers[-1].url, customer.token).status_code == 200
+    breakable.sweep()
+    assert len(list(folder.iterdir())) == 1, "its process lives"
 
 
 def test_a_server_told_to_stop_finishes_its_calls_first(breakable: Gateway, upstream: Upstream) -> None:

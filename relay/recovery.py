@@ -1,0 +1,65 @@
+"""Calls whose process died: what becomes of their money, and the record of them.
+
+What was seen is charged, what was never sent is given back. Whether the upstream did the work of a call that was sent
+and not yet answered nobody can tell: its hold goes into review, and an administrator decides (`resolve`).
+"""
+
+from django.db import transaction
+
+from billing import holds, prices
+from billing.holds import Orphan
+from billing.models import Hold, HoldState
+from billing.operations import Progress
+from billing.prices import NOTHING, Charge, Line, PriceCard
+from billing.usage import Usage
+from relay import counting, records
+
+UNCLEAR = "sent to {channel}, and no answer was seen before the process died"
+UNKNOWN = "the process died, and nobody knows whether the call was sent"
+
+
+class NotInReview(Exception):
+    """Somebody else has resolved it."""
+
+
+def recover(orphan: Orphan) -> bool:
+    """Settles, voids or reviews a claimed hold. False where somebody else has it by now."""
+    row, progress = orphan.row, orphan.progress
+    if progress is not None and (progress.answering or progress.usage is not None):
+        usage = _used(progress)
+        charge = _charge(row, usage)
+        return holds.recover(row, charged=charge.amount, rows=records.lost_rows(row, progress, usage, charge))
+    if orphan.was_sent is False:
+        return holds.recover(row, charged=None, rows=records.lost_rows(row, progress, None, NOTHING))
+    channel = records.channel_of(row, progress)
+    return holds.review(row, why=UNCLEAR.format(channel=channel) if orphan.was_sent else UNKNOWN)
+
+
+def _used(progress: Progress) -> Usage:
+    """What the upstream had reported, else what had come."""
+    if progress.usage is not None:
+        return Usage(**progress.usage)
+    return Usage(input=counting.estimate(progress.input_bytes), output=counting.estimate(progress.output_bytes))
+
+
+def _charge(row: Hold, usage: Usage) -> Charge:
+    card = PriceCard(row.price.rates)
+    return prices.capped(prices.charge(usage, card, mode=str(row.facts.get("billing", "metered"))), row.amount)
+
+
+@transaction.atomic
+def resolve(*, hold: Hold, charged: int, actor: str, reason: str) -> None:
+    """An administrator's decision: `charged` nano-units, at most what is held; 0 gives all of it back.
+
+    Raises ValueError for an amount outside that or without a reason, NotInReview where it has been decided.
+    """
+    if not 0 <= charged <= hold.amount:
+        raise ValueError(f"the charge must lie between 0 and {hold.amount}")
+    if not reason.strip():
+        raise ValueError("a decision needs a reason")
+    charge = Charge(charged, (Line("review", 1, charged * prices.ONE, prices.ONE, charged),)) if charged else NOTHING
+    rows = records.lost_rows(hold, None, None, charge)
+    note = f"{hold.note}; {actor}: {reason.strip()}"
+    in_review = Hold.objects.filter(pk=hold.pk, generation=hold.generation, state=HoldState.REVIEW).exists()
+    if not in_review or not holds.recover(hold, charged=charged or None, rows=rows, note=note):
+        raise NotInReview(str(hold.pk))

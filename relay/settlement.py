@@ -1,0 +1,90 @@
+"""What a call costs, and its entry into the books: with its record, once, before the last byte leaves."""
+
+import structlog
+
+from billing import holds, money, prices
+from billing.operations import Progress, Row
+from billing.prices import Charge
+from billing.usage import Source, Usage
+from relay import counting, idempotency
+from relay.errors import Cause, RelayError
+from relay.http import Answer
+from relay.protocols.openai.request import ChatRequest
+from relay.records import Call
+
+log = structlog.get_logger(__name__)
+
+
+class Ending:
+    """How a call ended: what its record says, and what it used. `usage` None: it costs nothing.
+
+    `state` is the record's; `error` and `status` say why where it did not end well.
+    """
+
+    __slots__ = ("error", "source", "state", "status", "usage")
+
+    def __init__(
+        self, state: str, *, status: int, error: str = "", usage: Usage | None = None, source: Source = Source.NONE
+    ) -> None:
+        self.state = state
+        self.status = status
+        self.error = error
+        self.usage = usage
+        self.source = source
+
+
+def price(call: Call, ending: Ending) -> None:
+    """Sets what the call costs, `call.charge`, and notes it for whoever recovers the call before it is in the books."""
+    if ending.usage is None:
+        return
+    assert call.price
+    assert call.hold
+    assert call.principal
+    charge = prices.charge(ending.usage, call.price.card, mode=call.principal.billing)
+    # An estimate never costs more than was held, nor does whoever hung up pay more. A report that no column can hold
+    # is booked as the most that one can.
+    bounded = ending.source is not Source.REPORTED or ending.state == "left"
+    call.charge = prices.capped(charge, call.hold.amount if bounded else money.LIMIT)
+    buckets = dict(ending.usage.buckets())
+    holds.note(call.hold, Progress(len(call.attempts), answering=True, usage=buckets))
+
+
+async def book(call: Call, ending: Ending, answer: Answer | None = None) -> None:
+    """Settles the call for `call.charge`, or gives its hold back where there is none. Durable when it returns.
+
+    `answer` is kept for the call's idempotency key. Once handed to the books it is carried out, even if nobody waits
+    any more. Raises RelayError where it cannot be booked.
+    """
+    assert call.hold is not None
+    call.closed = True
+    kept: list[Row] = []
+    if call.claim is not None and answer is not None and call.charge is not None:
+        kept = await idempotency.rows(call.id, answer)
+    try:
+        if call.charge is None:
+            await holds.release(call.hold, rows=_rows(call, ending))
+        else:
+            await holds.settle(call.hold, charged=call.charge.amount, rows=[*_rows(call, ending), *kept])
+    except (holds.LedgerUnavailable, holds.HoldLost) as error:
+        raise RelayError(Cause.UNAVAILABLE, "The call could not be booked.", retry_after=1) from error
+
+
+def _rows(call: Call, ending: Ending) -> list[Row]:
+    charge: Charge = call.charge or prices.NOTHING
+    return call.rows(
+        ending.state,
+        status=ending.status,
+        error=ending.error,
+        usage=ending.usage,
+        source=ending.source,
+        charge=charge,
+    )
+
+
+def doubt(usage: Usage | None, output_bytes: int) -> str:
+    """A provider that reports no output where some was seen is believed, but the record says so."""
+    return "zero_usage" if usage is not None and output_bytes and not usage.tokens_out else ""
+
+
+def counted(asked: ChatRequest, output_bytes: int) -> Usage:
+    return Usage(input=counting.estimate(asked.text_bytes), output=counting.estimate(output_bytes))

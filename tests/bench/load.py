@@ -1,7 +1,7 @@
 """The load: raw HTTP over asyncio, so that the generator costs as little as it can on a machine that it shares.
 
-`python -m tests.bench.load` reads a JSON order on standard input and prints a JSON result: latencies of whole answers,
-or gaps between chunks of streams, in seconds.
+`python -m tests.bench.load` reads a JSON order on standard input and prints a JSON result: latencies of calls, or gaps
+between the chunks of held streams, in seconds. Before that it prints a line once all held streams flow.
 """
 
 import asyncio
@@ -9,56 +9,68 @@ import json
 import sys
 import time
 from array import array
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
+LAST = b"0\r\n\r\n"  # the end of a chunked body
 
-class Whole(asyncio.Protocol):
-    """One connection that sends the same request again as soon as it has its answer."""
+
+class Calls(asyncio.Protocol):
+    """One connection that sends the same request again as soon as it has the whole answer, streamed or not."""
 
     def __init__(self, run: "Run") -> None:
         self.run = run
-        self.buffer = b""
-        self.need = -1
+        self.buffer = bytearray()
+        self.need = 0  # bytes of the answer; 0 before its head has come, -1 where only its last chunk tells
         self.began = 0.0
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # uvloop's has the methods, not the class
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the class
         self.send()
 
     def send(self) -> None:
         assert self.transport is not None
-        if not self.run.take():
-            self.transport.close()
-            return
-        self.buffer, self.need = b"", -1
+        self.buffer.clear()
+        self.need = 0
         self.began = time.perf_counter()
         self.transport.write(self.run.request)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        if self.need < 0:
-            end = self.buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = self.buffer[:end].lower()
-            at = head.find(b"content-length:")
-            if at >= 0:
-                self.need = end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
-            if not self.buffer.startswith(b"HTTP/1.1 200"):
-                self.run.errors += 1
-        chunked_end = self.need < 0 and self.buffer.endswith(b"0\r\n\r\n")
-        if chunked_end or (self.need >= 0 and len(self.buffer) >= self.need):
-            self.run.samples.append(time.perf_counter() - self.began)
+        if self.need == 0:
+            self.read_head()
+        if (self.need > 0 and len(self.buffer) >= self.need) or (self.need < 0 and self.buffer.endswith(LAST)):
+            self.answered()
+
+    def read_head(self) -> None:
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        head = bytes(self.buffer[:end]).lower()
+        at = head.find(b"content-length:")
+        self.need = end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else -1
+
+    def answered(self) -> None:
+        assert self.transport is not None
+        self.run.samples.append(time.perf_counter() - self.began)
+        whole = not self.run.streamed or b"[DONE]" in self.buffer[-64:]
+        if not whole or not self.buffer.startswith(b"HTTP/1.1 200"):
+            self.run.errors += 1
+        if self.run.is_over():
+            self.transport.close()
+            self.transport = None
+        else:
             self.send()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self.transport is not None:
+            self.run.errors += 1
         self.run.gone()
 
 
-class Stream(asyncio.Protocol):
+class Held(asyncio.Protocol):
     """One stream: the gaps between its reads, and whether it ended as it should."""
 
     def __init__(self, run: "Run") -> None:
@@ -69,18 +81,20 @@ class Stream(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]  # uvloop's has the methods, not the class
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the class
         self.transport.write(self.run.request)
 
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
+        if not self.size:
+            self.run.flows()
         if self.size and b"data: {" in data:
             self.run.samples.append(now - self.last)
         self.run.chunks += data.count(b"data: {")
         self.last = now
         self.size += len(data)
         self.tail = (self.tail + data)[-64:]
-        if self.tail.endswith(b"0\r\n\r\n") and self.transport is not None:
+        if self.tail.endswith(LAST) and self.transport is not None:
             if b"[DONE]" not in self.tail:
                 self.run.errors += 1
             self.transport.close()
@@ -89,11 +103,14 @@ class Stream(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self.transport is not None:
             self.run.errors += 1
+        if not self.size:
+            self.run.flows()
         self.run.gone()
 
 
 class Run:
-    """`count` requests over `connections` sockets; for streams, one a socket, opened over `ramp` seconds."""
+    """Calls over `connections` sockets, each at least one and none begun after `seconds`; or, `held`, one stream each,
+    opened over `ramp` seconds."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
@@ -103,17 +120,24 @@ class Run:
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         self.request = head.encode() + body
-        self.left = order["count"]
+        self.streamed = "stream" in order["body"]
+        self.ends = 0.0
         self.samples: array[float] = array("d")
         self.errors = 0
         self.chunks = 0
         self.open = 0
+        self.begun = 0
         self.done = asyncio.Event()
         self.ticks: list[tuple[float, int]] = []
 
-    def take(self) -> bool:
-        self.left -= 1
-        return self.left >= 0
+    def is_over(self) -> bool:
+        return time.perf_counter() >= self.ends
+
+    def flows(self) -> None:
+        """Another stream has begun, or never will. Says so when it was the last one."""
+        self.begun += 1
+        if self.begun == self.order["connections"]:
+            print("flowing", flush=True)
 
     def gone(self) -> None:
         self.open -= 1
@@ -122,10 +146,11 @@ class Run:
 
     async def go(self) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        kind = Stream if self.order["stream"] else Whole
+        kind = Held if self.order.get("held") else Calls
         sockets = self.order["connections"]
         self.open = sockets
         began = time.perf_counter()
+        self.ends = began + self.order.get("seconds", 0)
         ticking = loop.create_task(self.tick())
         for _ in range(sockets):
             await loop.create_connection(lambda: kind(self), "127.0.0.1", self.order["port"])
@@ -137,7 +162,6 @@ class Run:
         return {
             "seconds": seconds,
             "errors": self.errors,
-            "chunks": self.chunks,
             "samples": self.samples.tolist(),
             "ticks": self.ticks,
         }

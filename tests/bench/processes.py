@@ -4,33 +4,40 @@ import os
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from tests.kit.ports import eventually
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def listening(command: Sequence[str], *, port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[int]:
+    """A child process that listens on `port`, from the moment it does to the end of the block. The value is its id."""
+    with log.open("ab") as output:
+        # A group of its own: Ctrl-C is for us, who end everything in order.
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+        )
 
-
-def start(
-    arguments: list[str], *, port: int, env: dict[str, str] | None = None, **options: Any
-) -> "subprocess.Popen[bytes]":
-    """A child process that listens on `port`; returns once it does."""
-    process = subprocess.Popen(arguments, env={**os.environ, **(env or {})}, **options)
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    def answers() -> bool:
         if process.poll() is not None:
-            raise RuntimeError(f"{arguments[:4]} ended with {process.returncode}")
+            raise RuntimeError(f"{command[:4]} ended with {process.returncode}:\n{log.read_text()[-2000:]}")
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return process
-        time.sleep(0.05)
-    raise RuntimeError(f"{arguments[:4]} does not listen on {port}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        eventually(answers, within=30, every=0.05)
+        yield process.pid
+    finally:
+        stop(process)
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
@@ -55,7 +62,7 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def cpu(pids: list[int]) -> float:
+def cpu(pids: Sequence[int]) -> float:
     """CPU seconds that these process trees have used, those of ended children included."""
     total = 0
     for root in pids:
@@ -69,7 +76,7 @@ def cpu(pids: list[int]) -> float:
 
 
 def memory(pid: int) -> int:
-    """Resident bytes of the process tree, pages shared within it counted once for each (PSS where it can be read)."""
+    """Resident bytes of the process tree, pages shared within it counted once (PSS)."""
     total = 0
     for each in tree(pid):
         for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +74,11 @@ def _template(kind: str) -> str:
 def _migrate(url: str) -> None:
     command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
     variables = environment(DATABASE_URL=url, VAR_DIR=str(_folder), LOG_LEVEL="WARNING")
-    subprocess.run(command, cwd=ROOT, env=variables, check=True, timeout=120)
+    subprocess.run(command, cwd=ROOT, env=variables, process_group=0, check=True, timeout=120)
 
 
 class _Blocker:
-    """pytest-django's guard of the database; the plugin puts the real one here."""
+    """pytest-django's guard of the database; the plugin puts the real one here. The benchmark has none."""
 
     current: "DjangoDbBlocker | None" = None
 
@@ -95,12 +95,11 @@ def _settings(url: str) -> dict[str, Any]:
 @contextmanager
 def inside(url: str) -> Iterator[None]:
     """This process works in that database for as long as the block lasts."""
-    assert _Blocker.current is not None
     before, own = connections.settings["default"], connections["default"]
     connections.settings["default"] = _settings(url)
     connections["default"] = connections.create_connection("default")
     try:
-        with _Blocker.current.unblock():
+        with _Blocker.current.unblock() if _Blocker.current else nullcontext():
             yield
     finally:
         connections["default"].close()

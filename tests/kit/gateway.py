@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +23,26 @@ from django.test import override_settings
 from tests.kit import databases
 from tests.kit.ports import eventually, free_port
 
+# With the log of what is accessed, which `manage.py serve` leaves out: tests look into it for secrets.
+SERVE = (sys.executable, "-m", "uvicorn", "portal.asgi:application", "--no-proxy-headers", "--backlog", "1024")
+
 
 class Server:
     """One server process. Its log, standard output and error alike, is kept in `log`."""
 
-    def __init__(self, folder: Path, variables: dict[str, str], name: str) -> None:
+    def __init__(self, folder: Path, variables: dict[str, str], name: str, command: Sequence[str]) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / f"{name}.log"
-        command = [sys.executable, "-m", "uvicorn", "portal.asgi:application", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--no-proxy-headers", "--log-level", "info", "--backlog", "1024"]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                command,
+                [*command, "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=databases.ROOT,
                 env={**variables, "PORT": str(self.port)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                process_group=0,  # Ctrl-C is for the tests, which end it when nobody needs it any more
             )
 
     def wait(self) -> "Server":
@@ -86,8 +88,8 @@ class Gateway:
 
     def __init__(self, kind: str, **variables: str) -> None:
         self.kind = kind
-        self.folder = Path(tempfile.mkdtemp(prefix="pisces-gateway-"))
         self.database = databases.new(kind)
+        self.folder = Path(tempfile.mkdtemp(prefix="pisces-gateway-"))
         self.servers: list[Server] = []
         self._variables = databases.environment(
             VAR_DIR=str(self.folder), DATABASE_URL=self.database, DEMO_PROVIDER="1", **variables
@@ -96,11 +98,12 @@ class Gateway:
 
     # ---- processes
 
-    def start(self, **variables: str) -> Server:
-        """One more server process on the same database."""
-        server = Server(self.folder, {**self._variables, **variables}, f"server-{len(self.servers) + 1}").wait()
+    def start(self, command: Sequence[str] = SERVE, **variables: str) -> Server:
+        """One more server process on the same database; `command` is told host and port."""
+        name = f"server-{len(self.servers) + 1}"
+        server = Server(self.folder, {**self._variables, **variables}, name, command)
         self.servers.append(server)
-        return server
+        return server.wait()
 
     def stop(self) -> None:
         for server in self.servers:

@@ -44,7 +44,16 @@ class Postgres:
             shutil.chown(self._folder, self._user)
         self._initialise()
         self._process = self._start()
-        self.version = self._wait()
+        try:
+            self.version = self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The first of its processes; all others descend from it."""
+        return self._process.pid
 
     def url(self, database: str) -> str:
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
@@ -82,7 +91,13 @@ class Postgres:
         self.log = self._folder / "log"
         with self.log.open("wb") as log:
             return subprocess.Popen(
-                command, user=self._user, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                command,
+                user=self._user,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # Ctrl-C is for the tests, which still have databases to drop
             )
 
     def _wait(self) -> str:

@@ -98,12 +98,12 @@ async def _once(request: Request, call: Call, route: Route, parameter: str) -> A
     if claim is None:
         return await route.view(request, call, parameter)
     assert call.principal
-    if (before := await idempotency.earlier(claim, call.principal.account)) is not None:
+    if (before := await idempotency.earlier(claim, call.principal)) is not None:
         return before
     try:
         return await route.view(request, call, parameter)
     except holds.KeyClaimed as taken:  # since we looked
-        return await idempotency.replay(claim, taken.call, taken.fingerprint)
+        return await idempotency.replay(claim, call.principal, taken.call, taken.fingerprint)
 
 
 def _error_answer(error: RelayError, call: Call) -> Answer:

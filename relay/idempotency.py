@@ -21,6 +21,7 @@ from django.utils import timezone
 from billing import books
 from billing.models import OPEN_STATES, Hold, HoldState, IdempotencyKey
 from billing.operations import Claim, Row, Table
+from keys.services import Principal
 from relay import vault
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request
@@ -65,19 +66,22 @@ def _plain(body: bytes) -> bytes:
         return body
 
 
-async def earlier(claim: Claim, account: int) -> Answer | None:
+async def earlier(claim: Claim, principal: Principal) -> Answer | None:
     """The answer of the call that the key stands for, None where it stands for none yet. Raises as `replay` does."""
-    found = await sync_to_async(_find, thread_sensitive=False)(claim.key, account)
-    return await replay(claim, found.hold_id, found.fingerprint) if found is not None else None
+    found = await sync_to_async(_find, thread_sensitive=False)(claim.key, principal.account)
+    return await replay(claim, principal, found.hold_id, found.fingerprint) if found is not None else None
 
 
-async def replay(claim: Claim, call: uuid.UUID, fingerprint: str) -> Answer:
-    """The stored answer of that call. Raises RelayError: for another request, while it runs, where nothing was kept."""
+async def replay(claim: Claim, principal: Principal, call: uuid.UUID, fingerprint: str) -> Answer:
+    """The stored answer of that call. Raises RelayError: for another request, while it runs, where nothing was kept,
+    and for an API key that may not use the model of the one that asked first."""
     if fingerprint != claim.fingerprint:
         raise RelayError(
             Cause.IDEMPOTENCY_REUSED, "This Idempotency-Key was used for another request.", param="Idempotency-Key"
         )
-    state, sealed = await sync_to_async(_look_up, thread_sensitive=False)(call)
+    state, model, sealed = await sync_to_async(_look_up, thread_sensitive=False)(call)
+    if not principal.may_use(model):
+        raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {model!r}.", param="model")
     if state == HoldState.REVIEW:
         message = f"The call {call} was interrupted and is being looked into."
         raise RelayError(Cause.IDEMPOTENCY_IN_USE, message, retry_after=ASK_LATER)
@@ -115,14 +119,14 @@ def _find(key: str, account: int) -> IdempotencyKey | None:
         close_old_connections()
 
 
-def _look_up(call: uuid.UUID) -> tuple[str, str | None]:
-    """The state of the call's hold, and its stored answer as it lies in the table."""
+def _look_up(call: uuid.UUID) -> tuple[str, str, str | None]:
+    """The state of the call's hold, the model it asked for, and its stored answer as it lies in the table."""
     try:
-        state = Hold.objects.filter(pk=call).values_list("state", flat=True).first()
+        hold = Hold.objects.get(pk=call)
         sealed = StoredAnswer.objects.filter(pk=call).values_list("sealed", flat=True).first()
     finally:
         close_old_connections()
-    return state or HoldState.VOIDED, sealed
+    return hold.state, str(hold.facts.get("model", "")), sealed
 
 
 def forget_old() -> int:

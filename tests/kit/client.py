@@ -41,12 +41,13 @@ def text(found: list[Any]) -> str:
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
-def open_socket(url: str, token: str, body: dict[str, Any]) -> socket.socket:
+def open_socket(url: str, token: str, body: dict[str, Any], *, headers: dict[str, str] | None = None) -> socket.socket:
     """Sends a chat call over a socket of the test's own and returns it unread, to be hung up."""
     content = json.dumps({"model": "chat", "messages": HELLO, **body}).encode()
     host, _, port = url.removeprefix("http://").partition(":")
     connection = socket.create_connection((host, int(port)), timeout=20)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection

@@ -146,6 +146,15 @@ class Gateway:
         key, token = self.issue(team.pk, **spec)
         return Customer(email, team.pk, wallet.pk, key, token)
 
+    def credit(self, wallet: int, amount: str) -> None:
+        """More money for a wallet."""
+        from billing import ledger, money
+        from billing.models import Account
+
+        with self.inside():
+            row = Account.objects.get(pk=wallet)
+            ledger.credit(wallet=row, amount=money.parse(amount), actor="tests", reason="more")
+
     def issue(self, team: int, **spec: Any) -> tuple[int, str]:
         """One more key: its id and its secret."""
         from keys import services

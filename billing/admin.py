@@ -310,7 +310,7 @@ class HoldAdmin(ReadOnly):
     amount_shown = money_column("amount", _("held"))
     charged_shown = money_column("charged", _("charged"))
     fields: tuple[str, ...] = ("id", "account", "state", "amount_shown", "charged_shown", "price", "facts", "progress")
-    fields += ("generation", "lease_owner", "lease_until", "created_at", "resolved_at")
+    fields += ("generation", "lease_owner", "lease_until", "created_at", "resolved_at", "note")
     readonly_fields = fields
 
 

@@ -45,6 +45,11 @@ def revenue_account() -> int:
         return _revenue[name]
 
 
+def forget_revenue_account() -> None:
+    """For a database that was emptied."""
+    _revenue.clear()
+
+
 def wallet_of(team_id: int) -> Account:
     """The team's wallet, made (with the account for what it may come to owe) where it has none."""
     wallet, _ = Account.objects.get_or_create(kind=AccountKind.WALLET, team_id=team_id, currency=settings.CURRENCY)

@@ -43,9 +43,15 @@ BUCKETS: dict[str, Any] = {
     "images": _("Pictures"),
     "seconds": _("Seconds"),
     "calls": _("Calls"),
+    "review": _("Decided by an administrator"),
 }
 # What one unit of a bucket's price buys, where it is not a million tokens.
-UNITS: dict[str, Any] = {"images": _("per picture"), "seconds": _("per second"), "calls": _("per call")}
+UNITS: dict[str, Any] = {
+    "images": _("per picture"),
+    "seconds": _("per second"),
+    "calls": _("per call"),
+    "review": _("in all"),
+}
 OUTCOMES: dict[str, Any] = {
     "complete": _("Complete"),
     "rate_limit_exceeded": _("Rate limited"),
@@ -55,6 +61,8 @@ OUTCOMES: dict[str, Any] = {
     "unavailable": _("Not available"),
     "internal_error": _("Gateway failed"),
     "client_left": _("Client left"),
+    "lost": _("Lost"),
+    "failed": _("Failed"),
 }
 # The same beside a status, in a word or two.
 SHORT: dict[str, Any] = {

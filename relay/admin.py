@@ -4,16 +4,18 @@ from typing import Any
 
 import msgspec
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import TabularInline
-from unfold.widgets import UnfoldAdminTextareaWidget
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
+from billing import money
 from billing.admin import Kept, ReadOnly, ReadOnlyInline, money_column
-from relay import services
-from relay.models import Attempt, CallLog, Channel, Credential
+from billing.models import Hold, HoldState
+from relay import recovery, services
+from relay.models import Attempt, CallLog, Channel, Credential, Review
 from relay.services import ChannelSpec
 
 _FIELDS = ("name", "protocol", "base_url", "priority", "weight", "on_hangup", "timeouts", "enabled")
@@ -140,6 +142,92 @@ class ChannelAdmin(Kept):
             services.remove_credential(credential)
         for credential, _changed in formset.changed_objects:
             services.set_credential_enabled(credential, enabled=credential.enabled)
+
+
+class ReviewForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What the call is charged, and why."""
+
+    charge = forms.CharField(
+        label=_("Charge"),
+        initial="0",
+        help_text=_("at most what is held; 0 gives all of it back"),
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+    )
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=300,
+        help_text=_("stays with the call; for example what the provider's bill says"),
+        widget=UnfoldAdminTextInputWidget(),
+    )
+
+    class Meta:
+        model = Review
+        fields = ()
+
+    def clean_charge(self) -> int:
+        try:
+            amount = money.parse(self.cleaned_data["charge"].strip())
+        except money.InvalidAmount as error:
+            raise ValidationError(str(error)) from error
+        if amount > self.instance.amount:
+            raise ValidationError(_("The charge is more than what is held."))
+        return amount
+
+
+@admin.register(Review)
+class ReviewAdmin(Kept):
+    """Calls that nobody can tell the cost of. Resolving one is final: it is then a call like any other."""
+
+    form = ReviewForm
+    list_display = ("created_at", "account", "model", "channel", "held_shown", "note", "id")
+    list_select_related = ("account__team",)
+    search_fields = ("=id",)
+    ordering = ("created_at",)
+    actions = ("give_back",)
+    held_shown = money_column("amount", _("held"))
+    _facts = ("id", "account", "model", "channel", "request_id", "client", "held_shown", "note", "created_at")
+    readonly_fields = _facts
+    fieldsets = ((None, {"fields": _facts}), (_("Decide"), {"fields": ("charge", "reason")}))
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).filter(state=HoldState.REVIEW)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    @admin.display(description=_("model"))
+    def model(self, hold: Hold) -> str:
+        return str(hold.facts.get("model", ""))
+
+    @admin.display(description=_("channel"))
+    def channel(self, hold: Hold) -> str:
+        return ", ".join(map(str, hold.facts.get("channels") or ()))
+
+    @admin.display(description=_("request id"))
+    def request_id(self, hold: Hold) -> str:
+        return str(hold.facts.get("request_id", ""))
+
+    @admin.display(description=_("client"))
+    def client(self, hold: Hold) -> str:
+        return str(hold.facts.get("ip", ""))
+
+    @admin.action(description=_("Give back what the selected calls hold"), permissions=["change"])
+    def give_back(self, request: HttpRequest, selected: Any) -> None:
+        for hold in selected:
+            self._resolve(request, hold, charged=0, reason="given back")
+
+    def save_model(self, request: HttpRequest, obj: Review, form: Any, change: bool) -> None:
+        self._resolve(request, obj, charged=form.cleaned_data["charge"], reason=form.cleaned_data["reason"])
+
+    def _resolve(self, request: HttpRequest, hold: Review, *, charged: int, reason: str) -> None:
+        try:
+            recovery.resolve(hold=hold, charged=charged, actor=str(request.user), reason=reason)
+        except recovery.NotInReview:
+            messages.warning(request, _("The call %(id)s has been decided already.") % {"id": hold.pk})
+
+    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
+        """The history says what was decided and why, as the books do."""
+        return f"charged {money.to_text(form.cleaned_data['charge'])}: {form.cleaned_data['reason']}"
 
 
 class AttemptInline(ReadOnlyInline):

@@ -6,6 +6,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from billing.models import Hold
+
 
 class Protocol(models.TextChoices):
     OPENAI = "openai", _("OpenAI chat")
@@ -152,6 +154,15 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.call_id} {self.number}"
+
+
+class Review(Hold):
+    """A call whose process died after it was sent and before an answer was seen: an administrator decides."""
+
+    class Meta:
+        proxy = True
+        verbose_name = _("call in review")
+        verbose_name_plural = _("calls in review")
 
 
 class StoredAnswer(models.Model):

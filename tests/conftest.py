@@ -12,6 +12,7 @@ pytest_plugins = ["tests.kit.plugin"]
 @pytest.fixture
 def alice(db: None) -> User:
     """Has a wallet with 10 units of money."""
+    ledger.forget_revenue_account()  # of a database whose rows an earlier test has rolled back
     user, team = services.user_with_team("alice@example.com")
     wallet = ledger.wallet_of(team.pk)
     ledger.credit(wallet=wallet, amount=money.parse("10"), actor="tests", reason="opening balance")

@@ -5,17 +5,19 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import audit, catalog, ledger, money, prices, revisions
-from billing.models import Account, CatalogModel, PriceVersion, Transfer
+from billing import audit, catalog, connections, ids, ledger, money, prices, revisions
+from billing.models import Account, CatalogModel, Hold, PriceVersion, Transfer
+from billing.operations import OpenHold
 from keys import services as keys
 from keys.models import ApiKey
 from portal.models import Team, User
 from relay import services
-from relay.models import Channel, Credential
+from relay.models import CallLog, Channel, Credential
 from relay.services import ChannelSpec
 
 SECRET = "sk-upstream-secret-0123456789abcd"
@@ -82,7 +84,7 @@ def test_only_what_is_listed_here_is_administered() -> None:
     names = {model._meta.label for model in admin.site._registry}
     assert names == {
         "portal.User", "portal.Team", "relay.Channel", "relay.CallLog", "keys.ApiKey", "billing.CatalogModel",
-        "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget",
+        "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget", "relay.Review",
     }  # fmt: skip
 
 
@@ -319,3 +321,65 @@ def test_staff_who_are_no_superusers_cannot_change_users(alice: User) -> None:
     client = Client()
     client.force_login(alice)
     assert client.get(reverse("admin:portal_user_add")).status_code == 403
+
+
+# ---- calls in review ------------------------------------------------------------------------------------------------
+
+
+def _in_review(team: Team, amount: str = "0.5") -> Hold:
+    """A call whose process died after it was sent."""
+    version = catalog.set_price(catalog.save_model(name="m"), prices.parse_card({"input": "1"}), actor="tests")
+    version = version or PriceVersion.objects.get(model__name="m")
+    now, facts = timezone.now(), {"team": team.pk, "model": "m", "request_id": "mine", "channels": ["main"]}
+    held = money.parse(amount)
+    opening = OpenHold(ids.uuid7(), ledger.wallet_of(team.pk).pk, held, held, version.pk, (), facts, "gone", 45.0, now)
+    with transaction.atomic():
+        connections.run_in_transaction([opening], revenue=ledger.revenue_account())
+    Hold.objects.filter(pk=opening.id).update(state="review", note="sent to main")
+    return Hold.objects.get(pk=opening.id)
+
+
+def _decide(staff: Client, hold: Hold, **fields: str) -> Any:
+    return staff.post(reverse("admin:relay_review_change", args=[hold.pk]), {"charge": "0", "reason": "", **fields})
+
+
+def test_a_call_in_review_is_charged_what_an_administrator_says(staff: Client, team: Team) -> None:
+    hold, before = _in_review(team), ledger.wallet_of(team.pk).balance
+    page = staff.get(reverse("admin:relay_review_changelist"))
+    assert "sent to main" in page.content.decode()
+    assert _decide(staff, hold, charge="0.25", reason="it is on the bill").status_code == 302
+    call = CallLog.objects.get(pk=hold.pk)
+    assert (call.state, call.cost, call.channel, call.request_id) == ("lost", money.parse("0.25"), "", "mine")
+    wallet = ledger.wallet_of(team.pk)
+    assert (wallet.balance, wallet.held) == (before - money.parse("0.25"), 0)
+    hold.refresh_from_db()
+    assert (hold.state, hold.note) == ("settled", "sent to main; root@example.com: it is on the bill")
+    assert audit.run() == []
+    assert _decide(staff, hold, charge="0.1", reason="again").status_code == 302, "there is no such review any more"
+    assert CallLog.objects.get(pk=hold.pk).cost == money.parse("0.25")
+
+
+def test_calls_in_review_are_given_back_many_at_once(staff: Client, team: Team) -> None:
+    rows, before = [_in_review(team, "0.1") for _ in range(3)], ledger.wallet_of(team.pk).balance
+    chosen = {"action": "give_back", "_selected_action": [str(row.pk) for row in rows[:2]]}
+    assert staff.post(reverse("admin:relay_review_changelist"), chosen).status_code == 302
+    assert sorted(Hold.objects.values_list("state", flat=True)) == ["review", "voided", "voided"]
+    wallet = ledger.wallet_of(team.pk)
+    assert (wallet.balance, wallet.held) == (before, money.parse("0.1"))
+    assert audit.run() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"charge": "0.6", "reason": "x"}, "more than what is held"),
+        ({"charge": "-1", "reason": "x"}, "negative"),
+        ({"charge": "much", "reason": "x"}, "amount"),
+        ({"charge": "0.1", "reason": "  "}, "required"),
+    ],
+)
+def test_an_impossible_decision_is_refused(staff: Client, team: Team, fields: dict[str, str], said: str) -> None:
+    hold = _in_review(team)
+    assert said in _errors(_decide(staff, hold, **fields))
+    hold.refresh_from_db()
+    assert hold.state == "review"

@@ -235,7 +235,8 @@ def test_a_call_that_was_killed_keeps_its_key_until_its_money_is_decided(
         received += one.recv(65536)
     upstream.one(silent)
     breakable.servers[0].kill()
-    one.close(), two.close()
+    for connection in (one, two):
+        connection.close()
     breakable.servers.clear()
     breakable.start()
     running = ask(breakable, customer, lost, stream=True, x_script=sent)

@@ -1,12 +1,14 @@
 """Streams: what passes, what is hidden, what the last event says, and what is charged before it."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
+from tests.kit.ports import eventually
 from tests.kit.scripts import DONE, USAGE, delta, event, usage_chunk
 from tests.kit.upstream import Upstream
 
@@ -277,3 +279,37 @@ def test_of_two_answers_one_that_is_unfinished_makes_the_stream_a_half_one(
     found = streamed(gateway, customer, upstream, scripts.stream(events), n=2)
     assert found[-1]["error"]["code"] == "upstream_error"
     assert "[DONE]" not in found
+
+
+# Far more than the kernel's buffers take on the two ways from the upstream to a client that does not read.
+LONG = [f"{number} " + "x" * 24_000 for number in range(2000)]
+
+
+def test_a_slow_client_slows_its_upstream_and_gets_every_byte(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.stream(words=LONG))
+    with client.open_socket(gateway.url, customer.token, {"stream": True, "x_script": script}) as connection:
+        exchange = upstream.one(script)
+        parts = [connection.recv(100)]
+        eventually(lambda: exchange.written > 100_000)
+        time.sleep(0.4)  # less than a client may stand still
+        assert exchange.written < 40_000_000
+        while b"[DONE]" not in parts[-1][-100:]:
+            parts.append(connection.recv(1 << 20))
+    received = b"".join(parts)
+    assert all(word.encode() in received for word in LONG[::200])
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["usage_source"]) == ("settled", "reported")
+
+
+def test_a_client_that_stops_reading_ends_its_upstream_and_pays_for_what_was_seen(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.stream(words=LONG, usage=None))
+    with client.open_socket(gateway.url, customer.token, {"stream": True, "x_script": script}):
+        exchange = upstream.one(script)
+        assert eventually(lambda: exchange.closed_at or 0.0, within=15)
+        (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["error"], call["usage_source"]) == ("left", "client_left", "counted")
+    assert 0 < call["cost"] <= call["held"]

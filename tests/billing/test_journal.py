@@ -1,0 +1,123 @@
+"""The journal outlives its process, says nothing that did not happen, and admits what it does not know."""
+
+import random
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.test import override_settings
+
+from billing import journal as journals
+from billing.journal import Journal, last_words
+from billing.operations import Progress
+from billing.usage import BUCKETS
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    with override_settings(VAR_DIR=tmp_path):
+        yield tmp_path / "journals"
+
+
+def test_the_newest_note_of_each_open_hold_is_found(folder: Path) -> None:
+    book, calls = Journal(), [uuid.uuid4() for _ in range(3)]
+    owner = book.open()
+    assert book.open() == owner
+    for call in calls:
+        book.note(call, 1, Progress(1, 30))
+    book.note(calls[0], 1, Progress(2, 30, 99, answering=True))
+    book.note(calls[1], 1, Progress(1, 30, usage={"input": 7, "output": 5}))
+    book.forget(calls[2])
+    words = last_words(owner)
+    assert words is not None
+    assert words.complete
+    assert words.calls == {
+        calls[0]: Progress(2, 30, 99, answering=True),
+        calls[1]: Progress(1, 30, usage={"input": 7, "output": 5}),
+    }
+
+
+def test_the_largest_note_fits(folder: Path) -> None:
+    book, call = Journal(), uuid.uuid4()
+    owner = book.open()
+    largest = Progress(9, 2**40, 2**40, answering=True, usage=dict.fromkeys(BUCKETS, 2**40))
+    book.note(call, 2**31 - 1, largest)
+    words = last_words(owner)
+    assert words is not None
+    assert words.calls[call] == largest
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_note_that_was_cut_in_its_middle_leaves_the_one_before(folder: Path, seed: int) -> None:
+    source = random.Random(seed)
+    book, call = Journal(), uuid.uuid4()
+    owner = book.open()
+    path = next(folder.iterdir())
+    for number in range(1, source.randrange(2, 6)):
+        book.note(call, 1, Progress(1, number))
+    before = path.read_bytes()
+    book.note(call, 1, Progress(1, 10**9))
+    after = path.read_bytes()
+    changed = [at for at in range(len(before)) if before[at] != after[at]]
+    cut = changed[source.randrange(len(changed))]
+    path.write_bytes(after[:cut] + before[cut:])
+    words = last_words(owner)
+    assert words is not None
+    assert words.calls[call].input_bytes in {number, 10**9}
+
+
+def test_places_are_used_again_and_a_crowd_is_admitted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "SLOTS", 4)
+    book = Journal()
+    owner = book.open()
+    for _ in range(20):
+        call = uuid.uuid4()
+        book.note(call, 1, Progress(1))
+        book.forget(call)
+    words = last_words(owner)
+    assert words is not None
+    assert (words.calls, words.complete) == ({}, True)
+    for _ in range(5):
+        book.note(uuid.uuid4(), 1, Progress(1))
+    words = last_words(owner)
+    assert words is not None
+    assert (len(words.calls), words.complete) == (4, False)
+
+
+def test_after_another_boot_what_it_does_not_say_is_no_proof(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, call = Journal(), uuid.uuid4()
+    owner = book.open()
+    book.note(call, 1, Progress(1))
+    monkeypatch.setattr(journals, "_boot", lambda: b"another")
+    words = last_words(owner)
+    assert words is not None
+    assert (call in words.calls, words.complete) == (True, False)
+
+
+def test_a_journal_that_is_not_here_or_is_something_else_says_nothing(folder: Path) -> None:
+    assert last_words("elsewhere:1:0123456789abcdef") is None
+    owner = Journal().open()
+    next(folder.iterdir()).write_bytes(b"something else")
+    assert last_words(owner) is None
+
+
+def test_a_folder_that_cannot_be_written_costs_the_notes_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "journals").write_text("a file where the folder should be")
+    with override_settings(VAR_DIR=tmp_path):
+        book = Journal()
+        owner = book.open()
+        book.note(uuid.uuid4(), 1, Progress(1))
+        book.forget(uuid.uuid4())
+        assert last_words(owner) is None
+
+
+def test_files_are_deleted_once_their_process_has_ended_and_no_hold_names_it(folder: Path) -> None:
+    living = Journal()
+    owner = living.open()
+    dead = folder / "0123456789abcdef.journal"
+    needed = folder / "fedcba9876543210.journal"
+    for path in (dead, needed):
+        path.write_bytes(b"")
+    journals.remove_finished({"host:1:fedcba9876543210"})
+    assert {path.stem for path in folder.iterdir()} == {owner.rpartition(":")[2], needed.stem}

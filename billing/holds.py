@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 __all__ = ["AccountFrozen", "BudgetSpent", "Insufficient", "LedgerUnavailable", "hold", "record", "release", "settle"]
 
 RENEW_EVERY = 10.0  # seconds; a lease lives settings.HOLD_LEASE
-NOTE_EVERY = 0.25  # seconds between notes of what a watched call has produced
+NOTE_EVERY = 1.0  # seconds between notes of what a watched call has produced
 # A hold whose lease has ended is recovered only if it is not renewed within this time of being noticed: a clock that
 # was set forward, or a database that was away for longer than a lease, takes no call from a process that lives.
 SUSPECT_FOR = dt.timedelta(seconds=RENEW_EVERY + 2)
@@ -143,7 +143,7 @@ def note(active: ActiveHold, progress: Progress) -> None:
 
 
 def watch(active: ActiveHold, look: Callable[[], Progress]) -> None:
-    """`look` says how far the call has got; it is asked now, and four times a second from now on."""
+    """`look` says how far the call has got; it is asked now, and every NOTE_EVERY seconds from now on."""
     if leased := _open.get(active.id):
         leased.progress, leased.look = look(), look
         journal.note(active.id, active.generation, leased.progress)

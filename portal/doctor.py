@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from billing import catalog
 from billing.catalog import Catalog
+from billing.models import Hold, HoldState
 from portal import demo_data, readiness
 from relay import demo, services
 from relay.models import Channel, DefaultModel, Heartbeat
@@ -130,6 +131,15 @@ def _worker() -> Iterator[Finding]:
         yield Finding(WARNING, f"the worker {since}", "Start `manage.py worker`; without it, lost calls stay held")
 
 
+def _reviews() -> Iterator[Finding]:
+    if waiting := Hold.objects.filter(state=HoldState.REVIEW).count():
+        yield Finding(
+            WARNING,
+            f"{waiting} calls are in review: their process died before it was known what they cost",
+            "Decide each at /admin/relay/review/; until then their money stays reserved",
+        )
+
+
 # ---- channels and models --------------------------------------------------------------------------------------------
 
 
@@ -191,4 +201,4 @@ def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
             )
 
 
-_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _worker, _channels)
+_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _worker, _reviews, _channels)

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import random
+import time
 from collections import Counter
 from typing import Any
 
@@ -11,7 +12,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from billing import connections, ids, ledger, money
+from billing import connections, holds, ids, ledger, money
 from billing.journal import Journal
 from billing.models import Hold, PriceVersion
 from billing.operations import OpenHold
@@ -103,6 +104,8 @@ def killed_in(
         received = b""
         while after not in received:
             received += connection.recv(65536)
+        if after:
+            time.sleep(holds.NOTE_EVERY + 0.2)  # what came since the last note would be forgotten
         gateway.servers[-1].kill()
     assert gateway.sweep() == 0, "its lease has not ended"
     (hold,) = gateway.holds(customer.wallet)

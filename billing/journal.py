@@ -2,7 +2,8 @@
 
 A lease's renewal tells the database every ten seconds; what happened since would be forgotten with a process that is
 killed. So each step, and once a second what a stream has produced, is also noted in a file that is mapped into memory:
-a note costs two microseconds, and the kernel keeps it when the process dies. The sweep on the same machine reads it (`last_words`). What it proves:
+a note costs two microseconds, and the kernel keeps it when the process dies. The sweep on the same machine reads it
+(`last_words`). What it proves:
 
 - a hold that its owner's journal does not know was never sent to an upstream;
 - a hold that it knows had got at least as far as it says.

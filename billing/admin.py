@@ -138,7 +138,7 @@ class PriceHistory(ReadOnlyInline):
 
     @admin.display(description=_("prices"))
     def shown(self, version: PriceVersion) -> str:
-        return catalog.describe(PriceCard(version.rates))
+        return prices.describe(PriceCard(version.rates))
 
 
 @admin.register(CatalogModel)
@@ -160,7 +160,7 @@ class CatalogModelAdmin(Kept):
     @admin.display(description=_("price"))
     def price(self, row: CatalogModel) -> str:
         card = catalog.current_card(row)
-        return catalog.describe(card) if card else str(_("none: cannot be called"))
+        return prices.describe(card) if card else str(_("none: cannot be called"))
 
     def save_model(self, request: HttpRequest, obj: CatalogModel, form: Any, change: bool) -> None:
         names = [name for name in ModelForm.Meta.fields if name != "name"]
@@ -175,7 +175,7 @@ class CatalogModelAdmin(Kept):
             messages.error(request, str(error))
             return
         if version is not None:
-            messages.info(request, _("A new price version was made: %(card)s.") % {"card": catalog.describe(form.card)})
+            messages.info(request, _("A new price version was made: %(card)s.") % {"card": prices.describe(form.card)})
 
 
 # ---- wallets --------------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def test_what_an_operator_changed_in_the_demo_stays(demo: Path) -> None:
     catalog.set_price(catalog.rows()["demo-chat"], prices.parse_card({"input": "9"}), actor="tests")
     _run("seed_demo")
     assert not Channel.objects.get().enabled
-    assert catalog.describe(catalog.current_card(catalog.rows()["demo-chat"])) == "input 9"  # type: ignore[arg-type]
+    assert prices.describe(catalog.current_card(catalog.rows()["demo-chat"])) == "input 9"  # type: ignore[arg-type]
 
 
 def test_no_demo_is_seeded_where_none_is_meant() -> None:

@@ -284,5 +284,6 @@ def bound(card: PriceCard, *, input_tokens: int, mode: str = "metered", multipli
     dearest_in = max(rate_of(tier.rates, bucket) for tier in reachable for bucket in INPUT_BUCKETS)
     dearest_out = max(rate_of(tier.rates, bucket) for tier in reachable for bucket in OUTPUT_BUCKETS)
     fixed = money.round_up(input_tokens * dearest_in * multiplier, money.MILLION * ONE)
+    each = money.round_up(dearest_out * multiplier, ONE)
     # One nano-unit for the single rounding of a charge that has both parts.
-    return Bound(fixed + 1 if fixed or dearest_out else 0, money.round_up(dearest_out * multiplier, ONE))
+    return Bound(fixed + 1 if fixed or each else 0, each)

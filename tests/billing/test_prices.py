@@ -110,6 +110,13 @@ def test_a_card_that_makes_no_sense_is_refused(written: dict[str, object]) -> No
         prices.parse_card(written)
 
 
+@given(token_cards, st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_multiplier_of_zero_bounds_and_charges_nothing(card: PriceCard, tokens: int, out: int) -> None:
+    bound = prices.bound(card, input_tokens=tokens, multiplier=0)
+    assert (bound.amount(out), bound.per_million) == (0, 0)
+    assert prices.charge(Usage(input=tokens, output=out), card, multiplier=0).amount == 0
+
+
 # ---- tiers for long inputs ------------------------------------------------------------------------------------------
 
 LONG = {

@@ -1,8 +1,7 @@
 """Budgets on both databases: calendar windows in any zone, temporary raises, changes in mid-window, their history."""
 
 import datetime as dt
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,12 +11,13 @@ from django.utils import timezone
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from billing import books, budgets, money, windows
+from billing import budgets, money, rules, windows
 from billing.models import Budget, BudgetChange, BudgetOwner
-from billing.operations import ActiveHold, CloseHold, Refusal, Refused
+from billing.operations import ActiveHold, CloseHold, Operation, Refusal, Refused
 from tests.billing.conftest import Ledger
 
 UTC = dt.UTC
+_decide = rules.decide
 MINUTE, DAY = dt.timedelta(minutes=1), dt.timedelta(days=1)
 
 
@@ -29,13 +29,17 @@ def capped(amount: int, window: str = "day", zone: str = "UTC") -> Budget:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Sets the time of the books and of billing's functions."""
+    """Sets the time of the books, which is the database's, and of billing's functions."""
 
     def at(text: str) -> None:
         moment = dt.datetime.fromisoformat(text).astimezone(UTC)
         monkeypatch.setattr(timezone, "now", lambda: moment)
-        stopped = SimpleNamespace(now=lambda zone: moment)
-        monkeypatch.setattr(books, "dt", SimpleNamespace(datetime=stopped, UTC=dt.UTC))
+
+        def decide(locked: rules.Books, operations: Sequence[Operation]) -> Any:
+            locked.now = moment
+            return _decide(locked, operations)
+
+        monkeypatch.setattr(rules, "decide", decide)
 
     return at
 

@@ -212,6 +212,11 @@ def resets_at(budget: Budget, now: dt.datetime) -> dt.datetime | None:
     return windows.end_of(budget.window, now, budget.zone)
 
 
+def one(pk: int, *, team: int, keys: Sequence[int]) -> Budget | None:
+    """This budget as it stands now, if it is the team's or one of these keys'."""
+    return next(iter(_standing(Budget.objects.filter(_of(team, keys), pk=pk))), None)
+
+
 def changes(*, team: int, keys: Sequence[int], limit: int = 20) -> list[BudgetChange]:
     """What was changed last, the newest first."""
     return list(BudgetChange.objects.filter(_of(team, keys)).order_by("-id")[:limit])

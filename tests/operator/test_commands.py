@@ -129,13 +129,19 @@ def test_calls_are_told_with_exact_amounts(team: Team, charlie: User) -> None:
     _call(charlie.personal_team)
     (found,) = json.loads(_run("calls", "--email", "alice@example.com", "--json"))
     assert (found["id"], found["cost"], found["usage"]) == (str(call.pk), "0.00000045", {"input": 3, "calls": 1})
-    assert found["attempts"] == [{"number": 1, "channel": "main", "outcome": "complete", "status": 200, "detail": None}]
+    assert found["attempts"] == [
+        {
+            "number": 1, "channel": "main", "outcome": "complete", "status": 200, "detail": None,
+            "usage": None, "usage_source": "none", "cost": None,
+        },
+    ]  # fmt: skip
     assert found["lines"] == [
         {
             "bucket": "input", "quantity": 3, "unit_price": "0.15", "per": 1_000_000, "multiplier": "1",
-            "amount": "0.00000045",
+            "above": 0, "amount": "0.00000045",
         },
-        {"bucket": "calls", "quantity": 1, "unit_price": "0.01", "per": 1, "multiplier": "1.5", "amount": "0"},
+        {"bucket": "calls", "quantity": 1, "unit_price": "0.01", "per": 1, "multiplier": "1.5",
+         "above": 0, "amount": "0"},
     ]  # fmt: skip
     assert "0.00000045" in _run("calls", "--email", "alice@example.com")
 

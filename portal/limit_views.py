@@ -89,7 +89,7 @@ def _budget(team: Team, pk: int) -> Budget:
 
 def _whose(budget: Budget) -> str:
     if budget.owner_kind == BudgetOwner.TEAM:
-        return _("the team")
+        return _("Team")
     return str(selectors.name_of(budget.owner_id))
 
 

@@ -207,6 +207,12 @@ def source(name: str) -> str:
 
 
 @register.filter
+def window(name: str) -> str:
+    """A budget's running window."""
+    return str(wording.WINDOWS.get(name, name))
+
+
+@register.filter
 def outcome(name: str) -> str:
     return str(wording.OUTCOMES.get(name, name))
 

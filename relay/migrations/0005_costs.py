@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("relay", "0003_stored_answers"),
+        ("relay", "0004_review"),
     ]
 
     operations = [

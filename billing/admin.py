@@ -16,13 +16,24 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import (
+    UnfoldAdminSelectWidget,
     UnfoldAdminSplitDateTimeWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
 )
 
-from billing import catalog, ledger, money, prices
-from billing.models import Account, AccountKind, Budget, CatalogModel, Hold, PriceVersion, Transfer
+from billing import catalog, groups, ledger, money, prices
+from billing.models import (
+    Account,
+    AccountKind,
+    Budget,
+    BudgetChange,
+    CatalogModel,
+    Hold,
+    PriceGroup,
+    PriceVersion,
+    Transfer,
+)
 from billing.prices import PriceCard
 
 
@@ -86,9 +97,42 @@ def _price_fields() -> dict[str, forms.CharField]:
     }
 
 
+def _written_tiers(text: str) -> list[dict[str, str]]:
+    """Tiers as they are typed, a line each: `200000: input 2.50, output 15`. Raises money.InvalidAmount."""
+    found = []
+    for line in filter(None, (line.strip() for line in text.splitlines())):
+        above, colon, rest = line.partition(":")
+        tier = {"above": above.strip()}
+        for part in rest.split(","):
+            name, _space, price = part.strip().partition(" ")
+            if not colon or not price or name in tier:
+                raise money.InvalidAmount(f"{line[:60]!r} is not written as “200000: input 2.50, output 15”")
+            tier[name] = price.strip()
+        found.append(tier)
+    return found
+
+
+def _typed_tiers(card: PriceCard) -> str:
+    lines = []
+    for tier in prices.write_card(card).get("tiers", []):
+        above = tier.pop("above")
+        lines.append(f"{above}: " + ", ".join(f"{name} {price}" for name, price in tier.items()))
+    return "\n".join(lines)
+
+
 class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
     """A model, its prices as decimals, and from when they count."""
 
+    tiers = forms.CharField(
+        required=False,
+        max_length=4000,
+        label=_("Tiers for long inputs"),
+        help_text=_(
+            "one per line, such as “200000: input 2.50, output 15”: a call with more tokens of input than that is "
+            "charged wholly at these prices; what a tier does not name stays"
+        ),
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
+    )
     valid_from = forms.SplitDateTimeField(
         required=False,
         label=_("Prices in force from"),
@@ -104,25 +148,36 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         current = catalog.current_card(self.instance) if self.instance.pk else None
-        for name, price in (prices.write_card(current) if current else {}).items():
+        if current is None:
+            return
+        for name, price in prices.write_card(current).items():
             self.initial[_PRICE + name] = price
+        self.initial["tiers"] = _typed_tiers(current)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        written = {name: text for name in prices.WRITTEN if (text := (cleaned.get(_PRICE + name) or "").strip())}
+        written: dict[str, Any] = {
+            name: text for name in prices.WRITTEN if (text := (cleaned.get(_PRICE + name) or "").strip())
+        }
         for name, text in written.items():
             try:
-                prices.parse_card({name: text})
+                prices.parse_rate(name, text)
             except money.InvalidAmount as error:
                 self.add_error(_PRICE + name, ValidationError(str(error)))
-        if not self.errors and written:
-            self.card = prices.parse_card(written)
+        if not self.errors and (written or cleaned.get("tiers")):
+            self._read_card(written, cleaned.get("tiers", ""))
         elif not written and self.instance.pk and catalog.current_card(self.instance):
             raise ValidationError(_("A price cannot be taken away. Withdraw the model instead, or write 0 for free."))
         moment = cleaned.get("valid_from")
         if moment and moment < timezone.now():
             self.add_error("valid_from", ValidationError(_("This moment lies in the past.")))
         return cleaned
+
+    def _read_card(self, written: dict[str, Any], tiers: str) -> None:
+        try:
+            self.card = prices.parse_card({**written, "tiers": _written_tiers(tiers)})
+        except money.InvalidAmount as error:
+            self.add_error("tiers", ValidationError(str(error)))
 
 
 # A metaclass collects a form's fields; these are as many as a price card has.
@@ -138,7 +193,7 @@ class PriceHistory(ReadOnlyInline):
 
     @admin.display(description=_("prices"))
     def shown(self, version: PriceVersion) -> str:
-        return catalog.describe(PriceCard(version.rates))
+        return prices.describe(catalog.card_of(version))
 
 
 @admin.register(CatalogModel)
@@ -151,7 +206,7 @@ class CatalogModelAdmin(Kept):
     inlines = (PriceHistory,)
     fieldsets = (
         (None, {"fields": ModelForm.Meta.fields}),
-        (_("Prices"), {"fields": (*(_PRICE + name for name in prices.WRITTEN), "valid_from")}),
+        (_("Prices"), {"fields": (*(_PRICE + name for name in prices.WRITTEN), "tiers", "valid_from")}),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -160,7 +215,11 @@ class CatalogModelAdmin(Kept):
     @admin.display(description=_("price"))
     def price(self, row: CatalogModel) -> str:
         card = catalog.current_card(row)
-        return catalog.describe(card) if card else str(_("none: cannot be called"))
+        shown = prices.describe(card) if card else str(_("none: cannot be called"))
+        if planned := next(iter(catalog.upcoming(row)), None):
+            date, change = planned.valid_from.strftime("%Y-%m-%d %H:%M UTC"), catalog.card_of(planned)
+            shown += "; " + _("from %(date)s: %(card)s") % {"date": date, "card": prices.describe(change)}
+        return shown
 
     def save_model(self, request: HttpRequest, obj: CatalogModel, form: Any, change: bool) -> None:
         names = [name for name in ModelForm.Meta.fields if name != "name"]
@@ -175,10 +234,68 @@ class CatalogModelAdmin(Kept):
             messages.error(request, str(error))
             return
         if version is not None:
-            messages.info(request, _("A new price version was made: %(card)s.") % {"card": catalog.describe(form.card)})
+            messages.info(request, _("A new price version was made: %(card)s.") % {"card": prices.describe(form.card)})
 
 
 # ---- wallets --------------------------------------------------------------------------------------------------------
+
+
+class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A group with its multiplier as a decimal."""
+
+    times = forms.CharField(
+        label=_("Multiplier"),
+        max_length=30,
+        help_text=_("such as 0.8; every price of the group's wallets is multiplied by it"),
+        widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+    )
+    multiplier = prices.ONE
+
+    class Meta:
+        model = PriceGroup
+        fields = ("name",)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.instance.pk:
+            self.initial["times"] = prices.write_multiplier(self.instance.multiplier)
+
+    def clean_times(self) -> str:
+        text = str(self.cleaned_data["times"])
+        try:
+            self.multiplier = prices.parse_multiplier(text)
+        except money.InvalidAmount as error:
+            raise ValidationError(str(error)) from error
+        return text
+
+    def clean_name(self) -> str:
+        name = str(self.cleaned_data["name"])
+        if not name.isprintable():
+            raise ValidationError(_("A name has printable characters only."))
+        return name
+
+
+@admin.register(PriceGroup)
+class PriceGroupAdmin(Kept):
+    form = GroupForm
+    list_display = ("name", "shown", "wallets_in_it")
+    search_fields = ("name",)
+    ordering = ("name",)
+    fields = ("name", "times")
+
+    @admin.display(description=_("multiplier"), ordering="multiplier")
+    def shown(self, group: PriceGroup) -> str:
+        return prices.write_multiplier(group.multiplier, decimals=2)
+
+    @admin.display(description=_("wallets"))
+    def wallets_in_it(self, group: PriceGroup) -> int:
+        return group.wallets.count()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        return ("name",) if obj else ()  # files know a group by its name
+
+    def save_model(self, request: HttpRequest, obj: PriceGroup, form: Any, change: bool) -> None:
+        obj.pk = groups.save(name=obj.name, multiplier=form.multiplier).pk
 
 
 class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -200,6 +317,14 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text=_("A frozen wallet pays for no new call. Empty it to lift the freeze."),
         widget=UnfoldAdminTextInputWidget(),
     )
+    group = forms.ModelChoiceField(
+        PriceGroup.objects.order_by("name"),
+        required=False,
+        label=_("Price group"),
+        empty_label=_("none: prices as they are"),
+        help_text=_("in force within a second; calls that are running keep theirs"),
+        widget=UnfoldAdminSelectWidget(),
+    )
     reference = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
     amount = 0
 
@@ -210,6 +335,7 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["stopped"] = self.instance.frozen
+        self.initial["group"] = self.instance.group_id
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -229,10 +355,10 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
 @admin.register(Account)
 class AccountAdmin(Kept):
     form = WalletForm
-    list_display = ("__str__", "team", "balance_shown", "held_shown", "credit_shown", "frozen")
-    list_filter = ("kind",)
+    list_display = ("__str__", "team", "balance_shown", "held_shown", "credit_shown", "group", "frozen")
+    list_filter = ("kind", "group")
     search_fields = ("team__name", "team__personal_of__email")
-    list_select_related = ("team",)
+    list_select_related = ("team", "group")
     ordering = ("pk",)
     balance_shown = money_column("balance", _("balance"))
     held_shown = money_column("held", _("held"))
@@ -242,6 +368,7 @@ class AccountAdmin(Kept):
     fieldsets = (
         (None, {"fields": _totals}),
         (_("Adjust"), {"fields": ("adjustment", "reason", "reference")}),
+        (_("Price group"), {"fields": ("group",)}),
         (_("Freeze"), {"fields": ("stopped",)}),
     )
 
@@ -260,6 +387,8 @@ class AccountAdmin(Kept):
         stopped = form.cleaned_data["stopped"].strip()
         if stopped != obj.frozen:
             ledger.freeze(wallet=obj, reason=stopped) if stopped else ledger.unfreeze(wallet=obj)
+        if "group" in form.changed_data:
+            groups.put(wallet=obj, group=form.cleaned_data["group"])
         if not form.amount:
             return
         try:
@@ -282,6 +411,8 @@ class AccountAdmin(Kept):
             done.append(f"adjusted by {money.to_text(form.amount)}: {form.cleaned_data['reason']}")
         if "stopped" in form.changed_data:
             done.append(f"frozen: {form.cleaned_data['stopped']}" if form.cleaned_data["stopped"] else "freeze lifted")
+        if "group" in form.changed_data:
+            done.append(f"price group: {form.cleaned_data['group'] or 'none'}")
         return "; ".join(done) or super().construct_change_message(request, form, formsets, add)
 
 
@@ -316,11 +447,31 @@ class HoldAdmin(ReadOnly):
 
 @admin.register(Budget)
 class BudgetAdmin(ReadOnly):
-    list_display = ("__str__", "cap_shown", "used_shown", "held_shown", "starts_at")
+    list_display = ("__str__", "cap_shown", "used_shown", "held_shown", "extra_shown", "extra_until", "starts_at")
     list_filter = ("owner_kind", "window")
     ordering = ("-pk",)
     cap_shown = money_column("cap", _("cap"))
     used_shown = money_column("used", _("used"))
     held_shown = money_column("held", _("held"))
-    fields = ("owner_kind", "owner_id", "window", "zone", "starts_at", "cap_shown", "used_shown", "held_shown")
+    over_shown = money_column("over", _("over"))
+    extra_shown = money_column("extra", _("raised by"))
+    fields: tuple[str, ...] = ("owner_kind", "owner_id", "window", "zone", "starts_at", "kept_until", "cap_shown")
+    fields += ("used_shown", "held_shown", "over_shown", "extra_shown", "extra_until")
     readonly_fields = fields
+
+
+@admin.register(BudgetChange)
+class BudgetChangeAdmin(ReadOnly):
+    list_display: tuple[str, ...] = ("created_at", "owner_kind", "owner_id", "window", "action", "cap_shown")
+    list_display += ("extra_shown", "until", "zone", "actor", "reason")
+    list_filter = ("action", "owner_kind")
+    search_fields = ("=owner_id", "actor")
+    ordering = ("-pk",)
+    extra_shown = money_column("extra", _("raised by"))
+    fields: tuple[str, ...] = ("created_at", "owner_kind", "owner_id", "window", "action", "cap_shown", "extra_shown")
+    fields += ("until", "zone", "actor", "reason")
+    readonly_fields = fields
+
+    @admin.display(description=_("cap"), ordering="cap")
+    def cap_shown(self, change: BudgetChange) -> str:
+        return "—" if change.cap is None else f"{money.to_text(change.cap, decimals=2)} {settings.CURRENCY}"

@@ -9,9 +9,9 @@ import msgspec
 from django.db import transaction
 from django.utils import timezone
 
-from billing import prices, revisions
+from billing import revisions
 from billing.models import CatalogModel, PriceVersion
-from billing.prices import PriceCard
+from billing.prices import PriceCard, Tier
 
 
 class Price(msgspec.Struct, frozen=True):
@@ -47,7 +47,7 @@ def load() -> dict[str, Model]:
     """Every offered model with all of its prices, by name."""
     versions: dict[int, list[Price]] = {}
     for version in PriceVersion.objects.filter(model__active=True).order_by("valid_from"):
-        price = Price(version.pk, version.valid_from.timestamp(), PriceCard(version.rates))
+        price = Price(version.pk, version.valid_from.timestamp(), card_of(version))
         versions.setdefault(version.model_id, []).append(price)
     return {
         row.name: Model(
@@ -62,6 +62,11 @@ def load() -> dict[str, Model]:
         )
         for row in CatalogModel.objects.filter(active=True).order_by("name")
     }
+
+
+def card_of(version: PriceVersion) -> PriceCard:
+    """The card as the version stores it: rates by bucket, and tiers as `[above, rates]`."""
+    return PriceCard(version.rates, tuple(Tier(above, rates) for above, rates in version.tiers or ()))
 
 
 def rows() -> dict[str, CatalogModel]:
@@ -88,13 +93,19 @@ def set_price(
     now = timezone.now()
     moment = valid_from or now
     current = model.prices.filter(valid_from__lte=moment).order_by("-valid_from").first()
-    if current is not None and current.rates == card.rates:
+    if current is not None and card_of(current) == card:
         return None
     if valid_from is not None and valid_from < now - dt.timedelta(minutes=1):
         raise ValueError("a price cannot take effect in the past")
     if current is not None and current.valid_from == moment:
         raise ValueError("another price takes effect at that very moment; a price version never changes")
-    version = PriceVersion.objects.create(model=model, rates=card.rates, valid_from=moment, actor=actor[:200])
+    version = PriceVersion.objects.create(
+        model=model,
+        rates=card.rates,
+        tiers=[[tier.above, tier.rates] for tier in card.tiers] or None,
+        valid_from=moment,
+        actor=actor[:200],
+    )
     revisions.bump(revisions.CATALOG)
     return version
 
@@ -107,10 +118,15 @@ def price_shown(model: CatalogModel) -> PriceVersion | None:
 
 def current_card(model: CatalogModel) -> PriceCard | None:
     """The card in force now."""
-    version = model.prices.filter(valid_from__lte=timezone.now()).order_by("-valid_from").first()
-    return PriceCard(version.rates) if version else None
+    return card_at(model, timezone.now())
 
 
-def describe(card: PriceCard) -> str:
-    """A card in one line: `input 0.15, output 0.6`."""
-    return ", ".join(f"{name} {price}" for name, price in prices.write_card(card).items())
+def card_at(model: CatalogModel, moment: dt.datetime) -> PriceCard | None:
+    """The card in force at a moment, as it is planned now."""
+    version = model.prices.filter(valid_from__lte=moment).order_by("-valid_from").first()
+    return card_of(version) if version else None
+
+
+def upcoming(model: CatalogModel) -> list[PriceVersion]:
+    """The versions that are yet to take effect, the next one first."""
+    return list(model.prices.filter(valid_from__gt=timezone.now()).order_by("valid_from"))

@@ -6,9 +6,10 @@ constraint here; triggers (migration 0002) refuse to change or delete a transfer
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from billing import ids
+from billing import ids, prices
 
 
 class AccountKind(models.TextChoices):
@@ -22,6 +23,28 @@ class AccountKind(models.TextChoices):
     PROVIDER_COST = "provider_cost", _("provider cost")
 
 
+class PriceGroup(models.Model):
+    """Customers whose wallets pay every price times `multiplier`, in parts per million. None is a multiplier of 1."""
+
+    name = models.CharField(_("name"), max_length=100, unique=True)
+    multiplier = models.BigIntegerField(_("multiplier"))
+    created_at = models.DateTimeField(_("created"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("price group")
+        verbose_name_plural = _("price groups")
+        constraints = [
+            models.CheckConstraint(name="group_multiplier_not_negative", condition=Q(multiplier__gte=0)),
+            models.CheckConstraint(
+                name="group_multiplier_at_most_100", condition=Q(multiplier__lte=prices.HIGHEST_MULTIPLIER)
+            ),
+            models.CheckConstraint(name="group_has_a_name", condition=~Q(name="")),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Account(models.Model):
     """One side of transfers. `balance` is what came in minus what went out; `held` is reserved by open holds."""
 
@@ -32,6 +55,9 @@ class Account(models.Model):
     held = models.BigIntegerField(_("held"), default=0)
     credit_limit = models.BigIntegerField(_("credit limit"), default=0)
     frozen = models.CharField(_("frozen because"), max_length=200, blank=True)
+    group = models.ForeignKey(
+        PriceGroup, models.PROTECT, null=True, blank=True, related_name="wallets", verbose_name=_("price group")
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
@@ -127,7 +153,10 @@ class Budget(models.Model):
     """A spending cap of a key or a team, counted in calendar windows.
 
     The row holds the current window: `starts_at`, what was spent in it, what open holds may still spend. `over` is
-    what a cap lowered later, or a charge above its hold, exceeds the cap by.
+    what both exceed the cap by: after a cap was lowered, a charge above its hold, or under a raise.
+
+    A raise adds `extra` to the cap until `extra_until`, then ends by itself. Where the time zone was changed in the
+    middle of a window, that window lasts until `kept_until` (`billing.windows`).
     """
 
     owner_kind = models.CharField(max_length=8, choices=BudgetOwner)
@@ -139,6 +168,9 @@ class Budget(models.Model):
     used = models.BigIntegerField(_("used"), default=0)
     held = models.BigIntegerField(_("held"), default=0)
     over = models.BigIntegerField(_("over"), default=0)
+    extra = models.BigIntegerField(_("raised by"), default=0)
+    extra_until = models.DateTimeField(_("raised until"), null=True, blank=True)
+    kept_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name = _("budget")
@@ -150,10 +182,62 @@ class Budget(models.Model):
             models.CheckConstraint(name="budget_held_not_negative", condition=Q(held__gte=0)),
             models.CheckConstraint(name="budget_over_not_negative", condition=Q(over__gte=0)),
             models.CheckConstraint(name="budget_within_cap", condition=Q(used__lte=F("cap") + F("over") - F("held"))),
+            models.CheckConstraint(
+                name="budget_raise_has_an_end",
+                condition=Q(extra=0, extra_until__isnull=True) | Q(extra__gt=0, extra_until__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.owner_kind} {self.owner_id} {self.get_window_display()}"
+
+    @property
+    def limit(self) -> int:
+        """The cap and what it is raised by now: what `used` and `held` have to fit."""
+        return self.cap + (self.extra if self.raised else 0)
+
+    @property
+    def raised(self) -> bool:
+        return self.extra_until is not None and timezone.now() < self.extra_until
+
+    @property
+    def left(self) -> int:
+        return max(0, self.limit - self.used - self.held)
+
+
+class BudgetAction(models.TextChoices):
+    CAP = "cap", _("cap set")
+    UNCAP = "uncap", _("cap removed")
+    RAISE = "raise", _("raised")
+    LOWER = "lower", _("raise ended")
+    ZONE = "zone", _("time zone")
+
+
+class BudgetChange(models.Model):
+    """Who changed a spending cap, when, how and why. Append-only; names the budget, which may be no more.
+
+    `cap` is nano-units, None where there is none any more; `extra` what it was raised by, until `until`.
+    """
+
+    owner_kind = models.CharField(max_length=8, choices=BudgetOwner)
+    owner_id = models.BigIntegerField()
+    window = models.CharField(_("window"), max_length=8, choices=Window)
+    action = models.CharField(_("change"), max_length=8, choices=BudgetAction)
+    cap = models.BigIntegerField(_("cap"), null=True)
+    extra = models.BigIntegerField(_("raised by"), default=0)
+    until = models.DateTimeField(_("raised until"), null=True)
+    zone = models.CharField(_("time zone"), max_length=64)
+    actor = models.CharField(_("by"), max_length=200, blank=True)
+    reason = models.CharField(_("reason"), max_length=500, blank=True)
+    created_at = models.DateTimeField(_("time"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("change of a budget")
+        verbose_name_plural = _("changes of budgets")
+        indexes = [models.Index(name="budget_change_owner", fields=["owner_kind", "owner_id", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.owner_kind} {self.owner_id} {self.get_window_display()}: {self.get_action_display()}"
 
 
 class ModelKind(models.TextChoices):
@@ -189,10 +273,14 @@ class CatalogModel(models.Model):
 
 
 class PriceVersion(models.Model):
-    """What a model costs from a moment on: nano-units per 1,000,000 units by bucket. Immutable."""
+    """What a model costs from a moment on: nano-units per 1,000,000 units by bucket. Immutable.
+
+    `tiers` lists `[above, rates]` for long inputs, None where there are none (`billing.prices`).
+    """
 
     model = models.ForeignKey(CatalogModel, models.PROTECT, related_name="prices")
     rates = models.JSONField(_("rates"))
+    tiers = models.JSONField(_("tiers"), null=True, blank=True)
     valid_from = models.DateTimeField(_("in force from"))
     created_at = models.DateTimeField(_("written"), auto_now_add=True)
     actor = models.CharField(_("by"), max_length=200, blank=True)

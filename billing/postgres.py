@@ -35,7 +35,8 @@ _SQL: dict[Verb, str] = {
         f"WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN}"
     ),
     Verb.LOCK_BUDGETS: (
-        'SELECT id, "window", cap, zone, extract(epoch FROM starts_at)::float8, used, held, over '
+        'SELECT id, "window", cap, zone, extract(epoch FROM starts_at)::float8, used, held, over, extra, '
+        "extract(epoch FROM extra_until)::float8, extract(epoch FROM kept_until)::float8 "
         "FROM billing_budget WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
     ),
     Verb.LOCK_ACCOUNTS: (
@@ -121,6 +122,10 @@ def _moment(value: bytes) -> datetime:
     return datetime.fromtimestamp(float(value), UTC)
 
 
+def _moment_or_none(value: bytes | None) -> datetime | None:
+    return None if value is None else _moment(value)
+
+
 def _uuid(value: bytes) -> uuid.UUID:
     return uuid.UUID(value.decode())
 
@@ -128,7 +133,10 @@ def _uuid(value: bytes) -> uuid.UUID:
 # How each column of an answer is read.
 _READERS: dict[Verb, tuple[Any, ...]] = {
     Verb.CLOSE_HOLDS: (_uuid, int),
-    Verb.LOCK_BUDGETS: (int, _text, int, _text, _moment, int, int, int),
+    Verb.LOCK_BUDGETS: (
+        *(int, _text, int, _text, _moment, int, int, int),
+        *(int, _moment_or_none, _moment_or_none),
+    ),
     Verb.LOCK_ACCOUNTS: (int, _flag, int, int, int, _text, _moment),
     Verb.FIND_CLAIMS: (int, _text, _uuid, _text),
     Verb.FIND_RECEIVABLES: (int, int),

@@ -1,6 +1,12 @@
-"""Price cards and what a usage costs by them. Pure: no database, no clock."""
+"""Price cards and what a usage costs by them. Pure: no database, no clock.
 
-from collections.abc import Mapping
+A card may have tiers for long inputs: a call whose input, over all of its buckets, is longer than a tier's `above` is
+charged wholly at that tier's rates, output too, as the vendors do it. A tier changes the buckets that it names, from
+its length on; the others stay as they are below it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,17 +37,24 @@ FALLBACK = {
 }
 INPUT_BUCKETS = ("input", "cache_read", "cache_write", "audio_in")
 OUTPUT_BUCKETS = ("output", "reasoning", "audio_out")
+TOKEN_BUCKETS = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
 ONE = 1_000_000  # a multiplier of 1, in parts per million
+HIGHEST_MULTIPLIER = 100 * ONE
+MOST_TIERS = 20
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One bucket's share of a charge. `rate` is nano-units per 1,000,000 units, `amount` nano-units."""
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One bucket's share of a charge. `rate` is nano-units per 1,000,000 units, `amount` nano-units.
+
+    `above` is the length of input from which the rate's tier counts; 0 for the card's first rates.
+    """
 
     bucket: str
     quantity: int
     rate: int
     multiplier: int
     amount: int
+    above: int = 0
 
 
 class Charge(msgspec.Struct, frozen=True):
@@ -54,17 +67,31 @@ class Charge(msgspec.Struct, frozen=True):
 NOTHING = Charge(0, ())
 
 
-class PriceCard(msgspec.Struct, frozen=True):
-    """Nano-units per 1,000,000 units, by bucket. A card with only `calls` charges exactly that, whatever is used."""
+class Tier(msgspec.Struct, frozen=True):
+    """Rates of calls with more than `above` tokens of input, by bucket; what it does not name costs as before."""
 
+    above: int
     rates: dict[str, int]
 
-    def rate(self, bucket: str) -> int:
-        """The bucket's own price, else its fallback's, else 0."""
-        found = self.rates.get(bucket)
-        if found is None:
-            found = self.rates.get(FALLBACK.get(bucket, ""), 0)
-        return found
+
+class PriceCard(msgspec.Struct, frozen=True):
+    """Nano-units per 1,000,000 units, by bucket. A card with only `calls` charges exactly that, whatever is used.
+
+    `tiers` are in the order of their lengths.
+    """
+
+    rates: dict[str, int]
+    tiers: tuple[Tier, ...] = ()
+
+    def up_to(self, tokens_in: int) -> Iterator[Tier]:
+        """What a call with at most this much input can be charged by, each with all of its rates; the first has 0."""
+        rates = self.rates
+        yield Tier(0, rates)
+        for tier in self.tiers:
+            if tokens_in <= tier.above:
+                return
+            rates = rates | tier.rates
+            yield Tier(tier.above, rates)
 
     @property
     def offers_per_call(self) -> bool:
@@ -75,34 +102,133 @@ class PriceCard(msgspec.Struct, frozen=True):
         return self.rates.keys() == {"calls"}
 
 
+def rate_of(rates: Mapping[str, int], bucket: str) -> int:
+    """The bucket's own price, else its fallback's, else 0."""
+    found = rates.get(bucket)
+    if found is None:
+        found = rates.get(FALLBACK.get(bucket, ""), 0)
+    return found
+
+
 def is_per_call(card: PriceCard, mode: str) -> bool:
     """Whether a key with this billing mode pays the card's price of a call instead of metered usage."""
     return card.only_per_call or (mode == "per_call" and card.offers_per_call)
 
 
+# ---- as they are written --------------------------------------------------------------------------------------------
+
+
 def parse_card(written: Mapping[str, Any]) -> PriceCard:
-    """Reads `{"input": "0.15", "per_call": "0.01"}`; raises money.InvalidAmount naming what is wrong."""
-    rates = {}
-    for name, price in written.items():
-        if name not in WRITTEN:
-            raise money.InvalidAmount(f"unknown price {name!r}; known are {', '.join(WRITTEN)}")
-        bucket, units = WRITTEN[name]
-        rate = money.parse(price) * (money.MILLION // units)
-        if rate >= money.LIMIT:
-            raise money.InvalidAmount(f"the price {name!r} is too large for the ledger")
-        rates[bucket] = rate
+    """Reads `{"input": "0.15", "tiers": [{"above": 200000, "input": "0.30"}]}`.
+
+    Raises money.InvalidAmount naming what is wrong.
+    """
+    rates = _parse_rates({name: price for name, price in written.items() if name != "tiers"})
     if not rates:
         raise money.InvalidAmount("a price card needs at least one price; free is written as 0")
-    return PriceCard(rates)
+    return PriceCard(rates, parse_tiers(written["tiers"], rates) if "tiers" in written else ())
 
 
-def write_card(card: PriceCard) -> dict[str, str]:
+def parse_tiers(written: object, below: Mapping[str, int]) -> tuple[Tier, ...]:
+    """The tiers of a card whose first rates are `below`. Raises money.InvalidAmount."""
+    if not isinstance(written, Sequence) or isinstance(written, str):
+        raise money.InvalidAmount("tiers are a list, each with `above` and prices")
+    if len(written) > MOST_TIERS:
+        raise money.InvalidAmount(f"a card has at most {MOST_TIERS} tiers")
+    if written and not TOKEN_BUCKETS & below.keys():
+        raise money.InvalidAmount("tiers are for prices of tokens, and the card has none")
+    tiers: list[Tier] = []
+    for number, entry in enumerate(written):
+        try:
+            tiers.append(_parse_tier(entry, tiers[-1].above if tiers else 0))
+        except money.InvalidAmount as error:
+            raise money.InvalidAmount(f"tiers[{number}]: {error}") from error
+    return tuple(tiers)
+
+
+def _parse_tier(written: object, longer_than: int) -> Tier:
+    if not isinstance(written, Mapping):
+        raise money.InvalidAmount("a tier is a mapping with `above` and prices")
+    if "above" not in written:
+        raise money.InvalidAmount("a tier needs `above`, the tokens of input after which it counts")
+    text = str(written["above"])
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise money.InvalidAmount(f"above: {text[:40]!r} is not a number of tokens from 1 to 999999999")
+    above = int(text)
+    if above <= longer_than:
+        raise money.InvalidAmount(f"above: tiers ascend, and {above} does not come after {longer_than}")
+    rates = _parse_rates({name: price for name, price in written.items() if name != "above"})
+    if not rates:
+        raise money.InvalidAmount("a tier needs at least one price of its own")
+    if other := sorted(rates.keys() - TOKEN_BUCKETS):
+        raise money.InvalidAmount(f"a tier has prices of tokens only, not of {', '.join(other)}")
+    return Tier(above, rates)
+
+
+def _parse_rates(written: Mapping[Any, Any]) -> dict[str, int]:
+    rates = {}
+    for name, price in written.items():
+        try:
+            bucket, rate = parse_rate(name, price)
+        except money.InvalidAmount as error:
+            raise money.InvalidAmount(f"{str(name)[:40]}: {error}") from error
+        rates[bucket] = rate
+    return rates
+
+
+def parse_rate(name: object, price: object) -> tuple[str, int]:
+    """The bucket of a written price, and its rate. Raises money.InvalidAmount."""
+    if name not in WRITTEN:
+        raise money.InvalidAmount(f"unknown price {str(name)[:40]!r}; known are {', '.join(WRITTEN)}")
+    bucket, units = WRITTEN[str(name)]
+    rate = money.parse(price) * (money.MILLION // units)
+    if rate >= money.LIMIT:
+        raise money.InvalidAmount("the price is too large for the ledger")
+    return bucket, rate
+
+
+def write_card(card: PriceCard) -> dict[str, Any]:
     """The inverse of `parse_card`."""
+    written: dict[str, Any] = dict(_write_rates(card.rates))
+    if card.tiers:
+        written["tiers"] = [{"above": tier.above, **_write_rates(tier.rates)} for tier in card.tiers]
+    return written
+
+
+def _write_rates(rates: Mapping[str, int]) -> dict[str, str]:
     return {
-        name: money.to_text(card.rates[bucket] // (money.MILLION // units))
+        name: money.to_text(rates[bucket] // (money.MILLION // units))
         for name, (bucket, units) in WRITTEN.items()
-        if bucket in card.rates
+        if bucket in rates
     }
+
+
+def describe(card: PriceCard) -> str:
+    """A card in one line: `input 1.25, output 10; above 200000: input 2.5`."""
+    parts = [_words(card.rates), *(f"above {tier.above}: {_words(tier.rates)}" for tier in card.tiers)]
+    return "; ".join(parts)
+
+
+def _words(rates: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {price}" for name, price in _write_rates(rates).items())
+
+
+def parse_multiplier(written: object) -> int:
+    """Parts per million of a decimal such as `"0.8"`. Raises money.InvalidAmount."""
+    value, rest = divmod(money.parse(written), money.NANO // ONE)
+    if rest:
+        raise money.InvalidAmount("a multiplier has at most six decimals")
+    if value > HIGHEST_MULTIPLIER:
+        raise money.InvalidAmount(f"a multiplier is at most {HIGHEST_MULTIPLIER // ONE}")
+    return value
+
+
+def write_multiplier(multiplier: int, *, decimals: int | None = None) -> str:
+    """The inverse of `parse_multiplier`; `decimals` pads."""
+    return money.to_text(multiplier * (money.NANO // ONE), decimals=decimals)
+
+
+# ---- what is owed ---------------------------------------------------------------------------------------------------
 
 
 def charge(usage: Usage, card: PriceCard, *, mode: str = "metered", multiplier: int = ONE) -> Charge:
@@ -110,12 +236,13 @@ def charge(usage: Usage, card: PriceCard, *, mode: str = "metered", multiplier: 
     if is_per_call(card, mode):
         usage = Usage(calls=1)
     scale = money.MILLION * ONE
+    *_, tier = card.up_to(usage.tokens_in)
     total, owed, lines = 0, 0, []
     for bucket, quantity in usage.buckets():
-        rate = card.rate(bucket)
+        rate = rate_of(tier.rates, bucket)
         total += quantity * rate * multiplier
         grown = money.round_up(total, scale)
-        lines.append(Line(bucket, quantity, rate, multiplier, grown - owed))
+        lines.append(Line(bucket, quantity, rate, multiplier, grown - owed, tier.above))
         owed = grown
     return Charge(owed, tuple(lines))
 
@@ -128,7 +255,7 @@ def capped(whole: Charge, most: int) -> Charge:
     for line in whole.lines:
         amount = min(line.amount, left)
         left -= amount
-        lines.append(Line(line.bucket, line.quantity, line.rate, line.multiplier, amount))
+        lines.append(msgspec.structs.replace(line, amount=amount))
     return Charge(most, tuple(lines))
 
 
@@ -150,11 +277,13 @@ class Bound(msgspec.Struct, frozen=True):
 
 
 def bound(card: PriceCard, *, input_tokens: int, mode: str = "metered", multiplier: int = ONE) -> Bound:
-    """An upper bound by the dearest price that each token could turn out to have."""
+    """An upper bound by the dearest price that each token could turn out to have, in any tier within reach."""
     if is_per_call(card, mode):
-        return Bound(money.round_up(card.rate("calls") * multiplier, money.MILLION * ONE), 0)
-    dearest_in = max(card.rate(bucket) for bucket in INPUT_BUCKETS)
-    dearest_out = max(card.rate(bucket) for bucket in OUTPUT_BUCKETS)
+        return Bound(money.round_up(rate_of(card.rates, "calls") * multiplier, money.MILLION * ONE), 0)
+    reachable = list(card.up_to(input_tokens))
+    dearest_in = max(rate_of(tier.rates, bucket) for tier in reachable for bucket in INPUT_BUCKETS)
+    dearest_out = max(rate_of(tier.rates, bucket) for tier in reachable for bucket in OUTPUT_BUCKETS)
     fixed = money.round_up(input_tokens * dearest_in * multiplier, money.MILLION * ONE)
+    each = money.round_up(dearest_out * multiplier, ONE)
     # One nano-unit for the single rounding of a charge that has both parts.
-    return Bound(fixed + 1 if fixed or dearest_out else 0, money.round_up(dearest_out * multiplier, ONE))
+    return Bound(fixed + 1 if fixed or each else 0, each)

@@ -44,7 +44,7 @@ class AccountTotals(msgspec.Struct):
 
 
 class BudgetTotals(msgspec.Struct):
-    """A locked budget in its current window, which began at `starts_at`."""
+    """A locked budget in its current window, which began at `starts_at`. A raise adds `extra` until `extra_until`."""
 
     id: int
     window: str
@@ -54,20 +54,28 @@ class BudgetTotals(msgspec.Struct):
     used: int
     held: int
     over: int
+    extra: int = 0
+    extra_until: dt.datetime | None = None
+    kept_until: dt.datetime | None = None
 
     @property
     def room(self) -> int:
-        return self.cap - self.used - self.held
+        return self.cap + self.extra - self.used - self.held
 
     def roll(self, now: dt.datetime) -> None:
-        """Begins a new window where the old one has ended; what open holds reserve stays reserved."""
-        start = windows.start_of(self.window, now, self.zone)
+        """Begins a new window where the old one has ended; what open holds reserve stays reserved.
+
+        A raise that has ended counts for nothing.
+        """
+        if self.extra_until is None or now >= self.extra_until:
+            self.extra = 0
+        start = windows.running(self.window, self.zone, starts_at=self.starts_at, kept_until=self.kept_until, now=now)
         if start > self.starts_at:
             self.starts_at, self.used = start, 0
             self.count(used=0, held=0)
 
     def count(self, *, used: int, held: int) -> None:
-        """Adds to the counters; what exceeds the cap shows in `over`: the constraint holds and nothing hides."""
+        """Adds to the counters; what exceeds the plain cap shows in `over`: the constraint holds and nothing hides."""
         self.used += used
         self.held += held
         self.over = max(0, self.used + self.held - self.cap)

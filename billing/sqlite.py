@@ -16,7 +16,10 @@ from billing.operations import Outcome, Table
 OPEN = "('held', 'dispatched', 'recovering', 'review')"
 _AMONG = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
 # The cast keeps the time a text: Django's connections turn a column that is declared as a time into one.
-_BUDGETS = f'SELECT id, "window", cap, zone, CAST(starts_at AS text), used, held, over FROM billing_budget {_AMONG}'
+_BUDGETS = (
+    'SELECT id, "window", cap, zone, CAST(starts_at AS text), used, held, over, extra, CAST(extra_until AS text), '
+    f"CAST(kept_until AS text) FROM billing_budget {_AMONG}"
+)
 _ACCOUNTS = f"SELECT id, kind = 'wallet', balance, held, credit_limit, frozen FROM billing_account {_AMONG}"
 _CLAIM = "SELECT hold_id, fingerprint FROM billing_idempotencykey WHERE account_id = ? AND key = ? AND created_at > ?"
 _RECEIVABLES = (
@@ -95,7 +98,7 @@ def _renew_leases(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ..
 
 def _lock_budgets(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
     rows = cursor.execute(_BUDGETS, (json.dumps(ids),)).fetchall()
-    return [(*row[:4], datetime.fromisoformat(row[4]).replace(tzinfo=UTC), *row[5:]) for row in rows]
+    return [(*row[:4], _moment(row[4]), *row[5:9], _moment(row[9]), _moment(row[10])) for row in rows]
 
 
 def _lock_accounts(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
@@ -181,6 +184,10 @@ def _insert(cursor: sqlite3.Cursor, table: Table, rows: list[Any]) -> None:
             for row in rows
         ],
     )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def time_text(value: datetime) -> str:

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils import formats, timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from msgspec import UNSET
 
 from billing import money
 from billing.models import Budget, Window
@@ -29,7 +30,10 @@ _FIELDS = {"expires_at": "expires_on"}
 
 
 class KeyForm(forms.Form):
-    """Makes a key, or with `key` changes one, whose type and payment stay what they are."""
+    """Makes a key, or with `key` changes one, whose type and payment stay what they are.
+
+    Of a key with caps for several windows the caps stay what they are, too: they have a page of their own.
+    """
 
     name = forms.CharField(label=_("Name"), max_length=100, widget=forms.TextInput({"autocomplete": "off"}))
     expires = forms.ChoiceField(label=_("Expires"))
@@ -70,9 +74,9 @@ class KeyForm(forms.Form):
         endpoints: Sequence[str],
         known_models: set[str],
         key: ApiKey | None = None,
-        quota: Budget | None = None,
+        quotas: Sequence[Budget] = (),
     ) -> None:
-        super().__init__(data, initial=_initial(key, quota))
+        super().__init__(data, initial=_initial(key, quotas[0] if quotas else None))
         if data is None:
             self.fields["name"].widget.attrs["autofocus"] = True
         self.key, self.known_models = key, known_models
@@ -84,6 +88,8 @@ class KeyForm(forms.Form):
             del self.fields["type"], self.fields["payment"]
             if key.type != KeyType.RESTRICTED:
                 del self.fields["endpoints"]
+        if len(quotas) > 1:
+            del self.fields["quota"], self.fields["window"]
 
     def _choice(self, name: str) -> forms.ChoiceField:
         field = self.fields[name]
@@ -123,8 +129,8 @@ class KeyForm(forms.Form):
             type=kind,
             payment=self.key.payment if self.key else asked.get("payment", ""),
             billing=asked.get("billing", ""),
-            quota=asked.get("quota"),
-            window=asked.get("window", ""),
+            quota=asked.get("quota") if "quota" in self.fields else UNSET,
+            window=asked.get("window", "") if "window" in self.fields else Window.TOTAL,
             expires_at=self._expires_at(),
             models=_names(asked.get("models", "")),
             endpoints=asked.get("endpoints", []) if kind == KeyType.RESTRICTED else (),

@@ -1,6 +1,7 @@
 """The read side of keys: a team's keys, found and sorted, and how each one stands."""
 
 import datetime as dt
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -34,6 +35,10 @@ def of_team(team: int) -> QuerySet[ApiKey]:
     return ApiKey.objects.filter(team_id=team)
 
 
+def name_of(key: int) -> str:
+    return str(ApiKey.objects.filter(pk=key).values_list("name", flat=True).first() or "")
+
+
 def searched(keys: QuerySet[ApiKey], text: str) -> QuerySet[ApiKey]:
     """Keys whose name contains the text, or whose shown beginning or end is in it (a whole key may be pasted)."""
     text = text.strip()
@@ -65,8 +70,13 @@ def expiring(keys: QuerySet[ApiKey], now: dt.datetime) -> QuerySet[ApiKey]:
 
 
 def spent_percent(quota: Budget) -> int:
-    """How much of the cap is used, in whole per cent, rounded down so that 100 means spent."""
-    return 100 if quota.cap <= 0 else min(100, quota.used * 100 // quota.cap)
+    """How much of the cap, raised as it may be, is used: in whole per cent, rounded down so that 100 means spent."""
+    return 100 if quota.limit <= 0 else min(100, quota.used * 100 // quota.limit)
+
+
+def tightest(quotas: Sequence[Budget]) -> Budget | None:
+    """Of several caps the one that is nearest to being spent."""
+    return max(quotas, key=spent_percent, default=None)
 
 
 def standing(key: ApiKey, quota: Budget | None, now: dt.datetime) -> Standing:

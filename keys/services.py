@@ -5,7 +5,7 @@ import hashlib
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +17,9 @@ from django.db import DatabaseError, close_old_connections, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from msgspec import UnsetType
 
-from billing import budgets, ledger, revisions
+from billing import budgets, groups, ledger, money, revisions
 from billing.models import BudgetOwner, Window
 from keys import tokens
 from keys.models import ApiKey, BillingMode, KeyState, KeyType, PaymentType
@@ -27,11 +28,15 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who is calling and what that key may do. `models` and `endpoints` empty: all. Times are Unix seconds."""
+    """Who is calling and what that key may do. `models` and `endpoints` empty: all. Times are Unix seconds.
+
+    `multiplier` is what every price is multiplied by for this wallet, in parts per million.
+    """
 
     key: int
     team: int
     account: int
+    multiplier: int
     budgets: tuple[int, ...]
     billing: str
     state: str
@@ -100,6 +105,7 @@ class _Cache:
         self.known: OrderedDict[str, Principal] = OrderedDict()
         self.unknown: OrderedDict[str, float] = OrderedDict()
         self.revision: int | None = None
+        self.cleared = 0
 
     def remember(self, key: str, principal: Principal) -> None:
         self.unknown.pop(key, None)
@@ -116,6 +122,7 @@ class _Cache:
         return self.unknown.get(key, 0.0) > time.monotonic()
 
     def clear(self) -> None:
+        self.cleared += 1
         self.known.clear()
         self.unknown.clear()
 
@@ -137,12 +144,13 @@ async def authenticate(token: str | None) -> Principal:
     if principal is None:
         if _cache.is_unknown(key):
             raise InvalidKey(tokens.mask(token), "unknown")
-        revision = _cache.revision
+        as_of = _cache.revision, _cache.cleared
         principal = await sync_to_async(_read, thread_sensitive=False)(key)
         if principal is None:
             _cache.reject(key)
             raise InvalidKey(tokens.mask(token), "unknown")
-        if revision == _cache.revision:  # else it may have changed since it was read, and nobody would drop it
+        # Else it may have changed since it was read, and nobody would drop it.
+        if as_of == (_cache.revision, _cache.cleared):
             _cache.remember(key, principal)
     if principal.state != KeyState.ACTIVE:
         raise InvalidKey(tokens.mask(token), principal.state)
@@ -160,10 +168,12 @@ def _read(key: str) -> Principal | None:
 
 
 def _principal(row: ApiKey) -> Principal:
+    wallet = ledger.wallet_of(row.team_id)
     return Principal(
         key=row.pk,
         team=row.team_id,
-        account=ledger.wallet_of(row.team_id).pk,
+        account=wallet.pk,
+        multiplier=groups.multiplier_of(wallet),
         budgets=budgets.ids_of(key=row.pk, team=row.team_id),
         billing=row.billing,
         state=row.state,
@@ -175,7 +185,7 @@ def _principal(row: ApiKey) -> Principal:
 
 
 def forget_all() -> None:
-    """Drops every key of this process's memory, such as when a team's budgets have changed."""
+    """Drops every key of this process's memory, such as when a team's budgets or a price group have changed."""
     _cache.clear()
 
 
@@ -208,13 +218,13 @@ LATER_PAYMENTS = {
 
 
 class Spec(msgspec.Struct, kw_only=True):
-    """What a key may do. `quota` is nano-units in each `window`, None for no cap."""
+    """What a key may do. `quota` is nano-units in each `window`, None for no cap, UNSET for the caps that it has."""
 
     name: str
     type: str = KeyType.STANDARD.value
     payment: str = PaymentType.PREPAID.value
     billing: str = BillingMode.METERED.value
-    quota: int | None = None
+    quota: int | UnsetType | None = None
     window: str = Window.TOTAL.value
     expires_at: dt.datetime | None = None
     models: Sequence[str] = ()
@@ -241,7 +251,7 @@ def check(spec: Spec, *, known_models: set[str] | None = None) -> dict[str, Any]
             errors[field] = later[value]
     if not spec.name.strip() or len(spec.name) > 100:
         errors["name"] = _("A name of 1 to 100 characters is needed.")
-    if spec.quota is not None and spec.quota <= 0:
+    if isinstance(spec.quota, int) and not 0 < spec.quota < money.LIMIT:
         errors["quota"] = _("A quota is more than zero; leave it empty for none.")
     if spec.expires_at is not None and spec.expires_at <= timezone.now():
         errors["expires_at"] = _("The expiry lies in the past.")
@@ -282,7 +292,7 @@ def _network(text: str) -> Network:
 
 @transaction.atomic
 def issue(
-    *, team_id: int, spec: Spec, created_by: int | None = None, known_models: set[str] | None = None
+    *, team_id: int, spec: Spec, created_by: int | None = None, known_models: set[str] | None = None, actor: str = ""
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which is not stored and cannot be had again. Raises ValidationError."""
     fields = check(spec, known_models=known_models)
@@ -297,23 +307,35 @@ def issue(
         revision=revisions.bump(revisions.KEYS),
         **fields,
     )
-    _set_quota(key, spec)
+    _set_quota(key, spec, actor)
     return key, token
 
 
 @transaction.atomic
-def change(key: ApiKey, spec: Spec, *, known_models: set[str] | None = None) -> ApiKey:
+def change(key: ApiKey, spec: Spec, *, known_models: set[str] | None = None, actor: str = "") -> ApiKey:
     """Other limits for a key that keeps its secret, type and payment. Raises ValidationError."""
     fields = check(spec, known_models=known_models)
     _write(key, **fields)
-    _set_quota(key, spec)
+    _set_quota(key, spec, actor)
     return key
 
 
-def _set_quota(key: ApiKey, spec: Spec) -> None:
-    for window in Window.values:
-        cap = spec.quota if window == spec.window else None
-        budgets.set_cap(owner=BudgetOwner.KEY, owner_id=key.pk, window=window, cap=cap)
+def _set_quota(key: ApiKey, spec: Spec, actor: str) -> None:
+    if not isinstance(spec.quota, UnsetType):
+        caps = {window: spec.quota if window == spec.window else None for window in Window.values}
+        _set_caps(key, caps, actor)
+
+
+def _set_caps(key: ApiKey, caps: Mapping[str, int | None], actor: str) -> None:
+    zone = key.team.time_zone
+    budgets.set_caps(owner=BudgetOwner.KEY, owner_id=key.pk, caps=caps, zone=zone, actor=actor)
+
+
+@transaction.atomic
+def set_caps(key: ApiKey, caps: Mapping[str, int | None], *, actor: str) -> None:
+    """The key's caps by window, nano-units; None for none, windows that are not named stay. In force in a second."""
+    _set_caps(key, caps, actor)
+    _write(key)
 
 
 def pause(key: ApiKey) -> None:

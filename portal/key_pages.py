@@ -82,7 +82,7 @@ def listing(team: Team, *, view: str = "all", search: str = "", page: str = "1")
 
 def _lines(keys: list[Any], spend: dict[int, int], now: dt.datetime) -> tuple[Line, ...]:
     quotas = budgets.of_keys([key.pk for key in keys])
-    return tuple(_line(key, next(iter(quotas.get(key.pk, [])), None), spend, now) for key in keys)
+    return tuple(_line(key, selectors.tightest(quotas.get(key.pk, [])), spend, now) for key in keys)
 
 
 def _line(key: Any, quota: Budget | None, spend: dict[int, int], now: dt.datetime) -> Line:
@@ -96,5 +96,5 @@ def _line(key: Any, quota: Budget | None, spend: dict[int, int], now: dt.datetim
     )
 
 
-def quota_of(key: ApiKey) -> Budget | None:
-    return next(iter(budgets.of_keys([key.pk]).get(key.pk, [])), None)
+def quotas_of(key: ApiKey) -> list[Budget]:
+    return budgets.of_keys([key.pk]).get(key.pk, [])

@@ -32,7 +32,9 @@ def index(request: HttpRequest, team: Team) -> HttpResponse:
 def create(request: HttpRequest, team: Team) -> HttpResponse:
     form = _form(request)
     if form.is_bound and form.is_valid():
-        key, secret = services.issue(team_id=team.pk, spec=form.spec(), created_by=request.user.pk)
+        key, secret = services.issue(
+            team_id=team.pk, spec=form.spec(), created_by=request.user.pk, actor=str(request.user)
+        )
         return _reveal(request, team, key, secret)
     return _page(request, team, "keys/create.html", status=422 if form.errors else 200, form=form)
 
@@ -46,7 +48,7 @@ def _reveal(request: HttpRequest, team: Team, key: ApiKey, secret: str) -> HttpR
         status=201,
         key=key,
         secret=secret,
-        quota=key_pages.quota_of(key),
+        quota=selectors.tightest(key_pages.quotas_of(key)),
         sample_model=calls.sample_model(),
     )
     answer["Cache-Control"] = "no-store"
@@ -58,7 +60,7 @@ def edit(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     key = get_object_or_404(selectors.kept(selectors.of_team(team.pk)), pk=pk)
     form = _form(request, key)
     if form.is_bound and form.is_valid():
-        services.change(key, form.spec())
+        services.change(key, form.spec(), actor=str(request.user))
         messages.success(request, _("Key “%(name)s” saved") % {"name": key.name})
         return redirect("keys")
     return _page(request, team, "keys/edit.html", status=422 if form.errors else 200, form=form, key=key)
@@ -70,7 +72,7 @@ def _form(request: HttpRequest, key: ApiKey | None = None) -> KeyForm:
         endpoints=key_pages.ENDPOINTS,
         known_models=set(catalog.load()),
         key=key,
-        quota=key_pages.quota_of(key) if key else None,
+        quotas=key_pages.quotas_of(key) if key else (),
     )
 
 

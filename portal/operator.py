@@ -7,7 +7,7 @@ import msgspec
 from django.conf import settings
 from django.db import transaction
 
-from billing import catalog, ledger, money
+from billing import catalog, ledger, money, prices
 from billing.models import Account
 from billing.prices import WRITTEN
 from keys import services as keys
@@ -108,6 +108,9 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "status": attempt.status,
         "detail": attempt.detail or None,
+        "usage": attempt.usage,
+        "usage_source": attempt.usage_source,
+        "cost": money.to_text(attempt.cost) if attempt.cost is not None else None,
     }
 
 
@@ -115,13 +118,17 @@ _UNITS = dict(WRITTEN.values())
 
 
 def _line(line: dict[str, Any]) -> dict[str, Any]:
-    """A charge's line: `unit_price` is for `per` units, `multiplier` a decimal string."""
+    """A charge's line: `unit_price` is for `per` units, `multiplier` a decimal string.
+
+    `above` is the length of input from which the price's tier counts, 0 for a model's first prices.
+    """
     per = _UNITS.get(line["bucket"], money.MILLION)
     return {
         "bucket": line["bucket"],
         "quantity": line["quantity"],
         "unit_price": money.to_text(line["rate"] * per // money.MILLION),
         "per": per,
-        "multiplier": money.to_text(line["multiplier"] * (money.NANO // money.MILLION)),
+        "multiplier": prices.write_multiplier(line["multiplier"]),
+        "above": line.get("above", 0),
         "amount": money.to_text(line["amount"]),
     }

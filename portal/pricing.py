@@ -1,19 +1,20 @@
 """The public price list as tables: equal decimals in a column, and what a bucket without a price of its own costs."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from billing import money, selectors
-from billing.prices import FALLBACK, PriceCard
+from billing.prices import FALLBACK, PriceCard, Tier
 from billing.selectors import Offer
 from portal.wording import BUCKETS, UNITS
 
 TOKENS = ("input", "cache_read", "cache_write", "output")
 EXTRAS = ("reasoning", "audio_in", "audio_out")
+LONGEST = 10**9  # longer than any tier's length
 MEDIA = ("images", "seconds", "calls")
 
 
@@ -24,16 +25,29 @@ class Cell(msgspec.Struct, frozen=True):
     inherited: bool = False
 
 
+class TierRow(msgspec.Struct, frozen=True):
+    """The prices of calls with more than `above` tokens of input, in the columns of the model's first prices."""
+
+    above: int
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...]
+
+
 class Row(msgspec.Struct, frozen=True):
-    """`notes` stand below the name: the provider, prices that have no column."""
+    """`notes` stand below the name: the provider, prices that have no column. `tiers` are for long inputs."""
 
     offer: Offer
     cells: tuple[Cell, ...]
     notes: tuple[str, ...]
+    tiers: tuple[TierRow, ...]
     units: tuple[tuple[str, int], ...]
     since: dt.datetime | None
     change: str
     change_from: dt.datetime | None
+
+    @property
+    def every_cell(self) -> list[Cell]:
+        return [*self.cells, *(cell for tier in self.tiers for cell in tier.cells)]
 
 
 class PriceList(msgspec.Struct, frozen=True):
@@ -60,7 +74,7 @@ def price_list(*, search: str = "", provider: str = "") -> PriceList:
     return PriceList(
         tokens=tokens,
         units=units,
-        decimals=_decimals([cell.rate for row in tokens for cell in row.cells]),
+        decimals=_decimals([cell.rate for row in tokens for cell in row.every_cell]),
         unit_decimals=_decimals([rate for row in rows for _name, rate in row.units]),
         providers=tuple(sorted(providers.items(), key=lambda item: item[0].lower())),
         total=len(offers),
@@ -80,8 +94,9 @@ def _row(offer: Offer) -> Row:
     card = version.card
     return Row(
         offer=offer,
-        cells=tuple(_cell(card, bucket) for bucket in TOKENS),
+        cells=tuple(_cell(card.rates, bucket) for bucket in TOKENS),
         notes=tuple(_notes(offer, card)),
+        tiers=tuple(_tier(tier) for tier in card.up_to(LONGEST) if tier.above),
         units=tuple((str(UNITS[b]), card.rates[b] // money.MILLION) for b in MEDIA if b in card.rates),
         since=_moment(offer.price.valid_from) if offer.price else None,
         change=_written(offer.upcoming.card) if offer.price and offer.upcoming else "",
@@ -91,24 +106,41 @@ def _row(offer: Offer) -> Row:
 
 def _notes(offer: Offer, card: PriceCard) -> list[str]:
     notes = [offer.model.provider] if offer.model.provider else []
-    notes += [f"{BUCKETS[b]} {money.to_text(card.rates[b], decimals=2)}" for b in EXTRAS if b in card.rates]
+    notes += _extras(card.rates)
     if card.offers_per_call and not card.only_per_call:
         price = money.to_text(card.rates["calls"] // money.MILLION, decimals=2)
         notes.append(_("or %(price)s per call") % {"price": price})
     return notes
 
 
-def _cell(card: PriceCard, bucket: str) -> Cell:
-    if bucket in card.rates:
-        return Cell(card.rates[bucket])
-    fallback = FALLBACK.get(bucket)
-    return Cell(card.rates[fallback], inherited=True) if fallback in card.rates else Cell(None)
+def _extras(rates: Mapping[str, int]) -> list[str]:
+    """Prices of tokens that have no column, in words."""
+    return [f"{BUCKETS[b]} {money.to_text(rates[b], decimals=2)}" for b in EXTRAS if b in rates]
+
+
+def _tier(tier: Tier) -> TierRow:
+    return TierRow(tier.above, tuple(_cell(tier.rates, bucket) for bucket in TOKENS), tuple(_extras(tier.rates)))
+
+
+def _cell(rates: Mapping[str, int], bucket: str) -> Cell:
+    if bucket in rates:
+        return Cell(rates[bucket])
+    fallback = FALLBACK.get(bucket, "")
+    return Cell(rates[fallback], inherited=True) if fallback in rates else Cell(None)
 
 
 def _written(card: PriceCard) -> str:
-    """A card in words: `Input 0.20, Output 0.80`."""
+    """A card in words: `Input 0.20, Output 0.80`, and what its tiers change."""
+    words = [_words(card.rates)]
+    for tier in card.tiers:
+        more = _("above %(tokens)s tokens of input %(prices)s")
+        words.append(more % {"tokens": f"{tier.above:,}", "prices": _words(tier.rates)})
+    return "; ".join(words)
+
+
+def _words(rates: Mapping[str, int]) -> str:
     parts = []
-    for bucket, rate in card.rates.items():
+    for bucket, rate in rates.items():
         if bucket in UNITS:
             parts.append(f"{money.to_text(rate // money.MILLION, decimals=2)} {UNITS[bucket]}")
         else:

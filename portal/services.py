@@ -3,7 +3,8 @@
 from django.db import transaction
 from django.http import HttpRequest
 
-from billing import ledger
+from billing import budgets, ledger
+from keys import selectors as key_selectors
 from portal.models import Membership, Role, Team, User
 
 
@@ -23,6 +24,18 @@ def user_with_team(email: str) -> tuple[User, Team]:
     email = email.strip().lower()
     user = User.objects.filter(email=email).first() or User.objects.create_user(email)
     return user, personal_team(user)
+
+
+@transaction.atomic
+def set_time_zone(team: Team, zone: str, *, actor: str) -> None:
+    """The zone that the team's budgets, and those of its keys, count their days, weeks and months in.
+
+    Raises ValueError for a zone that nobody knows. `billing.budgets.set_zone` says what becomes of running windows.
+    """
+    Team.objects.filter(pk=team.pk).update(time_zone=zone)
+    keys = list(key_selectors.of_team(team.pk).values_list("pk", flat=True))
+    budgets.set_zone(team=team.pk, keys=keys, zone=zone, actor=actor)
+    team.time_zone = zone
 
 
 def current_team(request: HttpRequest) -> Team:

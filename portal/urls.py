@@ -4,7 +4,7 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import key_views, views
+from portal import key_views, limit_views, views
 from portal.access import member, public
 from portal.readiness import readyz
 from relay.views.spec import SpecView
@@ -20,6 +20,12 @@ urlpatterns = [
     member("keys/<int:pk>/pause/", key_views.pause, "key_pause"),
     member("keys/<int:pk>/resume/", key_views.resume, "key_resume"),
     member("keys/<int:pk>/revoke/", key_views.revoke, "key_revoke"),
+    member("limits/", limit_views.index, "limits"),
+    member("limits/zone/", limit_views.zone, "limit_zone"),
+    member("limits/team/", limit_views.team_caps, "limit_team"),
+    member("limits/keys/<int:pk>/", limit_views.key_caps, "limit_key"),
+    member("limits/<int:pk>/raise/", limit_views.raise_cap, "limit_raise"),
+    member("limits/<int:pk>/lower/", limit_views.end_raise, "limit_lower"),
     member("usage/", views.usage, "usage"),
     member("usage/<uuid:pk>/", views.call, "call"),
     member("account/", views.account, "account"),

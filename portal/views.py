@@ -10,9 +10,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
-from billing import ledger, money
+from billing import groups, ledger, money
 from billing import selectors as billing_selectors
-from portal import dashboard, periods, timeline, wording
+from billing.prices import ONE
+from portal import dashboard, periods, services, timeline, wording
 from portal import pricing as prices
 from portal.forms import UsageFilter
 from portal.models import Team
@@ -79,7 +80,15 @@ def call(request: HttpRequest, team: Team, pk: object) -> HttpResponse:
 def pricing(request: HttpRequest) -> HttpResponse:
     search, provider = request.GET.get("q", "")[:100], request.GET.get("provider", "")[:100]
     found = prices.price_list(search=search, provider=provider)
-    return render(request, "billing/pricing.html", {"prices": found, "search": search, "provider": provider})
+    context = {"prices": found, "search": search, "provider": provider, "multiplier": _multiplier(request)}
+    return render(request, "billing/pricing.html", context)
+
+
+def _multiplier(request: HttpRequest) -> int:
+    """What every price is multiplied by for whoever looks, in parts per million."""
+    if not request.user.is_authenticated:
+        return ONE
+    return groups.multiplier_of(ledger.wallet_of(services.current_team(request).pk))
 
 
 @require_GET

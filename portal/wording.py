@@ -52,6 +52,13 @@ UNITS: dict[str, Any] = {
     "calls": _("per call"),
     "review": _("in all"),
 }
+# A budget's window, of which one is always running.
+WINDOWS: dict[str, Any] = {
+    "day": _("Today"),
+    "week": _("This week"),
+    "month": _("This month"),
+    "total": _("In total"),
+}
 OUTCOMES: dict[str, Any] = {
     "complete": _("Complete"),
     "rate_limit_exceeded": _("Rate limited"),

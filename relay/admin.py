@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
@@ -18,7 +19,7 @@ from relay import recovery, services
 from relay.models import Attempt, CallLog, Channel, Credential, Review
 from relay.services import ChannelSpec
 
-_FIELDS = ("name", "protocol", "base_url", "priority", "weight", "on_hangup", "timeouts", "enabled")
+_FIELDS = ("name", "protocol", "base_url", "priority", "weight", "on_hangup", "timeouts", "costs", "enabled")
 
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -59,7 +60,7 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             return cleaned
         values = {name: cleaned[name] for name in _FIELDS}
         values["base_url"] = values["base_url"].strip().rstrip("/")
-        values["timeouts"] = values["timeouts"] or {}
+        values["timeouts"], values["costs"] = values["timeouts"] or {}, values["costs"] or {}
         self.moved = self.stored is not None and self.stored.base_url != values["base_url"]
         private = self.stored is not None and self.stored.private and not self.moved
         try:
@@ -69,7 +70,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
             services.check(self.spec)
             self._check_secrets()
         except msgspec.ValidationError as error:
-            raise ValidationError({"timeouts": str(error)}) from error
+            field = "costs" if "$.costs" in str(error) else "timeouts"
+            raise ValidationError({field: str(error)}) from error
         except ValidationError as error:
             names = {"models": "served"}
             for name, problems in error.error_dict.items():
@@ -124,6 +126,7 @@ class ChannelAdmin(Kept):
     fieldsets = (
         (None, {"fields": ("name", "protocol", "base_url", "new_credentials", "served", "enabled")}),
         (_("Order and limits"), {"fields": ("priority", "weight", "on_hangup", "timeouts")}),
+        (_("Costs"), {"fields": ("costs",)}),
     )
 
     @admin.display(description=_("credentials"))
@@ -232,8 +235,14 @@ class ReviewAdmin(Kept):
 
 class AttemptInline(ReadOnlyInline):
     model = Attempt
-    fields = ("number", "channel", "credential", "outcome", "status", "detail", "began_ms", "first_byte_ms", "ended_ms")
+    fields: tuple[str, ...] = ("number", "channel", "credential", "outcome", "status", "detail")
+    fields += ("usage", "usage_source", "cost_shown", "began_ms", "first_byte_ms", "ended_ms")
     readonly_fields = fields
+
+    @admin.display(description=_("cost to us"))
+    def cost_shown(self, attempt: Attempt) -> str:
+        return "—" if attempt.cost is None else f"{money.to_text(attempt.cost, decimals=2)} {settings.CURRENCY}"
+
     ordering = ("number",)
 
 

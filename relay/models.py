@@ -21,8 +21,10 @@ class OnHangup(models.TextChoices):
 class Channel(models.Model):
     """An upstream: where it is, which models it serves under which names, and how it is preferred.
 
-    `models` maps the offered name to the upstream's. A lower `priority` is tried first; `weight` shares the calls
-    among channels of one priority. Only the operator's file may set `private`, which allows a private address.
+    `models` maps the offered name to the upstream's. `costs` has, by offered name, the price card that the provider
+    charges us by, as it is written (`billing.prices.parse_card`). A lower `priority` is tried first; `weight` shares
+    the calls among channels of one priority. Only the operator's file may set `private`, which allows a private
+    address.
     """
 
     name = models.CharField(_("name"), max_length=100, unique=True)
@@ -36,6 +38,9 @@ class Channel(models.Model):
     )
     private = models.BooleanField(_("may be a private address"), default=False, editable=False)
     enabled = models.BooleanField(_("enabled"), default=True)
+    costs = models.JSONField(
+        _("costs"), default=dict, blank=True, help_text=_("offered name: what the provider charges us, as a price card")
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     # Last, because from here on the class body's `models` is this field.
     models = models.JSONField(_("models"), default=dict, help_text=_("offered name: upstream name"))
@@ -134,7 +139,11 @@ class CallLog(models.Model):
 
 
 class Attempt(models.Model):
-    """One channel tried for a call. Milliseconds count from the call's `created_at`."""
+    """One channel tried for a call. Milliseconds count from the call's `created_at`.
+
+    `usage` has the buckets of `billing.usage`, None where nothing is known. `cost` is what the provider charges us for
+    it, in nano-units, None where the channel has no card of costs that says so. Customers never see it.
+    """
 
     call = models.ForeignKey(CallLog, models.DO_NOTHING, db_constraint=False, related_name="attempts")
     number = models.PositiveSmallIntegerField()
@@ -144,6 +153,9 @@ class Attempt(models.Model):
     outcome = models.CharField(_("outcome"), max_length=32)
     status = models.PositiveSmallIntegerField(null=True)
     detail = models.CharField(_("detail"), max_length=200, blank=True)
+    usage = models.JSONField(_("usage"), null=True)
+    usage_source = models.CharField(_("usage source"), max_length=8, default="none")
+    cost = models.BigIntegerField(_("cost to us"), null=True)
     began_ms = models.FloatField()
     first_byte_ms = models.FloatField(null=True)
     ended_ms = models.FloatField()
@@ -151,6 +163,9 @@ class Attempt(models.Model):
     class Meta:
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
+        constraints = [
+            models.CheckConstraint(name="attempt_cost_not_negative", condition=Q(cost__isnull=True) | Q(cost__gte=0))
+        ]
 
     def __str__(self) -> str:
         return f"{self.call_id} {self.number}"

@@ -114,7 +114,9 @@ async def open_hold(asked: ChatRequest, model: Model, price: Price, call: Call) 
     """Reserves the most that the call can cost. Returns the output limit to ask for, None to leave the request's."""
     principal = call.principal
     assert principal
-    bound = prices.bound(price.card, input_tokens=asked.input_bound, mode=principal.billing)
+    bound = prices.bound(
+        price.card, input_tokens=asked.input_bound, mode=principal.billing, multiplier=principal.multiplier
+    )
     wanted_tokens = asked.limit or model.max_output or USUAL_OUTPUT
     least_tokens = min(wanted_tokens, LEAST_OUTPUT)
     began = call.elapsed_ms()

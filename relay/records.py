@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from billing import ids
+from billing import ids, money, prices
 from billing.catalog import Price
 from billing.models import Hold
 from billing.operations import ActiveHold, Claim, Progress, Row, Table
@@ -58,6 +58,9 @@ ATTEMPT = Table(
         ("outcome", "text"),
         ("status", "smallint"),
         ("detail", "text"),
+        ("usage", "jsonb"),
+        ("usage_source", "text"),
+        ("cost", "bigint"),
         ("began_ms", "double precision"),
         ("first_byte_ms", "double precision"),
         ("ended_ms", "double precision"),
@@ -66,7 +69,7 @@ ATTEMPT = Table(
 
 
 class Attempt(msgspec.Struct):
-    """One channel tried; milliseconds from the call's beginning."""
+    """One channel tried; milliseconds from the call's beginning. `usage` is what the provider used for it, if known."""
 
     candidate: Candidate
     secret: Secret | None
@@ -76,6 +79,16 @@ class Attempt(msgspec.Struct):
     ended_ms: float = 0.0
     outcome: str = ""
     detail: str = ""
+    usage: Usage | None = None
+    source: Source = Source.NONE
+
+    @property
+    def cost(self) -> int | None:
+        """What the provider charges us, in nano-units; None where that is not known."""
+        card = self.candidate.cost_card
+        if card is None or self.usage is None:
+            return None
+        return min(prices.charge(self.usage, card).amount, money.LIMIT)
 
 
 class Call(msgspec.Struct):
@@ -126,6 +139,7 @@ class Call(msgspec.Struct):
             "team": principal.team,
             "key": principal.key,
             "billing": principal.billing,
+            "multiplier": principal.multiplier,
             "request_id": self.request_id,
             "endpoint": self.endpoint,
             "protocol": self.protocol,
@@ -148,6 +162,8 @@ class Call(msgspec.Struct):
         """The call's record and one row for each attempt."""
         principal, last = self.principal, self.attempt
         assert principal is not None
+        if last is not None and usage is not None:
+            last.usage, last.source = usage, source
         record = Row(
             CALL,
             (
@@ -193,6 +209,9 @@ class Call(msgspec.Struct):
                 attempt.outcome or "complete",
                 attempt.status,
                 clean(attempt.detail, 200),
+                dict(attempt.usage.buckets()) if attempt.usage is not None else None,
+                attempt.source.value,
+                attempt.cost,
                 attempt.began_ms,
                 attempt.first_byte_ms,
                 attempt.ended_ms or self.elapsed_ms(),
@@ -224,10 +243,18 @@ def lost_rows(hold: Hold, progress: Progress | None, usage: Usage | None, charge
         "", "", facts.get("ip", ""), None, None, duration, created_at,
     )  # fmt: skip
     tried = (facts.get("channels") or [])[: progress.attempt if progress else 0]
-    return [Row(CALL, values), *(_lost_attempt(hold, n, str(name), n == len(tried)) for n, name in enumerate(tried, 1))]
+    attempts = [_lost_attempt(hold, n, str(name), "failed", None) for n, name in enumerate(tried[:-1], 1)]
+    if tried:
+        attempts.append(_lost_attempt(hold, len(tried), str(tried[-1]), "lost", usage))
+    return [Row(CALL, values), *attempts]
 
 
-def _lost_attempt(hold: Hold, number: int, channel: str, last: bool) -> Row:
-    outcome = "lost" if last else "failed"
+def _lost_attempt(hold: Hold, number: int, channel: str, outcome: str, usage: Usage | None) -> Row:
+    """What it cost us is not known: which card of costs was in force then, nobody wrote down."""
     protocol = hold.facts.get("protocol", "")
-    return Row(ATTEMPT, (hold.pk, number, channel, "", protocol, outcome, None, "", 0.0, None, 0.0))
+    buckets = dict(usage.buckets()) if usage else None
+    source = (Source.PARTIAL if usage else Source.NONE).value
+    return Row(
+        ATTEMPT,
+        (hold.pk, number, channel, "", protocol, outcome, None, "", buckets, source, None, 0.0, None, 0.0),
+    )

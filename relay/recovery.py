@@ -6,11 +6,11 @@ and not yet answered nobody can tell: its hold goes into review, and an administ
 
 from django.db import transaction
 
-from billing import holds, prices
+from billing import catalog, holds, prices
 from billing.holds import Orphan
 from billing.models import Hold, HoldState
 from billing.operations import Progress
-from billing.prices import NOTHING, Charge, Line, PriceCard
+from billing.prices import NOTHING, Charge, Line
 from billing.usage import Usage
 from relay import counting, records
 
@@ -43,8 +43,9 @@ def _used(progress: Progress) -> Usage:
 
 
 def _charge(row: Hold, usage: Usage) -> Charge:
-    card = PriceCard(row.price.rates)
-    return prices.capped(prices.charge(usage, card, mode=str(row.facts.get("billing", "metered"))), row.amount)
+    mode, multiplier = str(row.facts.get("billing", "metered")), int(row.facts.get("multiplier", prices.ONE))
+    charge = prices.charge(usage, catalog.card_of(row.price), mode=mode, multiplier=multiplier)
+    return prices.capped(charge, row.amount)
 
 
 @transaction.atomic

@@ -16,7 +16,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
-from billing import revisions
+from billing import money, prices, revisions
 from relay import demo, vault
 from relay.channels import upstream
 from relay.channels.routing import Timeouts
@@ -30,6 +30,8 @@ SHOWN_FROM = 12  # a secret shorter than this shows none of its characters
 class ChannelSpec(msgspec.Struct, kw_only=True):
     """What a channel is. `models` maps offered names to the upstream's; `timeouts` are seconds by name.
 
+    `costs` has, by offered name, what the provider charges us, as a price card is written.
+
     `private` is whether the address may be a private one; only the operator's file and the demo may say so.
     """
 
@@ -41,6 +43,7 @@ class ChannelSpec(msgspec.Struct, kw_only=True):
     weight: int = 1
     on_hangup: str = OnHangup.CANCEL.value
     timeouts: Mapping[str, float] = msgspec.field(default_factory=dict)
+    costs: Mapping[str, Any] = msgspec.field(default_factory=dict)
     private: bool = False
     enabled: bool = True
 
@@ -69,6 +72,7 @@ def check(spec: ChannelSpec) -> None:
         "base_url": url_problem(spec.base_url),
         "models": _models_problem(spec.models),
         "timeouts": _timeouts_problem(spec.timeouts),
+        "costs": _costs_problem(spec),
     }
     errors |= {field: problem for field, problem in problems.items() if problem}
     if "base_url" not in errors and not spec.private and is_private(spec.base_url):
@@ -140,6 +144,19 @@ def _timeouts_problem(timeouts: Mapping[str, float]) -> Any:
     return None
 
 
+def _costs_problem(spec: ChannelSpec) -> Any:
+    for name, written in spec.costs.items():
+        if name not in spec.models:
+            return _("The channel does not serve “%(name)s”, so it has no cost of it.") % {"name": name[:200]}
+        if not isinstance(written, dict):
+            return _("A cost is written as prices by name.")
+        try:
+            prices.parse_card(written)
+        except money.InvalidAmount as error:
+            return f"{name[:200]}: {error}"
+    return None
+
+
 # ---- channels -------------------------------------------------------------------------------------------------------
 
 
@@ -158,7 +175,7 @@ def save_channel(channel: Channel | None, spec: ChannelSpec, *, secrets: Sequenc
     channel = channel or Channel()
     for name in ChannelSpec.__struct_fields__:
         value = getattr(spec, name)
-        setattr(channel, name, dict(value) if isinstance(value, Mapping) else value)
+        setattr(channel, name, msgspec.to_builtins(value) if isinstance(value, Mapping) else value)
     channel.save()
     if secrets is not None:
         set_credentials(channel, secrets)

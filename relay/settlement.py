@@ -40,7 +40,8 @@ def price(call: Call, ending: Ending) -> None:
     assert call.price
     assert call.hold
     assert call.principal
-    charge = prices.charge(ending.usage, call.price.card, mode=call.principal.billing)
+    principal = call.principal
+    charge = prices.charge(ending.usage, call.price.card, mode=principal.billing, multiplier=principal.multiplier)
     # An estimate never costs more than was held, nor does whoever hung up pay more. A report that no column can hold
     # is booked as the most that one can.
     bounded = ending.source is not Source.REPORTED or ending.state == "left"

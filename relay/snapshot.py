@@ -8,7 +8,8 @@ import structlog
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
-from billing import catalog, revisions
+from billing import catalog, money, prices, revisions
+from billing.prices import PriceCard
 from keys import services as keys
 from relay import vault
 from relay.channels.routing import Candidate, Secret, Timeouts
@@ -65,7 +66,7 @@ def refresh() -> None:
     try:
         found = revisions.current()
         keys.forget_changed(found.get(revisions.KEYS, 0))
-        if _changed(found, revisions.TEAM_BUDGETS):
+        if _changed(found, revisions.TEAM_BUDGETS, revisions.PRICE_GROUPS):
             keys.forget_all()
         if _current is None or _changed(found, revisions.CATALOG, revisions.CHANNELS):
             _current = load()
@@ -83,7 +84,7 @@ def load() -> Snapshot:
     for channel in Channel.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id"):
         try:
             found = _candidates(channel)
-        except (msgspec.ValidationError, AttributeError, TypeError) as error:
+        except (msgspec.ValidationError, money.InvalidAmount, AttributeError, TypeError) as error:
             log.error("channel.unusable", channel=channel.name, why=str(error))
             continue
         for offered, candidate in found.items():
@@ -98,10 +99,13 @@ def load() -> Snapshot:
 def _candidates(channel: Channel) -> dict[str, Candidate]:
     """The channel's candidates by offered name. Raises where its row holds what no channel can be made of."""
     secrets = _secrets(channel)
-    return {offered: _candidate(channel, name, secrets) for offered, name in channel.models.items()}
+    costs = {offered: prices.parse_card(written) for offered, written in channel.costs.items()}
+    return {offered: _candidate(channel, name, secrets, costs.get(offered)) for offered, name in channel.models.items()}
 
 
-def _candidate(channel: Channel, upstream_name: str, secrets: tuple[Secret, ...]) -> Candidate:
+def _candidate(
+    channel: Channel, upstream_name: str, secrets: tuple[Secret, ...], cost_card: PriceCard | None
+) -> Candidate:
     return Candidate(
         channel=channel.name,
         protocol=channel.protocol,
@@ -113,6 +117,7 @@ def _candidate(channel: Channel, upstream_name: str, secrets: tuple[Secret, ...]
         private=channel.private,
         timeouts=msgspec.convert(channel.timeouts, Timeouts),
         credentials=secrets,
+        cost_card=cost_card,
     )
 
 

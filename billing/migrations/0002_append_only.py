@@ -1,5 +1,6 @@
 """Transfers and price versions are written once, accounts stay: the database refuses to change or delete them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import migrations
@@ -21,10 +22,19 @@ END $$;
 
 
 def install(apps: Any, schema_editor: Any) -> None:
-    postgres = schema_editor.connection.vendor == "postgresql"
-    if postgres:
+    if schema_editor.connection.vendor == "postgresql":
         schema_editor.execute(POSTGRES, params=None)
-    for table, verb in REFUSED:
+    install_for(schema_editor, REFUSED)
+
+
+def remove(apps: Any, schema_editor: Any) -> None:
+    remove_for(schema_editor, REFUSED)
+
+
+def install_for(schema_editor: Any, refused: Iterable[tuple[str, str]]) -> None:
+    """Triggers that refuse these changes: table and verb each."""
+    postgres = schema_editor.connection.vendor == "postgresql"
+    for table, verb in refused:
         action = (
             "FOR EACH ROW EXECUTE FUNCTION pisces_refuse_change()"
             if postgres
@@ -33,9 +43,9 @@ def install(apps: Any, schema_editor: Any) -> None:
         schema_editor.execute(f"CREATE TRIGGER {_name(table, verb)} BEFORE {verb} ON {table} {action}", params=None)
 
 
-def remove(apps: Any, schema_editor: Any) -> None:
+def remove_for(schema_editor: Any, refused: Iterable[tuple[str, str]]) -> None:
     postgres = schema_editor.connection.vendor == "postgresql"
-    for table, verb in REFUSED:
+    for table, verb in refused:
         schema_editor.execute(f"DROP TRIGGER {_name(table, verb)}" + (f" ON {table}" if postgres else ""), params=None)
 
 

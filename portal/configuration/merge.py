@@ -4,17 +4,20 @@ What the file does not say of a thing that it names stays as it is, except that 
 says `enabled: false` or `active: false`. Applying the same file twice changes nothing the second time.
 """
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 from msgspec import UNSET
 
-from billing import catalog
+from billing import catalog, groups, prices
 from billing.models import CatalogModel, ModelKind
-from portal.configuration.reader import File, FileChannel, FileModel, InvalidFile, Problem, Stored
+from billing.prices import PriceCard
+from portal.configuration.reader import File, FileChannel, FileGroup, FileModel, InvalidFile, Problem, Stored
 from relay import services, urls
 from relay.models import Channel, Credential, DefaultModel
 from relay.services import ChannelSpec
@@ -34,6 +37,8 @@ def apply(file: File, *, actor: str, prune: bool = False, dry_run: bool = False)
     """Carries the file out, or finds out what would change. Raises InvalidFile; then nothing is written."""
     merge = _Merge(actor)
     with transaction.atomic():
+        for group in file.groups or ():
+            merge.group(group)
         for model in file.models or ():
             merge.model(model)
         for channel in file.channels or ():
@@ -54,11 +59,12 @@ class _Merge:
         self.outcome = Outcome()
         self.problems: list[Problem] = []
         self.known = catalog.rows()
+        self.groups = groups.rows()
 
     def _say(self, sign: str, subject: str, detail: str = "") -> None:
         self.outcome.changes.append(f"{sign} {subject}: {detail}" if detail else f"{sign} {subject}")
 
-    def _wrong(self, at: FileChannel | FileModel, field: str, message: str) -> None:
+    def _wrong(self, at: FileChannel | FileModel | FileGroup, field: str, message: str) -> None:
         self.problems.append(Problem(f"{at.path}.{field}" if field else at.path, message, at.line))
 
     # -- models
@@ -85,19 +91,51 @@ class _Merge:
         self._price(row, wanted)
 
     def _price(self, row: CatalogModel, wanted: FileModel) -> None:
-        if wanted.price is UNSET:
+        """The file's prices in their order. One whose moment has passed counts from now if it was never written."""
+        planned: list[tuple[dt.datetime | None, PriceCard]] = []
+        if not isinstance(wanted.price, msgspec.UnsetType):
+            first = None if isinstance(wanted.valid_from, msgspec.UnsetType) else wanted.valid_from
+            planned.append((first, wanted.price))
+        changes = [] if isinstance(wanted.price_changes, msgspec.UnsetType) else wanted.price_changes
+        if changes and planned and (first := planned[0][0]) and changes[0].at <= first:
+            self._wrong(wanted, "price_changes", "a change comes after the price's own valid_from")
             return
-        before = catalog.current_card(row)
-        moment = None if isinstance(wanted.valid_from, msgspec.UnsetType) else wanted.valid_from
+        now = timezone.now()
+        if due := [change.price for change in changes if change.at <= now]:
+            planned = [(None, due[-1])]
+        planned += [(change.at, change.price) for change in changes if change.at > now]
+        for moment, card in planned:
+            self._set_price(row, wanted, card, moment)
+
+    def _set_price(self, row: CatalogModel, wanted: FileModel, card: PriceCard, moment: dt.datetime | None) -> None:
+        before = catalog.card_at(row, moment) if moment else catalog.current_card(row)
         try:
-            version = catalog.set_price(row, wanted.price, actor=self.actor, valid_from=moment)
+            version = catalog.set_price(row, card, actor=self.actor, valid_from=moment)
         except ValueError as error:
             self._wrong(wanted, "valid_from" if moment else "price", str(error))
             return
         if version is not None:
             since = f" from {moment.isoformat()}" if moment else ""
-            old = f"{catalog.describe(before)} → " if before else ""
-            self._say("~", f"model {wanted.name}", f"price {old}{catalog.describe(wanted.price)}{since}")
+            old = f"{prices.describe(before)} → " if before else ""
+            self._say("~", f"model {wanted.name}", f"price {old}{prices.describe(card)}{since}")
+
+    # -- groups
+
+    def group(self, wanted: FileGroup) -> None:
+        row = self.groups.get(wanted.name)
+        if isinstance(wanted.multiplier, msgspec.UnsetType):
+            if row is None:
+                self._wrong(wanted, "multiplier", "a new group needs this")
+            return
+        if row is not None and row.multiplier == wanted.multiplier:
+            return
+        new = prices.write_multiplier(wanted.multiplier)
+        self.groups[wanted.name] = groups.save(name=wanted.name, multiplier=wanted.multiplier)
+        if row is None:
+            self._say("+", f"group {wanted.name}", f"multiplier {new}")
+        else:
+            old = prices.write_multiplier(row.multiplier)
+            self._say("~", f"group {wanted.name}", f"multiplier {old} → {new}")
 
     # -- channels
 
@@ -147,7 +185,11 @@ class _Merge:
                 self._say("~" if old else "+", f"default {endpoint}", f"{old}{model}")
 
     def prune(self, file: File) -> None:
-        """Takes out of use what the file's sections do not name; nothing is deleted but defaults."""
+        """Takes out of use what the file's sections do not name.
+
+        Nothing is deleted but defaults, and groups that no wallet is in: what a customer pays is not changed by what
+        a file leaves out.
+        """
         if file.channels is not None:
             named = {channel.name for channel in file.channels}
             for channel in Channel.objects.filter(enabled=True).exclude(name__in=named).order_by("name"):
@@ -162,6 +204,17 @@ class _Merge:
             for default in DefaultModel.objects.exclude(endpoint__in=file.defaults):
                 services.set_default(default.endpoint, None)
                 self._say("-", f"default {default.endpoint}")
+        if file.groups is not None:
+            self._prune_groups({group.name for group in file.groups})
+
+    def _prune_groups(self, named: set[str]) -> None:
+        for name in sorted(self.groups.keys() - named):
+            try:
+                groups.remove(self.groups[name])
+            except groups.InUse:
+                self.outcome.notes.append(f"group {name} stays: there are wallets in it")
+            else:
+                self._say("-", f"group {name}")
 
     def note(self, file: File) -> None:
         """What is no mistake, but leaves something that cannot be called."""
@@ -181,6 +234,8 @@ def _merged(before: ChannelSpec | None, wanted: FileChannel) -> ChannelSpec:
     names = set(ChannelSpec.__struct_fields__) & set(FileChannel.__struct_fields__)
     given = {name: value for name in names if (value := getattr(wanted, name)) is not UNSET}
     after = msgspec.structs.replace(before, **given) if before else ChannelSpec(**given)
+    if "costs" not in given:
+        after.costs = {name: card for name, card in after.costs.items() if name in after.models}
     if "base_url" in given:
         after.private = services.is_private(after.base_url)
     return after
@@ -191,6 +246,8 @@ def _spec_lines(before: ChannelSpec, after: ChannelSpec) -> Iterator[str]:
         old, new = getattr(before, name), getattr(after, name)
         if old != new and name == "models":
             yield from _model_lines(old, new)
+        elif old != new and name == "costs":
+            yield from _cost_lines(old, new)
         elif old != new:
             yield f"{name} {_shown(old)} → {_shown(new)}"
 
@@ -203,6 +260,13 @@ def _model_lines(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str
             yield f"serves {name} no longer"
         elif old[name] != new[name]:
             yield f"serves {name} as {old[name]} → {new[name]}"
+
+
+def _cost_lines(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            before, after = (prices.describe(prices.parse_card(c[name])) if name in c else "none" for c in (old, new))
+            yield f"cost of {name} {before} → {after}"
 
 
 class _Refused(Exception):

@@ -67,14 +67,26 @@ class FileChannel(msgspec.Struct, kw_only=True):
     on_hangup: str | UnsetType = UNSET
     timeouts: dict[str, float] | UnsetType = UNSET
     models: dict[str, str] | UnsetType = UNSET
+    costs: dict[str, dict[str, Any]] | UnsetType = UNSET
     enabled: bool = True
 
     def __repr__(self) -> str:
         return f"FileChannel({self.name})"
 
 
+class FileChange(msgspec.Struct, frozen=True):
+    """A price that takes effect at a moment."""
+
+    line: int
+    at: dt.datetime
+    price: PriceCard
+
+
 class FileModel(msgspec.Struct, kw_only=True):
-    """A model as the file has it. `valid_from` is when its price takes effect: now, where it is UNSET."""
+    """A model as the file has it. `valid_from` is when its price takes effect: now, where it is UNSET.
+
+    `price_changes` follow that price, in the order of their moments.
+    """
 
     path: str
     line: int
@@ -82,11 +94,21 @@ class FileModel(msgspec.Struct, kw_only=True):
     kind: str | UnsetType = UNSET
     price: PriceCard | UnsetType = UNSET
     valid_from: dt.datetime | UnsetType = UNSET
+    price_changes: list[FileChange] | UnsetType = UNSET
     provider: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
     context_window: int | UnsetType = UNSET
     max_output: int | UnsetType = UNSET
     active: bool = True
+
+
+class FileGroup(msgspec.Struct, kw_only=True):
+    """A price group as the file has it; `multiplier` is parts per million."""
+
+    path: str
+    line: int
+    name: str
+    multiplier: int | UnsetType = UNSET
 
 
 class File(msgspec.Struct):
@@ -95,6 +117,7 @@ class File(msgspec.Struct):
     channels: list[FileChannel] | None = None
     models: list[FileModel] | None = None
     defaults: dict[str, str] | None = None
+    groups: list[FileGroup] | None = None
 
 
 class _Bad(Exception):
@@ -339,18 +362,72 @@ def _timeouts(node: Node, path: str) -> dict[str, float]:
     return dict(_mapping_of(_seconds)(node, path))
 
 
-def _price(node: Node, path: str) -> PriceCard:
-    written: dict[str, str] = {}
+def _written_card(node: Node, path: str) -> dict[str, Any]:
+    """A price card as it is written, after a look at whether it is one."""
+    written: dict[str, Any] = {}
     for name, value in _pairs(node, path).items():
-        written[name] = _text(value, _below(path, name))
-        try:
-            prices.parse_card({name: written[name]})
-        except money.InvalidAmount as error:
-            raise _Bad(value, _below(path, name), str(error)) from error
+        place = _below(path, name)
+        if name == "tiers":
+            written[name] = [_written_tier(item, f"{place}[{n}]") for n, item in enumerate(_items(value, place))]
+        else:
+            written[name] = _written_price(name, value, place)
     try:
-        return prices.parse_card(written)
+        prices.parse_card(written)
     except money.InvalidAmount as error:
         raise _Bad(node, path, str(error)) from error
+    return written
+
+
+def _written_tier(node: Node, path: str) -> dict[str, str]:
+    return {
+        name: _text(value, _below(path, name)) if name == "above" else _written_price(name, value, _below(path, name))
+        for name, value in _pairs(node, path).items()
+    }
+
+
+def _written_price(name: str, node: Node, path: str) -> str:
+    text = _text(node, path)
+    try:
+        prices.parse_rate(name, text)
+    except money.InvalidAmount as error:
+        raise _Bad(node, path, str(error)) from error
+    return text
+
+
+def _price(node: Node, path: str) -> PriceCard:
+    return prices.parse_card(_written_card(node, path))
+
+
+def _costs(node: Node, path: str) -> dict[str, dict[str, Any]]:
+    return dict(_mapping_of(_written_card)(node, path))
+
+
+def _price_changes(node: Node, path: str) -> list[FileChange]:
+    found: list[FileChange] = []
+    for number, item in enumerate(_items(node, path)):
+        place = f"{path}[{number}]"
+        pairs = _pairs(item, place)
+        if pairs.keys() != {"from", "price"}:
+            raise _Bad(item, place, "a change of the price has `from` and `price`, and nothing else")
+        at = _moment(pairs["from"], _below(place, "from"))
+        if found and at <= found[-1].at:
+            raise _Bad(item, _below(place, "from"), "changes are in the order of their moments")
+        found.append(FileChange(item.start_mark.line + 1, at, _price(pairs["price"], _below(place, "price"))))
+    return found
+
+
+def _multiplier(node: Node, path: str) -> int:
+    try:
+        return prices.parse_multiplier(_text(node, path))
+    except money.InvalidAmount as error:
+        raise _Bad(node, path, str(error)) from error
+
+
+def _group_name(node: Node, path: str) -> str:
+    name = _name(node, path)
+    if len(name) > 100:
+        raise _Bad(node, path, "a group's name has at most 100 characters")
+    return name
 
 
 def _weight(node: Node, path: str) -> int:
@@ -358,10 +435,6 @@ def _weight(node: Node, path: str) -> int:
     if not 0 <= number <= services.HEAVIEST:
         raise _Bad(node, path, f"a weight is a whole number from 0 to {services.HEAVIEST:,}")
     return number
-
-
-def _groups(node: Node, path: str) -> None:
-    raise _Bad(node, path, "groups are not available yet")
 
 
 _CHANNEL: dict[str, Parser] = {
@@ -374,6 +447,7 @@ _CHANNEL: dict[str, Parser] = {
     "on_hangup": _one_of(list(OnHangup.values)),
     "timeouts": _timeouts,
     "models": _channel_models,
+    "costs": _costs,
     "enabled": _boolean,
 }
 _MODEL: dict[str, Parser] = {
@@ -381,12 +455,14 @@ _MODEL: dict[str, Parser] = {
     "kind": _one_of(list(ModelKind.values)),
     "price": _price,
     "valid_from": _moment,
+    "price_changes": _price_changes,
     "provider": _limited(100),
     "description": _limited(500),
     "context_window": _count,
     "max_output": _count,
     "active": _boolean,
 }
+_GROUP: dict[str, Parser] = {"name": _group_name, "multiplier": _multiplier}
 
 
 def _sections(problems: list[Problem]) -> dict[str, Parser]:
@@ -394,5 +470,5 @@ def _sections(problems: list[Problem]) -> dict[str, Parser]:
         "channels": _entries(FileChannel, _CHANNEL, problems),
         "models": _entries(FileModel, _MODEL, problems),
         "defaults": _mapping_of(_name),
-        "groups": _groups,
+        "groups": _entries(FileGroup, _GROUP, problems),
     }

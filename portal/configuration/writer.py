@@ -1,13 +1,15 @@
-"""Writes channels, models and prices as the file that would make them. Secrets stay: a mark says which are stored."""
+"""Writes channels, models, prices and groups as the file that would make them.
+
+Secrets stay: a mark says which are stored.
+"""
 
 from typing import Any
 
 import yaml
 from django.utils import timezone
 
-from billing import catalog, prices
-from billing.models import CatalogModel
-from billing.prices import PriceCard
+from billing import catalog, groups, prices
+from billing.models import CatalogModel, PriceVersion
 from portal.configuration.reader import STORED
 from relay import services
 from relay.models import Channel, DefaultModel
@@ -32,6 +34,10 @@ def dump() -> str:
     }
     if defaults := dict(DefaultModel.objects.order_by("endpoint").values_list("endpoint", "model")):
         content["defaults"] = defaults
+    if found := groups.rows():
+        content["groups"] = [
+            {"name": group.name, "multiplier": prices.write_multiplier(group.multiplier)} for group in found.values()
+        ]
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
@@ -44,6 +50,8 @@ def _channel(channel: Channel) -> dict[str, Any]:
         if getattr(spec, name) != getattr(_FACTORY, name):
             found[name] = getattr(spec, name)
     found["models"] = dict(spec.models)
+    if spec.costs:
+        found["costs"] = {name: dict(card) for name, card in spec.costs.items()}
     return found
 
 
@@ -55,7 +63,14 @@ def _model(row: CatalogModel) -> dict[str, Any]:
     if not row.active:
         found["active"] = False
     if version := catalog.price_shown(row):
-        found["price"] = prices.write_card(PriceCard(version.rates))
+        found["price"] = _card(version)
+        changes = [change for change in catalog.upcoming(row) if change.pk != version.pk]
         if version.valid_from > timezone.now():
             found["valid_from"] = version.valid_from.isoformat()
+        if changes:
+            found["price_changes"] = [{"from": c.valid_from.isoformat(), "price": _card(c)} for c in changes]
     return found
+
+
+def _card(version: PriceVersion) -> dict[str, Any]:
+    return prices.write_card(catalog.card_of(version))

@@ -12,9 +12,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from billing import money
+from billing import money, prices
 from billing.models import ModelKind
-from billing.prices import ONE
 from portal import timeline, wording
 from portal.charts import Stack
 from relay.models import Attempt, CallLog
@@ -101,6 +100,12 @@ def wide(stack: Stack) -> bool:
     return stack.values[-1][1] < money.NANO
 
 
+@register.filter(expects_localtime=False)
+def local(moment: dt.datetime, style: str) -> str:
+    """A time on the clocks that it is given in, which the page names."""
+    return formats.date_format(moment.replace(tzinfo=None), style)
+
+
 @register.filter
 def day(moment: dt.datetime | None) -> str:
     """A date as a person writes it: `21 Nov 2026`."""
@@ -163,7 +168,13 @@ def lasted(attempt: Attempt) -> int:
 
 @register.filter
 def multiplier(millionths: int) -> str:
-    return f"{millionths / ONE:.2f}"
+    return prices.write_multiplier(millionths, decimals=2)
+
+
+@register.filter
+def tier(call: CallLog) -> int:
+    """The length of input above which the call's prices count; 0 for a model's first prices."""
+    return max((line.get("above", 0) for line in call.lines), default=0)
 
 
 @register.filter
@@ -193,6 +204,12 @@ def unit_price(line: dict[str, Any]) -> int:
 @register.filter
 def source(name: str) -> str:
     return str(wording.SOURCES.get(name, name))
+
+
+@register.filter
+def window(name: str) -> str:
+    """A budget's running window."""
+    return str(wording.WINDOWS.get(name, name))
 
 
 @register.filter

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from billing.prices import PriceCard
+
 
 class Timeouts(msgspec.Struct, frozen=True):
     """Seconds: to connect, to the first byte of the answer, between two reads, and in all."""
@@ -27,7 +29,10 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A channel that can serve one offered model, under the upstream's name for it."""
+    """A channel that can serve one offered model, under the upstream's name for it.
+
+    `cost_card` is what the provider charges us, None where nobody wrote it down.
+    """
 
     channel: str
     protocol: str
@@ -39,6 +44,7 @@ class Candidate(msgspec.Struct, frozen=True):
     private: bool
     timeouts: Timeouts
     credentials: tuple[Secret, ...]
+    cost_card: PriceCard | None = None
 
 
 def in_order(candidates: Sequence[Candidate], source: random.Random) -> list[Candidate]:

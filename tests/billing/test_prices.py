@@ -15,11 +15,22 @@ cards = st.dictionaries(st.sampled_from(BUCKETS), rates, min_size=1).map(PriceCa
 token_cards = st.dictionaries(st.sampled_from([*prices.INPUT_BUCKETS, *prices.OUTPUT_BUCKETS]), rates, min_size=1).map(
     PriceCard
 )
+tiers = st.lists(
+    st.builds(
+        prices.Tier,
+        st.integers(1, 10**7),
+        st.dictionaries(st.sampled_from(sorted(prices.TOKEN_BUCKETS)), rates, min_size=1),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda tier: tier.above,
+).map(lambda found: tuple(sorted(found, key=lambda tier: tier.above)))
+tiered_cards = st.builds(lambda card, tiers: PriceCard(card.rates, tiers), token_cards, tiers)
 usages = st.builds(Usage, **{name: st.none() | st.integers(0, 10**7) for name in BUCKETS})
 multipliers = st.integers(0, 5_000_000)
 
 
-@given(usages, cards, multipliers, st.sampled_from(["metered", "per_call"]))
+@given(usages, cards | tiered_cards, multipliers, st.sampled_from(["metered", "per_call"]))
 def test_lines_add_up_to_the_charge_exactly(usage: Usage, card: PriceCard, multiplier: int, mode: str) -> None:
     charge = prices.charge(usage, card, mode=mode, multiplier=multiplier)
     assert sum(line.amount for line in charge.lines) == charge.amount
@@ -29,7 +40,7 @@ def test_lines_add_up_to_the_charge_exactly(usage: Usage, card: PriceCard, multi
 @given(usages, token_cards, multipliers)
 def test_a_charge_is_rounded_up_once(usage: Usage, card: PriceCard, multiplier: int) -> None:
     exact = sum(
-        (Fraction(quantity * card.rate(bucket) * multiplier, money.MILLION * prices.ONE))
+        Fraction(quantity * prices.rate_of(card.rates, bucket) * multiplier, money.MILLION * prices.ONE)
         for bucket, quantity in usage.buckets()
     )
     charged = prices.charge(usage, card, multiplier=multiplier).amount
@@ -37,7 +48,7 @@ def test_a_charge_is_rounded_up_once(usage: Usage, card: PriceCard, multiplier: 
 
 
 @given(
-    token_cards,
+    token_cards | tiered_cards,
     multipliers,
     st.lists(st.integers(0, 10**6), min_size=4, max_size=4),
     st.lists(st.integers(0, 10**6), min_size=3, max_size=3),
@@ -97,6 +108,127 @@ def test_a_written_card_reads_back() -> None:
 def test_a_card_that_makes_no_sense_is_refused(written: dict[str, object]) -> None:
     with pytest.raises(money.InvalidAmount):
         prices.parse_card(written)
+
+
+@given(token_cards, st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_multiplier_of_zero_bounds_and_charges_nothing(card: PriceCard, tokens: int, out: int) -> None:
+    bound = prices.bound(card, input_tokens=tokens, multiplier=0)
+    assert (bound.amount(out), bound.per_million) == (0, 0)
+    assert prices.charge(Usage(input=tokens, output=out), card, multiplier=0).amount == 0
+
+
+# ---- tiers for long inputs ------------------------------------------------------------------------------------------
+
+LONG = {
+    "input": "1.25",
+    "cache_read": "0.31",
+    "output": "10",
+    "tiers": [{"above": 200000, "input": "2.5", "output": "15"}, {"above": 1000000, "input": "5"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("usage", "rates", "above"),
+    [
+        (Usage(input=200_000, output=1), ["1.25", "10"], 0),
+        (Usage(input=200_001, output=1), ["2.5", "15"], 200_000),
+        (Usage(input=1, cache_read=200_000, output=1), ["2.5", "0.31", "15"], 200_000),
+        (Usage(input=1, cache_write=1, audio_in=199_999, output=1), ["2.5", "2.5", "15", "2.5"], 200_000),
+        (Usage(input=1_000_001, reasoning=1), ["5", "15"], 1_000_000),
+        (Usage(output=5_000_000), ["10"], 0),
+    ],
+)
+def test_the_length_of_the_whole_input_chooses_the_rates_of_the_whole_charge(
+    usage: Usage, rates: list[str], above: int
+) -> None:
+    lines = prices.charge(usage, prices.parse_card(LONG)).lines
+    assert [money.to_text(line.rate) for line in lines] == rates
+    assert {line.above for line in lines} == {above}
+
+
+@given(tiered_cards, multipliers, usages)
+def test_a_tiered_charge_is_that_of_a_plain_card_with_the_tiers_rates(
+    card: PriceCard, multiplier: int, usage: Usage
+) -> None:
+    merged = dict(card.rates)
+    for tier in card.tiers:
+        if usage.tokens_in > tier.above:
+            merged.update(tier.rates)
+    plain = prices.charge(usage, PriceCard(merged), multiplier=multiplier)
+    assert prices.charge(usage, card, multiplier=multiplier).amount == plain.amount
+
+
+@given(tiered_cards, multipliers, st.integers(0, 2 * 10**7), st.integers(0, 10**6), st.integers(0, 10**6))
+def test_a_longer_input_is_never_bounded_lower(
+    card: PriceCard, multiplier: int, tokens: int, more: int, out: int
+) -> None:
+    shorter = prices.bound(card, input_tokens=tokens, multiplier=multiplier)
+    longer = prices.bound(card, input_tokens=tokens + more, multiplier=multiplier)
+    assert shorter.amount(out) <= longer.amount(out)
+
+
+def test_a_price_of_a_call_has_no_tiers() -> None:
+    card = prices.parse_card({**LONG, "per_call": "0.01"})
+    charge = prices.charge(Usage(input=10**6), card, mode="per_call")
+    assert (charge.amount, charge.lines[0].above) == (10_000_000, 0)
+    assert prices.bound(card, input_tokens=10**6, mode="per_call").amount(0) == 10_000_000
+
+
+def test_a_written_card_with_tiers_reads_back_and_is_told_in_a_line() -> None:
+    card = prices.parse_card(LONG)
+    assert prices.write_card(card) == LONG
+    assert prices.parse_card(prices.write_card(card)) == card
+    assert prices.describe(card) == (
+        "input 1.25, cache_read 0.31, output 10; above 200000: input 2.5, output 15; above 1000000: input 5"
+    )
+
+
+@given(tiered_cards)
+def test_every_tiered_card_reads_back(card: PriceCard) -> None:
+    assert prices.parse_card(prices.write_card(card)) == card
+
+
+@pytest.mark.parametrize(
+    ("tiers", "said"),
+    [
+        ({"above": 1, "input": "1"}, "tiers are a list"),
+        ("200000", "tiers are a list"),
+        ([5], "tiers[0]: a tier is a mapping"),
+        ([{"input": "1"}], "tiers[0]: a tier needs `above`"),
+        ([{"above": 5}], "tiers[0]: a tier needs at least one price"),
+        ([{"above": 5, "input": "-1"}], "tiers[0]: input: the amount must not be negative"),
+        ([{"above": 5, "inputs": "1"}], "tiers[0]: inputs: unknown price"),
+        ([{"above": 5, "per_call": "1"}], "tiers[0]: a tier has prices of tokens only, not of calls"),
+        ([{"above": 5, "input": "1"}, {"above": 5, "input": "2"}], "tiers[1]: above: tiers ascend"),
+        ([{"above": 5, "input": "1"}, {"above": 4, "input": "2"}], "tiers[1]: above: tiers ascend"),
+        *(
+            ([{"above": above, "input": "1"}], "tiers[0]: above:")
+            for above in (0, -1, 1.5, True, None, "", "1e5", "١٢", "9" * 10, "200_000", float("inf"))
+        ),
+        ([{"above": number + 1, "input": "1"} for number in range(21)], "at most 20 tiers"),
+    ],
+)
+def test_tiers_that_make_no_sense_are_refused(tiers: object, said: str) -> None:
+    with pytest.raises(money.InvalidAmount) as refused:
+        prices.parse_card({"input": "1", "tiers": tiers})
+    assert said in str(refused.value)
+
+
+def test_a_card_without_prices_of_tokens_has_no_tiers() -> None:
+    with pytest.raises(money.InvalidAmount, match="the card has none"):
+        prices.parse_card({"per_image": "1", "tiers": [{"above": 5, "input": "1"}]})
+
+
+@pytest.mark.parametrize(("text", "ppm"), [("0.8", 800_000), ("1", 1_000_000), ("0", 0), ("100", 100_000_000)])
+def test_a_multiplier_is_read_and_written_exactly(text: str, ppm: int) -> None:
+    assert prices.parse_multiplier(text) == ppm
+    assert prices.write_multiplier(ppm) == text
+
+
+@pytest.mark.parametrize("text", ["-0.1", "0.1234567", "100.000001", "1e1", "NaN", "", "٠.٨", "inf", None])
+def test_a_multiplier_that_makes_no_sense_is_refused(text: object) -> None:
+    with pytest.raises(money.InvalidAmount):
+        prices.parse_multiplier(text)
 
 
 def test_the_smallest_usage_costs_a_nano_unit_and_none_nothing() -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import uuid
 
+import pytest
 from django.db import transaction
 from django.utils import timezone
 
@@ -11,6 +12,7 @@ from billing.journal import Journal
 from billing.models import BudgetOwner, Hold, HoldState
 from billing.operations import ActiveHold, OpenHold
 from portal.models import Team
+from relay.models import CallLog
 from relay.tasks import sweep_holds
 
 
@@ -46,6 +48,29 @@ def test_the_sweep_gives_a_dead_calls_hold_back_to_the_wallet_and_to_the_quota(t
     assert ledger.wallet_of(team.pk).held == 0
     assert Hold.objects.get(pk=call).state == HoldState.VOIDED
     assert not list(holds.expired())
+    assert audit.run() == []
+
+
+def test_a_dead_call_is_charged_by_its_own_multiplier_and_tier(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_revenue", {})  # another test's account was rolled back
+    budget = budgets.set_cap(owner=BudgetOwner.TEAM, owner_id=team.pk, window="day", cap=money.parse("5"))
+    assert budget is not None
+    call = _orphan(team, budget.pk)
+    hold = Hold.objects.get(pk=call)
+    card = prices.parse_card({"input": "1", "output": "2", "tiers": [{"above": 10, "input": "3"}]})
+    later = catalog.set_price(catalog.rows()["priced"], card, actor="tests")
+    assert later is not None
+    Hold.objects.filter(pk=call).update(
+        price=later,
+        facts={**hold.facts, "multiplier": 500_000},
+        progress={"attempt": 1, "usage": {"input": 20, "output": 5}},
+    )
+
+    assert sweep_holds() == 1
+
+    record = CallLog.objects.get(pk=call)
+    assert record.cost == (20 * 3000 + 5 * 2000) // 2
+    assert {(line["multiplier"], line["above"]) for line in record.lines} == {(500_000, 10)}
     assert audit.run() == []
 
 

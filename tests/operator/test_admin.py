@@ -84,7 +84,8 @@ def test_only_what_is_listed_here_is_administered() -> None:
     names = {model._meta.label for model in admin.site._registry}
     assert names == {
         "portal.User", "portal.Team", "relay.Channel", "relay.CallLog", "keys.ApiKey", "billing.CatalogModel",
-        "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget", "relay.Review",
+        "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget", "billing.BudgetChange",
+        "billing.PriceGroup", "relay.Review",
     }  # fmt: skip
 
 

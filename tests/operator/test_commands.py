@@ -129,13 +129,19 @@ def test_calls_are_told_with_exact_amounts(team: Team, charlie: User) -> None:
     _call(charlie.personal_team)
     (found,) = json.loads(_run("calls", "--email", "alice@example.com", "--json"))
     assert (found["id"], found["cost"], found["usage"]) == (str(call.pk), "0.00000045", {"input": 3, "calls": 1})
-    assert found["attempts"] == [{"number": 1, "channel": "main", "outcome": "complete", "status": 200, "detail": None}]
+    assert found["attempts"] == [
+        {
+            "number": 1, "channel": "main", "outcome": "complete", "status": 200, "detail": None,
+            "usage": None, "usage_source": "none", "cost": None,
+        },
+    ]  # fmt: skip
     assert found["lines"] == [
         {
             "bucket": "input", "quantity": 3, "unit_price": "0.15", "per": 1_000_000, "multiplier": "1",
-            "amount": "0.00000045",
+            "above": 0, "amount": "0.00000045",
         },
-        {"bucket": "calls", "quantity": 1, "unit_price": "0.01", "per": 1, "multiplier": "1.5", "amount": "0"},
+        {"bucket": "calls", "quantity": 1, "unit_price": "0.01", "per": 1, "multiplier": "1.5",
+         "above": 0, "amount": "0"},
     ]  # fmt: skip
     assert "0.00000045" in _run("calls", "--email", "alice@example.com")
 
@@ -239,7 +245,7 @@ def test_what_an_operator_changed_in_the_demo_stays(demo: Path) -> None:
     catalog.set_price(catalog.rows()["demo-chat"], prices.parse_card({"input": "9"}), actor="tests")
     _run("seed_demo")
     assert not Channel.objects.get().enabled
-    assert catalog.describe(catalog.current_card(catalog.rows()["demo-chat"])) == "input 9"  # type: ignore[arg-type]
+    assert prices.describe(catalog.current_card(catalog.rows()["demo-chat"])) == "input 9"  # type: ignore[arg-type]
 
 
 def test_no_demo_is_seeded_where_none_is_meant() -> None:

@@ -234,7 +234,6 @@ BAD = {
     "": "the file is empty",
     "[]": "a mapping",
     "chanels: []": "chanels: this is unknown; known are channels, models, defaults, groups",
-    "groups: [vip]": "groups are not available yet",
     "channels: {}": "channels: a list is expected",
     "channels: [x]": "channels[0]: a mapping",
     "channels: [{protocol: openai}]": "channels[0]: a name is needed",

@@ -10,7 +10,7 @@ from django.db.models import F
 from billing.models import Revision
 
 KEYS, CATALOG, CHANNELS, TEAM_BUDGETS = "keys", "catalog", "channels", "team_budgets"
-PRICE_GROUPS = "price_groups"
+PRICE_GROUPS, CALIBRATION = "price_groups", "calibration"
 
 
 def bump(name: str) -> int:

@@ -194,6 +194,30 @@ class StoredAnswer(models.Model):
         return str(self.hold_id)
 
 
+class Calibration(models.Model):
+    """What the reports of an upstream model have taught about its tokens (`relay.counting.calibration.Envelope`).
+
+    One row for a model, a side (input, output), a kind of script and an epoch of 30 days.
+    """
+
+    model = models.CharField(max_length=200)
+    side = models.CharField(max_length=8)
+    wide = models.BooleanField()
+    epoch = models.IntegerField()
+    samples = models.BigIntegerField(default=0)
+    longest = models.BigIntegerField(default=0)
+    heights = models.JSONField(default=list)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(name="calibration_once_an_epoch", fields=["model", "side", "wide", "epoch"]),
+            models.CheckConstraint(name="calibration_side_known", condition=Q(side__in=("input", "output"))),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.side} {self.epoch}"
+
+
 class Heartbeat(models.Model):
     """When a background job last ran, on any machine: how `manage.py doctor` knows that there is a worker."""
 

@@ -18,10 +18,10 @@ from django.conf import settings
 from billing import holds, money, prices
 from billing.catalog import Model, Price
 from billing.operations import Progress
-from billing.usage import Source, Usage
+from billing.usage import Source
 from keys import services as keys
 from keys.services import Principal
-from relay import settlement, snapshot
+from relay import counting, settlement, snapshot
 from relay.channels import routing, upstream
 from relay.channels.routing import Candidate
 from relay.channels.upstream import Reply
@@ -111,12 +111,27 @@ def find_model(view: snapshot.Snapshot, asked: ChatRequest, call: Call) -> tuple
 
 
 async def open_hold(asked: ChatRequest, model: Model, price: Price, call: Call) -> int | None:
-    """Reserves the most that the call can cost. Returns the output limit to ask for, None to leave the request's."""
+    """Reserves the most that the call can cost. Returns the output limit to ask for, None to leave the request's.
+
+    The prompt's bytes bound its tokens; it is counted only where the money does not reach for these.
+    """
+    models = {candidate.model for candidate in call.candidates}
+    by_bytes = asked.input_bound(*models)
+    try:
+        return await _hold(by_bytes, asked, model, price, call)
+    except RelayError as refused:
+        if refused.cause is not Cause.INSUFFICIENT_QUOTA:
+            raise
+        counted = await counting.tighter_bound(asked, *models)
+        if counted is None or counted >= by_bytes:
+            raise
+    return await _hold(counted, asked, model, price, call)
+
+
+async def _hold(input_tokens: int, asked: ChatRequest, model: Model, price: Price, call: Call) -> int | None:
     principal = call.principal
     assert principal
-    bound = prices.bound(
-        price.card, input_tokens=asked.input_bound, mode=principal.billing, multiplier=principal.multiplier
-    )
+    bound = prices.bound(price.card, input_tokens=input_tokens, mode=principal.billing, multiplier=principal.multiplier)
     wanted_tokens = asked.limit or model.max_output or USUAL_OUTPUT
     least_tokens = min(wanted_tokens, LEAST_OUTPUT)
     began = call.elapsed_ms()
@@ -229,7 +244,9 @@ def _arrival(reply: Reply, asked: ChatRequest, call: Call) -> Callable[[], Progr
 
 async def _first_events(reply: Reply, asked: ChatRequest, attempt: Attempt, call: Call) -> Begun:
     """Reads until there is something for the client, so that an upstream that fails at once is a plain error."""
-    stream = ChatStream(model=call.model, wants_usage=asked.wants_usage, n=asked.n)
+    stream = ChatStream(
+        model=call.model, wants_usage=asked.wants_usage, n=asked.n, upstream_model=attempt.candidate.model
+    )
     while True:
         with reply.reading():
             data = await reply.chunk()
@@ -255,7 +272,8 @@ async def void(asked: ChatRequest, call: Call, failure: BaseException) -> None:
         if attempt is not None:
             attempt.outcome, attempt.ended_ms = "client_left", call.elapsed_ms()
             if attempt.first_byte_ms is not None:
-                ending.usage, ending.source = settlement.counted(asked, call.arrived), Source.COUNTED
+                ending.usage = await counting.usage(asked, call.arrived, attempt.candidate.model)
+                ending.source = Source.COUNTED
         settlement.price(call, ending)
         await settlement.book(call, ending)
         return
@@ -281,18 +299,18 @@ async def deliver_whole(answer: ChatAnswer, asked: ChatRequest, call: Call, guar
     attempt.outcome, attempt.ended_ms = "complete", call.elapsed_ms()
     call.upstream_id, call.finish = answer.id, answer.finish
     ending = Ending("left" if guard.left else "settled", status=200)
-    ending.usage, ending.source = _usage(answer.usage, asked, answer.output_bytes)
+    model = attempt.candidate.model
+    if answer.usage is not None:
+        ending.usage, ending.source = answer.usage, Source.REPORTED
+        counting.learn(asked, lambda: answer.seen(model), model, answer.usage)
+    else:
+        ending.usage, ending.source = await counting.usage(asked, answer.seen(model), model), Source.COUNTED
     ending.error = settlement.doubt(answer.usage, answer.output_bytes)
     settlement.price(call, ending)
     body = answer.encode(model=call.model, pisces=pisces(call))
     whole = Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(call)], body)
     await settlement.book(call, ending, whole)
     return whole
-
-
-def _usage(reported: Usage | None, asked: ChatRequest, output_bytes: int) -> tuple[Usage, Source]:
-    """Reported usage is believed; without it, what was seen is counted."""
-    return (reported, Source.REPORTED) if reported else (settlement.counted(asked, output_bytes), Source.COUNTED)
 
 
 def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -> Answer:
@@ -314,7 +332,7 @@ def deliver_stream(begun: Begun, asked: ChatRequest, call: Call, guard: Guard) -
         except BaseException as broken:
             error = _unforeseen(broken)
             if not call.closed:
-                ending = _stream_ending(stream, asked, call, guard, error)
+                ending = await _stream_ending(stream, asked, call, guard, error)
                 settlement.price(call, ending)
                 await settlement.book(call, ending)
             outlet.put(wire_errors.encode_event(error, pisces(call)))
@@ -385,7 +403,7 @@ async def _finish_stream(
         _note_failure(attempt, failure, call)
     else:
         attempt.outcome = "client_left" if guard.left else "complete"
-    ending = _stream_ending(stream, asked, call, guard, failure)
+    ending = await _stream_ending(stream, asked, call, guard, failure)
     settlement.price(call, ending)
     told = pisces(call)
     end = wire_errors.encode_event(failure, told) if failure is not None else stream.last(told)
@@ -398,10 +416,12 @@ async def _finish_stream(
     return end
 
 
-def _stream_ending(
+async def _stream_ending(
     stream: ChatStream, asked: ChatRequest, call: Call, guard: Guard, failure: RelayError | None
 ) -> Ending:
-    """An answer without any output costs nothing, unless it ended as it should."""
+    """Reported usage is believed; without it, what was seen is counted. An answer without any output costs nothing,
+    unless it ended as it should."""
+    model = call.attempts[-1].candidate.model
     call.upstream_id, call.finish = stream.id, stream.finish
     if failure is not None:
         ending = Ending("failed", status=failure.status, error=failure.entry.code)
@@ -409,8 +429,12 @@ def _stream_ending(
         ending = Ending("left", status=CLIENT_LEFT, error="client_left")
     else:
         ending = Ending("settled", status=200, error=settlement.doubt(stream.usage, stream.output_bytes))
-    if stream.usage is not None or stream.output_bytes or ending.state == "settled":
-        ending.usage, ending.source = _usage(stream.usage, asked, stream.output_bytes)
+    if stream.usage is not None:
+        ending.usage, ending.source = stream.usage, Source.REPORTED
+        if ending.state == "settled":
+            counting.learn(asked, lambda: stream.seen, model, stream.usage)
+    elif stream.output_bytes or ending.state == "settled":
+        ending.usage, ending.source = await counting.usage(asked, stream.seen, model), Source.COUNTED
     return ending
 
 

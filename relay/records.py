@@ -147,6 +147,7 @@ class Call(msgspec.Struct):
             "streamed": self.streamed,
             "ip": self.client_ip,
             "channels": [candidate.channel for candidate in self.candidates],
+            "models": [candidate.model for candidate in self.candidates],
         }
 
     def rows(
@@ -226,9 +227,18 @@ def clean(text: str, longest: int) -> str:
 
 def channel_of(hold: Hold, progress: Progress | None) -> str:
     """The channel that a call without a living process was tried at last, "" where that is not known."""
-    channels = hold.facts.get("channels") or []
+    return _last_tried(hold, progress, "channels")
+
+
+def model_of(hold: Hold, progress: Progress | None) -> str:
+    """The name by which that channel's upstream knows the model, "" where that is not known."""
+    return _last_tried(hold, progress, "models")
+
+
+def _last_tried(hold: Hold, progress: Progress | None, what: str) -> str:
+    names = hold.facts.get(what) or []
     number = progress.attempt if progress else 0
-    return str(channels[number - 1]) if 0 < number <= len(channels) else ""
+    return str(names[number - 1]) if 0 < number <= len(names) else ""
 
 
 def lost_rows(hold: Hold, progress: Progress | None, usage: Usage | None, charge: Charge) -> list[Row]:
@@ -237,7 +247,8 @@ def lost_rows(hold: Hold, progress: Progress | None, usage: Usage | None, charge
     duration = round((dt.datetime.now(dt.UTC) - created_at).total_seconds() * 1000, 3)
     values = (
         hold.pk, facts.get("team", 0), facts.get("key"), facts.get("request_id", str(hold.pk)),
-        facts.get("endpoint", ""), facts.get("protocol", ""), facts.get("model", ""), "", channel_of(hold, progress),
+        facts.get("endpoint", ""), facts.get("protocol", ""), facts.get("model", ""),
+        model_of(hold, progress), channel_of(hold, progress),
         facts.get("streamed", False), "lost", 503, "internal_error", dict(usage.buckets()) if usage else {},
         (Source.PARTIAL if usage else Source.NONE).value, charge.lines, charge.amount, hold.amount, hold.price_id,
         "", "", facts.get("ip", ""), None, None, duration, created_at,

@@ -26,7 +26,7 @@ def recover(orphan: Orphan) -> bool:
     """Settles, voids or reviews a claimed hold. False where somebody else has it by now."""
     row, progress = orphan.row, orphan.progress
     if progress is not None and (progress.answering or progress.usage is not None):
-        usage = _used(progress)
+        usage = _used(progress, records.model_of(row, progress))
         charge = _charge(row, usage)
         return holds.recover(row, charged=charge.amount, rows=records.lost_rows(row, progress, usage, charge))
     if orphan.was_sent is False:
@@ -35,11 +35,13 @@ def recover(orphan: Orphan) -> bool:
     return holds.review(row, why=UNCLEAR.format(channel=channel) if orphan.was_sent else UNKNOWN)
 
 
-def _used(progress: Progress) -> Usage:
+def _used(progress: Progress, model: str) -> Usage:
     """What the upstream had reported, else what had come."""
     if progress.usage is not None:
         return Usage(**progress.usage)
-    return Usage(input=counting.estimate(progress.input_bytes), output=counting.estimate(progress.output_bytes))
+    return Usage(
+        input=counting.estimate(progress.input_bytes, model), output=counting.estimate(progress.output_bytes, model)
+    )
 
 
 def _charge(row: Hold, usage: Usage) -> Charge:

@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 
 from billing import holds
 from billing.group_commit import writer
-from relay import snapshot
+from relay import calibration, counting, snapshot
 from relay.channels import upstream
 
 _tasks: list["asyncio.Task[Any]"] = []
@@ -19,10 +19,17 @@ async def start() -> None:
     await sync_to_async(snapshot.refresh, thread_sensitive=False)()
     _tasks.append(asyncio.create_task(snapshot.keep_fresh()))
     _tasks.append(asyncio.create_task(holds.keep_leases()))
+    _tasks.append(asyncio.create_task(calibration.keep()))
+    _tasks.append(asyncio.create_task(_warm()))
     # What is loaded by now stays for good: the collector need not look at it again with every thousand calls.
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+async def _warm() -> None:
+    """What counting needs, without keeping anybody waiting for the start."""
+    await sync_to_async(counting.warm, thread_sensitive=False)(snapshot.current().upstream_models())
 
 
 async def stop() -> None:

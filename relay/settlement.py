@@ -6,10 +6,9 @@ from billing import holds, money, prices
 from billing.operations import Progress, Row
 from billing.prices import Charge
 from billing.usage import Source, Usage
-from relay import counting, idempotency
+from relay import idempotency
 from relay.errors import Cause, RelayError
 from relay.http import Answer
-from relay.protocols.openai.request import ChatRequest
 from relay.records import Call
 
 log = structlog.get_logger(__name__)
@@ -85,7 +84,3 @@ def _rows(call: Call, ending: Ending) -> list[Row]:
 def doubt(usage: Usage | None, output_bytes: int) -> str:
     """A provider that reports no output where some was seen is believed, but the record says so."""
     return "zero_usage" if usage is not None and output_bytes and not usage.tokens_out else ""
-
-
-def counted(asked: ChatRequest, output_bytes: int) -> Usage:
-    return Usage(input=counting.estimate(asked.text_bytes), output=counting.estimate(output_bytes))

@@ -11,7 +11,7 @@ from django.db import close_old_connections
 from billing import catalog, money, prices, revisions
 from billing.prices import PriceCard
 from keys import services as keys
-from relay import vault
+from relay import calibration, counting, vault
 from relay.channels.routing import Candidate, Secret, Timeouts
 from relay.models import Channel, DefaultModel
 
@@ -26,6 +26,10 @@ class Snapshot(msgspec.Struct):
     models: catalog.Catalog
     routes: dict[str, tuple[Candidate, ...]]
     defaults: dict[str, str]
+
+    def upstream_models(self) -> set[str]:
+        """The names by which providers know what is routed to them."""
+        return {candidate.model for found in self.routes.values() for candidate in found}
 
     def offered(self, now: float) -> list[catalog.Model]:
         """The models that can be called: priced, and served by a channel."""
@@ -69,7 +73,12 @@ def refresh() -> None:
         if _changed(found, revisions.TEAM_BUDGETS, revisions.PRICE_GROUPS):
             keys.forget_all()
         if _current is None or _changed(found, revisions.CATALOG, revisions.CHANNELS):
+            started = _current is not None
             _current = load()
+            if started:
+                counting.warm(_current.upstream_models())
+        if _changed(found, revisions.CALIBRATION):
+            calibration.load()
         _seen.update(found)
     finally:
         close_old_connections()

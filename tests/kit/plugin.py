@@ -114,6 +114,10 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
         "black-hole",
         "public-only",
         "public-name",
+        "gpt-4o",
+        "gpt-4",
+        "claude",
+        "learnt",
     ):
         gateway.model(name, PRICE, max_output=1000)
     gateway.model("unpriced", None)
@@ -123,6 +127,9 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     main = {"chat": "up-chat", "same-name": "same-name", "[M]vendor/model-1": "up-1", "not-chat": "up-embedding"}
     main |= {"per-call": "up-per-call", "both": "up-both", "free": "up-free", "unpriced": "up-x", "withdrawn": "up-y"}
     gateway.channel("main", upstream.url, main, secret=SECRET)
+    # Names that say how tokens are counted.
+    named = {"gpt-4o": "gpt-4o-2024-08-06", "gpt-4": "gpt-4-0613", "claude": "claude-sonnet-4", "learnt": "qwen-learnt"}
+    gateway.channel("vendors", upstream.url, named)
     gateway.channel("drain", upstream.url, {"drained": "up-drained"}, on_hangup="drain")
     hasty = {"impatient": "up-impatient", "slow-first": "up-slow"}
     gateway.channel("short", upstream.url, hasty, timeouts=SHORT, priority=-1)
@@ -137,8 +144,8 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     gateway.channel("public", upstream.url, {"public-only": "x"}, private=False)
     gateway.model("demo-chat", PRICE)
     gateway.channel("demo", demo.ADDRESS, {"demo-chat": "demo-chat"})
-    named = upstream.url.replace("127.0.0.1", "localhost")
-    gateway.channel("public-name", named, {"public-name": "x"}, private=False)
+    by_name = upstream.url.replace("127.0.0.1", "localhost")
+    gateway.channel("public-name", by_name, {"public-name": "x"}, private=False)
 
 
 def pytest_sessionstart() -> None:

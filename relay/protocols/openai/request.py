@@ -4,13 +4,14 @@ Source: OpenAI API reference, "Create chat completion".
 """
 
 import re
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
-from relay import counting
+from relay.counting import families
+from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
+from relay.protocols.openai import prompt
 
 ABSENT = msgspec.Raw(b"")
 # Models that refuse `max_tokens` and take only `max_completion_tokens`.
@@ -35,24 +36,52 @@ class _Wanted(msgspec.Struct):
 
 
 class ChatRequest:
-    """A decoded request. `limit` is the client's own bound on output tokens, for each of `n` answers."""
+    """A decoded request. `limit` is the client's own bound on output tokens, for each of `n` answers; `text_bytes` the
+    size of its messages without the data of pictures and files."""
 
-    __slots__ = ("_body", "_fields", "input_bound", "limit", "model", "n", "stream", "text_bytes", "wants_usage")
+    __slots__ = (
+        "_body",
+        "_fields",
+        "_media",
+        "_messages",
+        "limit",
+        "model",
+        "n",
+        "stream",
+        "text_bytes",
+        "wants_usage",
+    )
 
     def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw]) -> None:
         self._body = body
         self._fields = fields
+        self._messages = wanted.messages or []
+        self._media = prompt.find_media(body, self._messages)
         self.model = wanted.model or ""
         self.stream = bool(wanted.stream)
         self.wants_usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
         self.n = wanted.n or 1
         limits = [limit for limit in (wanted.max_tokens, wanted.max_completion_tokens) if limit is not None]
         self.limit = min(limits) if limits else None
-        self.input_bound = len(body)
-        self.text_bytes = sum(len(memoryview(message)) for message in wanted.messages or ())
-        for size, tokens in _pictures(body, wanted.messages or ()):
-            self.input_bound += tokens - size
-            self.text_bytes -= size
+        self.text_bytes = sum(len(memoryview(message)) for message in self._messages)
+        self.text_bytes -= sum(thing.inside for thing in self._media)
+
+    def input_bound(self, *upstream_models: str) -> int:
+        """Input tokens that none of these models reports more than: the body's bytes, its media by each vendor's rule,
+        and what the vendor writes around a prompt by itself."""
+        has_tools = "tools" in self._fields or "functions" in self._fields
+        most = 0
+        for family in {families.of(model) for model in upstream_models or (self.model,)}:
+            beside = family.framing + (family.tools if has_tools else 0)
+            most = max(most, beside + sum(thing.most(family) for thing in self._media))
+        return len(self._body) - sum(thing.inside for thing in self._media) + most
+
+    def prompt(self) -> Prompt:
+        """What the model is given, for counting. Reads the whole body."""
+        try:
+            return prompt.read(self._fields, self._messages, self._media)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return Prompt(texts=[self._body.decode()], media=self._media)
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
@@ -83,50 +112,10 @@ class ChatRequest:
         return dict.fromkeys(present or [named], limit)
 
 
-class _Link(msgspec.Struct):
-    url: msgspec.Raw = ABSENT
-
-
-class _Part(msgspec.Struct):
-    type: str | None = None
-    image_url: msgspec.Raw = ABSENT
-
-
-class _Message(msgspec.Struct):
-    content: msgspec.Raw = ABSENT
-
-
-def _pictures(body: bytes, messages: Sequence[msgspec.Raw]) -> Iterator[tuple[int, int]]:
-    """Each picture: how many bytes of the body are its data, and how many tokens it may cost.
-
-    Only where the API takes a picture is data one. The same characters in a text are text, and cost as much.
-    """
-    if b"image" not in body and b"\\u" not in body:
-        return
-    for message in messages:
-        try:
-            content = _message_decoder.decode(message).content
-            parts = _parts_decoder.decode(content) if bytes(memoryview(content)[:1]) == b"[" else ()
-        except (msgspec.DecodeError, RecursionError):
-            continue
-        for part in parts:
-            if part.type == "image_url":
-                yield counting.picture(_address(part.image_url))
-
-
-def _address(raw: msgspec.Raw) -> bytes:
-    """`"image_url": {"url": …}`, or the address itself as some send it."""
-    if bytes(memoryview(raw)[:1]) != b"{":
-        return bytes(raw)
-    return bytes(msgspec.json.decode(raw, type=_Link).url)
-
-
 _READ = frozenset(_Wanted.__struct_fields__)
 _QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
 # A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
 _DEAR = 64 * 1024
-_message_decoder = msgspec.json.Decoder(_Message)
-_parts_decoder = msgspec.json.Decoder(list[_Part])
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FIELD = re.compile(r"\$\.([a-z_]+)")

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from billing.usage import Usage
+from relay.counting.output import Output
 from relay.errors import Cause, RelayError
 from relay.protocols.openai import usage
 
@@ -16,15 +17,19 @@ def is_given(raw: msgspec.Raw) -> bool:
     return raw is not ABSENT and bytes(raw) != b"null"
 
 
-class _Message(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
+    """What a message, or a piece of one, puts out. Raw, because it is only passed on and counted."""
+
     content: msgspec.Raw = ABSENT
     reasoning_content: msgspec.Raw = ABSENT
+    reasoning: msgspec.Raw = ABSENT
     refusal: msgspec.Raw = ABSENT
     tool_calls: msgspec.Raw = ABSENT
+    function_call: msgspec.Raw = ABSENT
 
 
 class _Choice(msgspec.Struct):
-    message: _Message | None = None
+    message: Delta | None = None
     finish_reason: str | None = None
 
 
@@ -36,13 +41,28 @@ class _Answer(msgspec.Struct):
 
 
 class ChatAnswer(msgspec.Struct):
-    """A whole answer. `usage` is None where the upstream gave none; `output_bytes` then tells how much there was."""
+    """A whole answer. `usage` is None where the upstream gave none."""
 
     body: bytes
     id: str
     usage: Usage | None
     finish: str
-    output_bytes: int
+    choices: list[_Choice]
+
+    def seen(self, upstream_model: str) -> Output:
+        """What was put out, for counting."""
+        found = Output(upstream_model)
+        for number, choice in enumerate(self.choices):
+            if choice.message is not None:
+                note(choice.message, number, found)
+            if choice.finish_reason is not None:
+                found.ended += choice.finish_reason != "length"
+        return found
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the model's output as they stand in the JSON."""
+        return sum(_size(choice.message) for choice in self.choices if choice.message is not None)
 
     def encode(self, *, model: str, pisces: dict[str, Any]) -> bytes:
         """The same answer under the offered name, with the gateway's own object at its end."""
@@ -73,19 +93,75 @@ def decode(body: bytes) -> ChatAnswer:
         id=answer.id or "",
         usage=usage.decode(answer.usage),
         finish=answer.choices[0].finish_reason or "",
-        output_bytes=sum(_size(choice.message) for choice in answer.choices if choice.message),
+        choices=answer.choices,
     )
 
 
-def _size(message: _Message) -> int:
-    parts = (message.content, message.reasoning_content, message.refusal, message.tool_calls)
-    return sum(output_size(part) for part in parts if part is not ABSENT)
+# ---- what is put out ------------------------------------------------------------------------------------------------
 
 
-def output_size(raw: msgspec.Raw) -> int:
-    """Bytes of model output in a JSON value: a string's without its quotes, nothing for null."""
+class _Function(msgspec.Struct, gc=False):
+    name: msgspec.Raw = ABSENT
+    arguments: msgspec.Raw = ABSENT
+
+
+class _Call(msgspec.Struct, gc=False):
+    index: int | None = None
+    function: _Function | None = None
+
+
+_calls_decoder = msgspec.json.Decoder(list[_Call])
+_call_decoder = msgspec.json.Decoder(_Function)
+TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+
+
+def _size(message: Delta) -> int:
+    parts = (getattr(message, part) for part in (*TEXTS, "tool_calls", "function_call"))
+    return sum(memoryview(raw).nbytes - 2 for raw in parts if is_given(raw))
+
+
+def note(delta: Delta, choice: int, seen: Output) -> None:
+    """Adds what a message or a piece of one put out."""
+    for part in TEXTS:
+        raw = getattr(delta, part)
+        if raw is not ABSENT:
+            _add(raw, seen, choice, part)
+    if is_given(delta.tool_calls):
+        _note_calls(delta.tool_calls, choice, seen)
+    if is_given(delta.function_call):
+        try:
+            _note_call(_call_decoder.decode(delta.function_call), choice, 0, seen)
+        except (msgspec.DecodeError, RecursionError):
+            seen.text(choice, "function_call").add_json(delta.function_call)
+
+
+def _note_calls(raw: msgspec.Raw, choice: int, seen: Output) -> None:
+    try:
+        calls = _calls_decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        seen.text(choice, "tool_calls").add_json(raw)
+        return
+    for place, call in enumerate(calls):
+        if call.function is not None:
+            _note_call(call.function, choice, place if call.index is None else call.index, seen)
+
+
+def _note_call(function: _Function, choice: int, number: int, seen: Output) -> None:
+    for part in ("name", "arguments"):
+        raw = getattr(function, part)
+        if raw is not ABSENT:
+            _add(raw, seen, choice, part, number)
+
+
+def _add(raw: msgspec.Raw, seen: Output, choice: int, part: str, number: int = 0) -> None:
     size = memoryview(raw).nbytes
-    return size - 2 if size != 4 or is_given(raw) else 0
+    if size == 2 or (size == 4 and not is_given(raw)):
+        return  # "" or null
+    text = seen.text(choice, part, number)
+    if memoryview(raw)[0] == 0x22:
+        text.add(raw)
+    else:
+        text.add_json(raw)
 
 
 class _ErrorObject(msgspec.Struct):

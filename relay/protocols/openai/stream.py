@@ -10,28 +10,20 @@ from typing import Any
 import msgspec
 
 from billing.usage import Usage
+from relay.counting.output import BLOCK, Output, Text
 from relay.errors import Cause, RelayError
 from relay.protocols import sse
 from relay.protocols.openai import response, usage
-from relay.protocols.openai.response import ABSENT, is_given, output_size
+from relay.protocols.openai.response import ABSENT, Delta, is_given
 
 _NO_USAGE = b',"usage":null}'
 # Text inside a JSON string that needs no looking into: no quote, no escape, no control character.
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 
 
-class _Delta(msgspec.Struct, gc=False):
-    """Raw, because nothing but the size of the model's output matters here."""
-
-    content: msgspec.Raw = ABSENT
-    reasoning_content: msgspec.Raw = ABSENT
-    reasoning: msgspec.Raw = ABSENT
-    refusal: msgspec.Raw = ABSENT
-    tool_calls: msgspec.Raw = ABSENT
-
-
 class _Choice(msgspec.Struct, gc=False):
-    delta: _Delta | None = None
+    index: int | None = None
+    delta: Delta | None = None
     finish_reason: str | None = None
 
 
@@ -49,16 +41,18 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 class _Familiar:
     """An ordinary event that was looked into, split around its text. The next one mostly differs in the text only, and
-    is then known to be as sound as the one that was parsed, without being parsed itself."""
+    is then known to be as sound as the one that was parsed, without being parsed itself. Its text is only added to
+    what is to be counted, `gathered`."""
 
-    __slots__ = ("_after", "_before", "_out_after", "_out_before", "frame")
+    __slots__ = ("_after", "_before", "_out_after", "_out_before", "gathered", "seen")
 
-    def __init__(self, event: bytes, out: bytes, text: bytes) -> None:
+    def __init__(self, event: bytes, out: bytes, text: bytes, seen: Text) -> None:
         """`text` is the JSON string, which occurs once in the event and once in `out`."""
         at, out_at = event.index(text), out.index(text)
         self._before, self._after = event[: at + 1], event[at + len(text) - 1 :]
         self._out_before, self._out_after = out[: out_at + 1], out[out_at + len(text) - 1 :]
-        self.frame = len(out) - len(text) + 2
+        self.seen = seen
+        self.gathered = seen.raw
 
     def pass_on(self, event: bytes) -> bytes | None:
         """The event for the client; None for one that has to be looked into."""
@@ -73,6 +67,7 @@ class _Familiar:
                 text.decode()
             except UnicodeDecodeError:
                 return None
+        self.gathered += text
         return self._out_before + text + self._out_after
 
 
@@ -95,12 +90,12 @@ class ChatStream:
         "failure",
         "finish",
         "id",
-        "output_bytes",
+        "seen",
         "usage",
         "wants_usage",
     )
 
-    def __init__(self, *, model: str, wants_usage: bool, n: int = 1) -> None:
+    def __init__(self, *, model: str, wants_usage: bool, n: int = 1, upstream_model: str = "") -> None:
         self.wants_usage = wants_usage
         self._unfinished = n
         self.usage: Usage | None = None
@@ -108,7 +103,7 @@ class ChatStream:
         self.id = ""
         self.done = False
         self.failure: RelayError | None = None
-        self.output_bytes = 0
+        self.seen = Output(upstream_model)
         self._model = b'"model":' + msgspec.json.encode(model)
         self._upstream_model = b""
         self._begun = False
@@ -121,7 +116,8 @@ class ChatStream:
         if familiar is not None and not self._splitter.carry:
             out = familiar.pass_on(data)
             if out is not None:
-                self.output_bytes += len(out) - familiar.frame
+                if len(familiar.gathered) > BLOCK:
+                    familiar.seen.fold()
                 return out
         try:
             return self._through(self._splitter.feed(data))
@@ -134,6 +130,11 @@ class ChatStream:
         if not self.done and not self.finished and self.failure is None:
             self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")
         return rest
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the model's output as they stood in the JSON."""
+        return self.seen.size
 
     @property
     def finished(self) -> bool:
@@ -155,7 +156,8 @@ class ChatStream:
             if self.done or self.failure:
                 break
             if self._familiar is not None and (known := self._familiar.pass_on(event + b"\n\n")) is not None:
-                self.output_bytes += len(known) - self._familiar.frame
+                if len(self._familiar.gathered) > BLOCK:
+                    self._familiar.seen.fold()
                 out.append(known)
                 continue
             data = sse.payload(event)
@@ -195,7 +197,7 @@ class ChatStream:
             elif has_usage:
                 data = _without_usage(data)
         out = self._pass_or_keep(data, keep=bool(self.finish))
-        self._familiar = None if has_usage or self.finish else _learn(chunk, original, out)
+        self._familiar = None if has_usage or self.finish else self._learn(chunk, original, out)
         return out
 
     def _note(self, chunk: _Chunk) -> None:
@@ -203,11 +205,10 @@ class ChatStream:
             self.id = chunk.id or ""
         for choice in chunk.choices or ():
             self._begun = True
-            if (delta := choice.delta) is not None:
-                for part in _parts(delta):
-                    if part is not ABSENT:
-                        self.output_bytes += output_size(part)
+            if choice.delta is not None:
+                response.note(choice.delta, choice.index or 0, self.seen)
             if choice.finish_reason:
+                self.seen.ended += choice.finish_reason != "length"
                 self.finish = choice.finish_reason
                 self._unfinished -= 1
 
@@ -225,26 +226,25 @@ class ChatStream:
         fields["model"] = msgspec.Raw(self._model[8:])
         return msgspec.json.encode(fields)
 
+    def _learn(self, chunk: _Chunk, data: bytes, out: bytes) -> _Familiar | None:
+        """What can be learnt from a chunk with one choice that has one text."""
+        if not out or not chunk.choices or len(chunk.choices) != 1 or (delta := chunk.choices[0].delta) is None:
+            return None
+        if is_given(delta.tool_calls) or is_given(delta.function_call):
+            return None
+        texts = [(part, raw) for part in response.TEXTS if is_given(raw := getattr(delta, part))]
+        if len(texts) != 1 or not (text := bytes(texts[0][1])).startswith(b'"'):
+            return None
+        event = b"data: " + data + b"\n\n"
+        if not event.count(text) == out.count(text) == 1:
+            return None
+        return _Familiar(event, out, text, self.seen.text(chunk.choices[0].index or 0, texts[0][0]))
+
     def _pass_or_keep(self, data: bytes, *, keep: bool) -> bytes:
         released, self._held = self._held, data if keep else None
         if released is not None:
             return b"data: " + released + b"\n\n" + (b"" if keep else b"data: " + data + b"\n\n")
         return b"" if keep else b"data: " + data + b"\n\n"
-
-
-def _learn(chunk: _Chunk, data: bytes, out: bytes) -> _Familiar | None:
-    """What can be learnt from a chunk with one choice that has one text."""
-    if not out or not chunk.choices or len(chunk.choices) != 1 or (delta := chunk.choices[0].delta) is None:
-        return None
-    texts = [part for part in _parts(delta) if is_given(part)]
-    if len(texts) != 1 or not (text := bytes(texts[0])).startswith(b'"'):
-        return None
-    event = b"data: " + data + b"\n\n"
-    return _Familiar(event, out, text) if event.count(text) == out.count(text) == 1 else None
-
-
-def _parts(delta: _Delta) -> tuple[msgspec.Raw, ...]:
-    return (delta.content, delta.reasoning_content, delta.reasoning, delta.refusal, delta.tool_calls)
 
 
 def _without_usage(data: bytes) -> bytes:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay import counting
+from relay.counting import families, tokenizer
+from relay.counting.tokenizer import Vocabulary
 from relay.errors import Cause, RelayError
 from relay.protocols import sse
 from relay.protocols.openai import errors, request, response, usage
@@ -185,39 +186,21 @@ def test_every_cause_has_its_envelope() -> None:
         assert event.count(b"\n") == 2
 
 
-# ---- counting -------------------------------------------------------------------------------------------------------
-
-
-@given(st.text(max_size=200))
-def test_the_bound_of_text_is_not_below_its_bytes(text: str) -> None:
-    body = json.dumps({"messages": [{"content": text}]}, ensure_ascii=False).encode()
-    if b"data:image/" not in body and b'"image_url"' not in body:
-        assert request.decode(body).input_bound == len(body) >= len(text.encode())
-
-
-def test_pictures_cost_their_tiles_and_not_their_bytes() -> None:
-    png = "iVBORw0KGgoAAAANSUhEUgAABAAAAAQACAIAAAAAAAAA"  # 1024 x 1024
-    data = "data:image/png;base64," + png + "A" * 90_000
-    part = {"type": "image_url", "image_url": {"url": data}}
-    body = json.dumps({"messages": [{"content": [part]}]}).encode()
-    assert 765 <= request.decode(body).input_bound < 1000
-    for size, tokens in (((1024, 1024), 765), ((2048, 4096), 1105), ((1, 1), 255)):
-        assert counting.picture_tokens(*size) == tokens
-    assert counting.picture_tokens(4096, 4096, "low") == 85
-    assert counting.picture_tokens(10**6, 700) <= counting.LARGEST_PICTURE
+# ---- texts that pass ------------------------------------------------------------------------------------------------
 
 
 @given(
     st.lists(st.text(max_size=12) | st.sampled_from(['"', "\\", '","usage":{"x":1}', "\n", "data: [DONE]", "é", ""]))
 )
 def test_every_text_passes_and_is_counted_whether_its_chunk_looked_familiar_or_not(texts: list[str]) -> None:
-    stream = ChatStream(model="offered", wants_usage=False)
+    stream = ChatStream(model="offered", wants_usage=False, upstream_model="gpt-4o")
     out = b"".join(stream.feed(compact({"content": text})) for text in texts)
     found = [json.loads(event[6:]) for event in out.split(b"\n\n") if event]
     assert [chunk["choices"][0]["delta"]["content"] for chunk in found] == texts
     assert {chunk["model"] for chunk in found} <= {"offered"}
     assert stream.failure is None
     assert stream.output_bytes == sum(len(json.dumps(text, ensure_ascii=False).encode()) - 2 for text in texts)
+    assert stream.seen.baseline() == tokenizer.count("".join(texts), Vocabulary.O200K)
 
 
 def compact(content: dict[str, Any]) -> bytes:
@@ -248,13 +231,20 @@ def test_a_chunk_that_only_looks_familiar_is_looked_into(text: bytes) -> None:
 )
 def test_text_that_is_dressed_up_as_a_picture_is_held_for_as_text(message: dict[str, Any]) -> None:
     body = json.dumps({"model": "m", "messages": [{"role": "user", **message}]}).encode()
-    assert request.decode(body).input_bound >= len(body)
+    assert request.decode(body).input_bound("gpt-4o") >= len(body)
 
 
 def test_a_linked_picture_is_held_for_at_its_largest_however_its_part_is_spelt() -> None:
     part = b'{"type": "image\\u005furl", "image\\u005furl": {"url": "https://pictures.example/1.png"}}'
     body = b'{"model": "m", "messages": [{"role": "user", "content": [%s, %s]}]}' % (part, part)
-    assert request.decode(body).input_bound == len(body) + 2 * counting.LARGEST_PICTURE
+    largest = families.of("gpt-4o").picture.tokens(None, "auto")
+    assert request.decode(body).input_bound("gpt-4o") == len(body) + 2 * largest
+
+
+@given(st.text(max_size=200))
+def test_the_bound_of_text_is_its_bytes(text: str) -> None:
+    body = json.dumps({"messages": [{"content": text}]}, ensure_ascii=False).encode()
+    assert request.decode(body).input_bound("gpt-4o") == len(body) >= len(text.encode())
 
 
 @pytest.mark.parametrize("first", [b'"max_tokens": 90000', b'"max\\u005ftokens": 9'])

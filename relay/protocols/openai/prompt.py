@@ -1,0 +1,205 @@
+"""What an OpenAI chat request puts into the model's prompt: read for counting, never for passing on.
+
+Source: OpenAI API reference, "Create chat completion". Whatever has another shape than it is no error here; it is the
+upstream's to refuse, and is counted as the JSON that it is.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from relay.counting import media
+from relay.counting.prompt import ANSWER, CALL, MESSAGE, NAME, PARALLEL_CALL, Prompt
+from relay.errors import Cause, RelayError
+
+Fields = dict[str, msgspec.Raw]
+
+LARGEST_PICTURE = 20 * 1024 * 1024  # bytes
+# Top-level fields that are no part of the prompt, or are counted by themselves.
+_BESIDE = frozenset(
+    (
+        "model", "messages", "tools", "functions", "tool_choice", "function_call", "stream", "stream_options",
+        "max_tokens", "max_completion_tokens", "n", "api_key", "temperature", "top_p", "frequency_penalty",
+        "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "seed", "stop", "user", "metadata", "store",
+        "service_tier", "parallel_tool_calls", "reasoning_effort", "verbosity", "modalities", "audio",
+        "prompt_cache_key", "safety_identifier",
+    )
+)  # fmt: skip
+_MEDIA_WORDS = (b"image", b'"input_audio"', b'"file', b"_url", b"\\u")
+_MEDIA_TYPES = frozenset(
+    ("image_url", "input_image", "input_audio", "audio_url", "file", "input_file", "file_url", "video_url")
+)
+_ABSENT = msgspec.Raw(b"null")
+
+
+class _Message(msgspec.Struct):
+    content: msgspec.Raw = _ABSENT
+
+
+_message_decoder = msgspec.json.Decoder(_Message)
+_fields_decoder = msgspec.json.Decoder(Fields)
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+# ---- media ----------------------------------------------------------------------------------------------------------
+
+
+def find_media(body: bytes, messages: Sequence[msgspec.Raw]) -> list[media.Media]:
+    """The pictures, documents and sounds of a request. Only where the API takes them they are any: the same characters
+    in a text are text, and cost as much. Raises RelayError for a picture that is too large."""
+    if not any(word in body for word in _MEDIA_WORDS):
+        return []
+    found = []
+    for message in messages:
+        try:
+            content = _message_decoder.decode(message).content
+        except (msgspec.DecodeError, RecursionError):
+            continue
+        found += [thing for part in _list(content) if (thing := _medium(_fields(part))) is not None]
+    return found
+
+
+def _medium(part: Fields) -> media.Media | None:
+    """What a content part stands for, None for text."""
+    match _text(part.get("type")):
+        case "image_url" | "input_image" as kind:
+            return _picture(part, part.get("image_url", _ABSENT), kind)
+        case "input_audio":
+            return media.sound(_view(_fields(part.get("input_audio", _ABSENT)).get("data", _ABSENT)))
+        case "audio_url":
+            return media.sound(memoryview(b'""'))
+        case "file" | "input_file":
+            inner = _fields(part.get("file", _ABSENT)) or part
+            data = _view(inner.get("file_data", _ABSENT))
+            return media.document(data) if bytes(data[:1]) == b'"' else media.Document(0)
+        case "file_url":
+            return media.Document(0)
+        case "video_url":
+            return media.Film(_inside(part.get("video_url", _ABSENT)))
+    return None
+
+
+def _picture(part: Fields, address: msgspec.Raw, kind: str) -> media.Picture:
+    """`"image_url": {"url": …, "detail": …}`, or the address itself as some send it."""
+    link = _fields(address)
+    url = _view(link["url"]) if "url" in link else _view(address)
+    found = media.picture(url, _text(link.get("detail") or part.get("detail")) or "auto")
+    if found.inside * 3 // 4 > LARGEST_PICTURE:
+        raise RelayError(
+            Cause.INVALID_PARAMETER, f"A picture may have at most {LARGEST_PICTURE >> 20} MB.", param="messages"
+        )
+    return found
+
+
+def _inside(address: msgspec.Raw) -> int:
+    url = _view(_fields(address).get("url", address))
+    return len(url) if bytes(url[:6]) == b'"data:' else 0
+
+
+# ---- texts ----------------------------------------------------------------------------------------------------------
+
+
+def read(fields: Fields, messages: Sequence[msgspec.Raw], found: list[media.Media]) -> Prompt:
+    """The whole prompt, with the media that were found before."""
+    prompt = Prompt(framing=ANSWER + MESSAGE * len(messages), media=found)
+    for message in messages:
+        _read_message(_fields(message), prompt)
+    prompt.functions = [*_functions(fields.get("tools", _ABSENT)), *_bare(fields.get("functions", _ABSENT))]
+    if prompt.functions:
+        prompt.choice = _choice(fields.get("tool_choice") or fields.get("function_call"))
+    if "response_format" in fields and b"json_schema" in (schema := bytes(fields["response_format"])):
+        prompt.texts.append(schema.decode())
+    prompt.maybe += [
+        bytes(raw).decode() for name, raw in fields.items() if name not in _BESIDE and name != "response_format"
+    ]
+    return prompt
+
+
+def _read_message(message: Fields, prompt: Prompt) -> None:
+    role = _text(message.pop("role", None)) or ""
+    prompt.texts.append(role)
+    if role in ("system", "developer") and prompt.system is None:
+        prompt.system = len(prompt.texts)
+    _read_content(message.pop("content", _ABSENT), prompt)
+    if prompt.system == len(prompt.texts):
+        prompt.texts.append("")
+    if name := _text(message.pop("name", None)):
+        prompt.texts.append(name)
+        prompt.framing += NAME
+    if role == "function":
+        prompt.framing -= 2
+    if call := _fields(message.pop("function_call", _ABSENT)):
+        _read_call(call, prompt)
+        prompt.framing += CALL
+    calls = [_fields(raw) for raw in _list(message.pop("tool_calls", _ABSENT))]
+    for call in calls:
+        _read_call(_fields(call.get("function", _ABSENT)), prompt)
+    prompt.framing += CALL if len(calls) == 1 else PARALLEL_CALL * len(calls)
+    refused = _text(message.pop("refusal", None))
+    if refused:
+        prompt.texts.append(refused)
+    prompt.maybe += [bytes(raw).decode() for raw in message.values() if bytes(raw) != b"null"]
+
+
+def _read_content(content: msgspec.Raw, prompt: Prompt) -> None:
+    if text := _text(content):
+        prompt.texts.append(text)
+    for raw in _list(content):
+        part = _fields(raw)
+        said = _text(part.get("text")) or _text(part.get("refusal"))
+        if said is not None:
+            prompt.texts.append(said)
+        elif _text(part.get("type")) not in _MEDIA_TYPES:
+            prompt.maybe.append(bytes(raw).decode())
+
+
+def _read_call(call: Fields, prompt: Prompt) -> None:
+    prompt.texts += [text for name in ("name", "arguments") if (text := _text(call.get(name)))]
+
+
+def _functions(tools: msgspec.Raw) -> Iterator[dict[str, Any]]:
+    for raw in _list(tools):
+        tool: dict[str, Any] = msgspec.json.decode(raw) if bytes(memoryview(raw)[:1]) == b"{" else {}
+        function = tool.get("function")
+        yield function if isinstance(function, dict) else tool
+
+
+def _bare(functions: msgspec.Raw) -> Iterator[dict[str, Any]]:
+    for raw in _list(functions):
+        if bytes(memoryview(raw)[:1]) == b"{":
+            yield msgspec.json.decode(raw)
+
+
+def _choice(raw: msgspec.Raw | None) -> str | None:
+    """`none`, or the name of the function that must be called."""
+    if raw is None:
+        return None
+    said = _fields(raw)
+    if said:
+        return _text(_fields(said.get("function", _ABSENT)).get("name") or said.get("name"))
+    return "none" if _text(raw) == "none" else None
+
+
+# ---- JSON of any shape ----------------------------------------------------------------------------------------------
+
+
+def _view(raw: msgspec.Raw) -> memoryview:
+    return memoryview(raw)
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    """A JSON string's text, None for anything else."""
+    if raw is None or bytes(memoryview(raw)[:1]) != b'"':
+        return None
+    return msgspec.json.decode(raw, type=str)
+
+
+def _fields(raw: msgspec.Raw) -> Fields:
+    if bytes(memoryview(raw)[:1]) != b"{":
+        return {}
+    return _fields_decoder.decode(raw)
+
+
+def _list(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    return _list_decoder.decode(raw) if bytes(memoryview(raw)[:1]) == b"[" else []

@@ -236,13 +236,16 @@ def charge(usage: Usage, card: PriceCard, *, mode: str = "metered", multiplier: 
     if is_per_call(card, mode):
         usage = Usage(calls=1)
     scale = money.MILLION * ONE
-    *_, tier = card.up_to(usage.tokens_in)
+    rates, above = card.rates, 0
+    if card.tiers:
+        *_, tier = card.up_to(usage.tokens_in)
+        rates, above = tier.rates, tier.above
     total, owed, lines = 0, 0, []
     for bucket, quantity in usage.buckets():
-        rate = rate_of(tier.rates, bucket)
+        rate = rate_of(rates, bucket)
         total += quantity * rate * multiplier
         grown = money.round_up(total, scale)
-        lines.append(Line(bucket, quantity, rate, multiplier, grown - owed, tier.above))
+        lines.append(Line(bucket, quantity, rate, multiplier, grown - owed, above))
         owed = grown
     return Charge(owed, tuple(lines))
 
@@ -280,9 +283,9 @@ def bound(card: PriceCard, *, input_tokens: int, mode: str = "metered", multipli
     """An upper bound by the dearest price that each token could turn out to have, in any tier within reach."""
     if is_per_call(card, mode):
         return Bound(money.round_up(rate_of(card.rates, "calls") * multiplier, money.MILLION * ONE), 0)
-    reachable = list(card.up_to(input_tokens))
-    dearest_in = max(rate_of(tier.rates, bucket) for tier in reachable for bucket in INPUT_BUCKETS)
-    dearest_out = max(rate_of(tier.rates, bucket) for tier in reachable for bucket in OUTPUT_BUCKETS)
+    reachable = [tier.rates for tier in card.up_to(input_tokens)] if card.tiers else [card.rates]
+    dearest_in = max([rate_of(rates, bucket) for rates in reachable for bucket in INPUT_BUCKETS])
+    dearest_out = max([rate_of(rates, bucket) for rates in reachable for bucket in OUTPUT_BUCKETS])
     fixed = money.round_up(input_tokens * dearest_in * multiplier, money.MILLION * ONE)
     each = money.round_up(dearest_out * multiplier, ONE)
     # One nano-unit for the single rounding of a charge that has both parts.

@@ -39,7 +39,7 @@ def issue_key(*, email: str, spec: keys.Spec, credit: int = 0, actor: str) -> Is
     """
     user, team = services.user_with_team(email)
     known = set(catalog.rows()) if spec.models else None
-    key, secret = keys.issue(team_id=team.pk, spec=spec, created_by=user.pk, known_models=known)
+    key, secret = keys.issue(team_id=team.pk, spec=spec, created_by=user.pk, known_models=known, actor=actor)
     wallet = ledger.wallet_of(team.pk)
     if credit:
         ledger.credit(wallet=wallet, amount=credit, actor=actor, reason=f"credit given with the key {key.name}")

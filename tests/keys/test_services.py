@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 from typing import Any
 
+import msgspec
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import OperationalError
@@ -29,6 +30,25 @@ def test_only_the_digest_and_the_shown_parts_are_stored(team: Team) -> None:
     assert stored["digest"] == services.digest(token)
     assert len(stored["digest"]) == 64
     assert (stored["prefix"], stored["last_four"]) == (token[:11], token[-4:])
+
+
+def test_a_key_that_was_read_before_a_change_is_not_remembered_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would keep its old multiplier, or its team's old caps, for as long as the process lives."""
+    old = services.Principal(
+        key=1, team=1, account=1, multiplier=1_000_000, budgets=(), billing="metered", state="active",
+        expires_at=None, models=frozenset(), endpoints=frozenset(), networks=(),
+    )  # fmt: skip
+
+    def read(digest: str) -> services.Principal:
+        services.forget_all()  # the poller, while the database answers
+        return old
+
+    token = tokens.new()
+    monkeypatch.setattr(services, "_read", read)
+    assert asyncio.run(services.authenticate(token)) is old
+    monkeypatch.setattr(services, "_read", lambda digest: msgspec.structs.replace(old, multiplier=5))
+    assert asyncio.run(services.authenticate(token)).multiplier == 5
+    services.forget_all()
 
 
 def test_the_digest_depends_on_the_pepper(settings: Any) -> None:

@@ -1,17 +1,19 @@
 """The administration: it goes through the services, shows no secret, and deletes nothing that books depend on."""
 
 import datetime as dt
+import uuid
 from typing import Any
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import audit, catalog, connections, ids, ledger, money, prices, revisions
-from billing.models import Account, CatalogModel, Hold, PriceVersion, Transfer
+from billing import audit, catalog, connections, groups, ids, ledger, money, prices, revisions
+from billing.models import Account, CatalogModel, Hold, PriceGroup, PriceVersion, Transfer
 from billing.operations import OpenHold
 from keys import services as keys
 from keys.models import ApiKey
@@ -384,3 +386,74 @@ def test_an_impossible_decision_is_refused(staff: Client, team: Team, fields: di
     assert said in _errors(_decide(staff, hold, **fields))
     hold.refresh_from_db()
     assert hold.state == "review"
+
+
+# ---- tiers, groups, costs -------------------------------------------------------------------------------------------
+
+
+def test_tiers_are_typed_a_line_each_and_survive_a_change_of_another_price(staff: Client) -> None:
+    typed = "200000: input 2.50, output 15\n\n 1000000 : input 5 \n"
+    staff.post(
+        reverse("admin:billing_catalogmodel_add"), _model_form(price_input="1.25", price_output="10", tiers=typed)
+    )
+    url = reverse("admin:billing_catalogmodel_change", args=[CatalogModel.objects.get().pk])
+    shown = staff.get(url).context["adminform"].form.initial["tiers"]
+    assert shown == "200000: input 2.5, output 15\n1000000: input 5"
+    assert staff.post(url, _model_form(price_input="1.3", price_output="10", tiers=shown)).status_code == 302
+    cards = [prices.describe(catalog.card_of(row)) for row in PriceVersion.objects.order_by("pk")]
+    tiers = "; above 200000: input 2.5, output 15; above 1000000: input 5"
+    assert cards == [f"input 1.25, output 10{tiers}", f"input 1.3, output 10{tiers}"]
+
+
+def test_a_price_to_come_is_shown_in_the_list_with_its_date(staff: Client) -> None:
+    model = catalog.save_model(name="m")
+    catalog.set_price(model, prices.parse_card({"input": "1"}), actor="t")
+    later = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
+    catalog.set_price(model, prices.parse_card({"input": "2"}), actor="t", valid_from=later)
+    page = staff.get(reverse("admin:billing_catalogmodel_changelist")).content.decode()
+    assert "input 1; from 2099-01-01 00:00 UTC: input 2" in page
+
+
+def test_a_group_is_made_changed_and_given_to_a_wallet(staff: Client, team: Team) -> None:
+    before = revisions.current().get(revisions.PRICE_GROUPS, 0)
+    staff.post(reverse("admin:billing_pricegroup_add"), {"name": "vip", "times": "0.8"})
+    group = PriceGroup.objects.get()
+    assert (group.name, group.multiplier) == ("vip", 800_000)
+    url = reverse("admin:billing_pricegroup_change", args=[group.pk])
+    staff.post(url, {"name": "other", "times": "0.75"})
+    group.refresh_from_db()
+    assert (group.name, group.multiplier) == ("vip", 750_000)
+    wallet = ledger.wallet_of(team.pk)
+    form = {"group": group.pk, "adjustment": "", "reason": "", "stopped": "", "reference": str(uuid.uuid4())}
+    page = reverse("admin:billing_account_change", args=[wallet.pk])
+    assert staff.post(page, form).status_code == 302
+    assert groups.multiplier_of(ledger.wallet_of(team.pk)) == 750_000
+    assert LogEntry.objects.latest("pk").change_message == "price group: vip"
+    staff.post(page, {**form, "group": ""})
+    assert groups.multiplier_of(ledger.wallet_of(team.pk)) == prices.ONE
+    assert revisions.current()[revisions.PRICE_GROUPS] == before + 4
+
+
+def test_a_group_without_a_name_or_with_that_of_another_is_refused(staff: Client) -> None:
+    groups.save(name="vip", multiplier=1)
+    for name in ("", "vip", "x" * 101, "a\u200bb"):
+        assert _errors(staff.post(reverse("admin:billing_pricegroup_add"), {"name": name, "times": "1"}))
+    assert PriceGroup.objects.count() == 1
+
+
+def test_costs_of_a_channel_are_kept_and_checked(staff: Client) -> None:
+    channel = _channel()
+    url = reverse("admin:relay_channel_change", args=[channel.pk])
+    assert staff.post(url, _channel_form(costs='{"a": {"input": "0.10"}}')).status_code == 302
+    channel.refresh_from_db()
+    assert channel.costs == {"a": {"input": "0.10"}}
+    for costs, said in (
+        ('{"z": {"input": "1"}}', "does not serve"),
+        ('{"a": {"imput": "1"}}', "unknown price"),
+        ('{"a": 5}', "as prices by name"),
+        ("[1]", "Expected `object`"),
+        ("{", "valid JSON"),
+    ):
+        assert said in _errors(staff.post(url, _channel_form(costs=costs))), costs
+    channel.refresh_from_db()
+    assert channel.costs == {"a": {"input": "0.10"}}

@@ -14,14 +14,26 @@ from typing import Any
 import msgspec
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing import budgets, catalog, groups, ledger, money, prices
-from billing.models import Account, Budget, BudgetOwner, CatalogModel, PriceGroup, PriceVersion, Transfer
+from billing import budgets, catalog, connections, groups, ids, ledger, money, prices
+from billing.models import (
+    Account,
+    Budget,
+    BudgetOwner,
+    CatalogModel,
+    Hold,
+    HoldState,
+    PriceGroup,
+    PriceVersion,
+    Transfer,
+)
+from billing.operations import OpenHold
 from keys import services as keys
 from keys.models import ApiKey
 from portal import services
@@ -73,6 +85,7 @@ class World(msgspec.Struct):
     group: PriceGroup
     model: CatalogModel
     channel: Channel
+    review: uuid.UUID
     folder: Path
 
     def apply(self, text: str) -> str:
@@ -160,6 +173,9 @@ ENTRANCES: dict[str, Entrance] = {
     "a multiplier by hand": lambda w, text: w.page(
         w.staff, "admin:billing_pricegroup_change", w.group.pk, name="vip", times=text
     ),
+    "a decision on a call in review": lambda w, text: w.page(
+        w.staff, "admin:relay_review_change", w.review, charge=text, reason="the provider's bill"
+    ),
     "a cost by hand": lambda w, text: w.page(
         w.staff,
         "admin:relay_channel_change",
@@ -190,13 +206,25 @@ def world(alice: User, team: Team, tmp_path: Path) -> World:
         group=groups.save(name="vip", multiplier=800_000),
         model=model,
         channel=channels.save_channel(None, spec),
+        review=in_review(ledger.wallet_of(team.pk), model),
         folder=tmp_path,
     )
 
 
+def in_review(wallet: Account, model: CatalogModel) -> uuid.UUID:
+    """A hold of one unit that waits for an administrator."""
+    call, price = ids.uuid7(), model.prices.get()
+    opening = OpenHold(call, wallet.pk, money.NANO, money.NANO, price.pk, (), {}, "gone", 60.0, timezone.now())
+    with transaction.atomic():
+        connections.run_in_transaction([opening], revenue=0)
+    Hold.objects.filter(pk=call).update(state=HoldState.REVIEW)
+    return call
+
+
 def written() -> list[Any]:
     return [
-        list(Budget.objects.order_by("pk").values()), list(Transfer.objects.order_by("pk").values()),
+        list(Budget.objects.order_by("pk").values()), list(Hold.objects.values()),
+        list(Transfer.objects.order_by("pk").values()),
         list(PriceVersion.objects.order_by("pk").values()), list(PriceGroup.objects.values()),
         list(Channel.objects.values()), list(Account.objects.order_by("pk").values()),
         list(ApiKey.objects.order_by("pk").values("pk", "name")), list(User.objects.values("email")),

@@ -6,9 +6,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import catalog, prices
+from billing import catalog, groups, ledger, prices
 from billing.models import PriceVersion
 from portal import pricing
+from portal.models import Team
 
 
 def test_prices_are_public_and_exact(client: Client, price: PriceVersion) -> None:
@@ -52,3 +53,34 @@ def test_what_is_not_offered_or_has_no_price_is_not_listed(client: Client, price
     catalog.save_model(name="gpt-4o-mini", active=False)
     page = client.get(reverse("pricing")).content.decode()
     assert "No models are offered yet." in page
+
+
+def test_tiers_stand_below_their_model(client: Client, price: PriceVersion) -> None:
+    tiers = [{"above": 200000, "input": "2.50", "reasoning": "20"}]
+    card = prices.parse_card({"input": "1.25", "cache_read": "0.31", "output": "10", "tiers": tiers})
+    catalog.set_price(catalog.save_model(name="long"), card, actor="tests")
+    page = client.get(reverse("pricing")).content.decode()
+    for text in ("more than 200,000 tokens of input", "2.500", "Reasoning 20.00"):
+        assert text in page
+    (row,) = (row for row in pricing.price_list().tokens if row.offer.model.name == "long")
+    (tier,) = row.tiers
+    rates = [cell.rate and cell.rate / 10**9 for cell in tier.cells]
+    assert (rates, tier.cells[2].inherited) == ([2.5, 0.31, 2.5, 10], True)
+
+
+def test_a_planned_tier_is_announced(client: Client, price: PriceVersion) -> None:
+    soon = timezone.now() + dt.timedelta(days=9)
+    card = prices.parse_card({"input": "0.12", "output": "0.48", "tiers": [{"above": 128000, "input": "0.24"}]})
+    catalog.set_price(price.model, card, actor="t", valid_from=soon)
+    page = client.get(reverse("pricing")).content.decode()
+    assert "Input 0.12, Output 0.48; above 128,000 tokens of input Input 0.24" in page
+
+
+def test_a_team_in_a_group_is_told_its_multiplier_and_others_are_not(
+    as_alice: Client, as_charlie: Client, client: Client, team: Team, price: PriceVersion
+) -> None:
+    groups.put(wallet=ledger.wallet_of(team.pk), group=groups.save(name="vip", multiplier=875_000))
+    told = "Your team pays these prices × 0.875."
+    assert told in as_alice.get(reverse("pricing")).content.decode()
+    for other in (as_charlie, client):
+        assert "Your team pays" not in other.get(reverse("pricing")).content.decode()

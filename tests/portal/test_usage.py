@@ -15,7 +15,7 @@ from billing.usage import Usage
 from keys import services
 from keys.models import ApiKey
 from portal import wording
-from portal.models import Team
+from portal.models import Team, User
 from relay.errors import Cause
 from relay.models import CallLog, CallState
 from tests.portal import made
@@ -168,3 +168,28 @@ def test_a_call_whose_client_left_says_what_was_charged(as_alice: Client, key: A
 def test_every_cause_and_state_has_words() -> None:
     assert {cause.value for cause in Cause} <= wording.REASONS.keys()
     assert set(CallState.values) == set(wording.LOOKS)
+
+
+def test_a_call_names_the_tier_that_it_was_charged_by(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    line = {"bucket": "input", "quantity": 9, "rate": 10**9, "multiplier": 875_000, "amount": 9, "above": 200_000}
+    page = as_alice.get(reverse("call", args=[made.call(key, price, lines=[line]).pk])).content.decode()
+    assert "prices for more than 200,000 tokens of input" in page
+    assert "× 0.875" in page
+    plain = as_alice.get(reverse("call", args=[made.call(key, price).pk])).content.decode()
+    assert "prices for more than" not in plain
+
+
+def test_what_an_attempt_cost_us_is_for_staff_only(
+    as_alice: Client, alice: User, key: ApiKey, price: PriceVersion
+) -> None:
+    call = made.call(key, price)
+    made.attempt(call, usage={"input": 5}, usage_source="reported", cost=123_456_789)
+    url = reverse("call", args=[call.pk])
+    customers = as_alice.get(url).content.decode()
+    assert "0.123456789" not in customers
+    assert "Cost to us" not in customers
+    alice.is_staff = True
+    alice.save()
+    staffs = as_alice.get(url).content.decode()
+    assert "0.123456789" in staffs
+    assert "Cost to us ($)" in staffs

@@ -1,0 +1,176 @@
+"""What the ledger promises, in the fewest words: derived from open holds and finished charges, nothing kept twice.
+
+Deliberately unlike `billing.rules`: what is held is always the sum of the open holds, what was spent is looked up by
+window, and operations are applied one after another. It knows nothing of batches, locks, statements or retries.
+"""
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import msgspec
+
+from billing import windows
+from billing.operations import ActiveHold, CloseHold, Done, OpenHold, Operation, Outcome, Post, Refusal, Refused
+from billing.operations import RenewLeases as Renew
+
+OPEN = ("dispatched", "recovering")
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The operation must raise: the database's constraints do not take it."""
+
+
+class Wallet(msgspec.Struct):
+    receivable: int
+    balance: int = 0
+    credit_limit: int = 0
+    frozen: bool = False
+
+
+class Budget(msgspec.Struct):
+    """`since` is the start of the latest window that it was used in."""
+
+    cap: int
+    window: str
+    zone: str
+    since: dt.datetime
+
+
+class Hold(msgspec.Struct):
+    account: int
+    amount: int
+    budgets: tuple[tuple[int, int], ...]
+    lease_until: dt.datetime
+    generation: int = 1
+    state: str = "dispatched"
+    charged: int = 0
+
+
+class Reference:
+    def __init__(self, revenue: int) -> None:
+        self.revenue = revenue
+        self.platform: set[int] = {revenue}
+        self.wallets: dict[int, Wallet] = {}
+        self.budgets: dict[int, Budget] = {}
+        self.holds: dict[uuid.UUID, Hold] = {}
+        self.open: dict[uuid.UUID, Hold] = {}
+        self.spent: dict[tuple[int, int], int] = {}  # by budget and start of window
+        self.transfers: dict[tuple[str, str], tuple[int, int, int]] = {}
+        self.reversed: set[int] = set()
+
+    # ---- what follows from the rows
+
+    def held(self, wallet: int) -> int:
+        return sum(hold.amount for hold in self.open.values() if hold.account == wallet)
+
+    def available(self, number: int) -> int:
+        wallet = self.wallets[number]
+        return wallet.balance + wallet.credit_limit - self.held(number)
+
+    def used(self, budget: int) -> int:
+        return self.spent.get((budget, int(self.budgets[budget].since.timestamp())), 0)
+
+    def budget_held(self, budget: int) -> int:
+        return sum(hold.amount for hold in self.open.values() if any(b == budget for b, _ in hold.budgets))
+
+    def room(self, budget: int) -> int:
+        return self.budgets[budget].cap - self.used(budget) - self.budget_held(budget)
+
+    # ---- operations
+
+    def apply(self, operation: Operation, now: dt.datetime) -> Outcome | Failed:
+        match operation:
+            case OpenHold():
+                return self._open(operation, now)
+            case CloseHold():
+                self._touch([number for number, _ in operation.hold.budgets], now)
+                return Done(changed=self._close(operation))
+            case Post():
+                return self._post(operation)
+            case Renew():
+                for number, generation, until, _ in operation.renewals:
+                    hold = self.open.get(number)
+                    if hold is not None and hold.generation == generation:
+                        hold.lease_until = until
+        return Done()
+
+    def _touch(self, budgets: Any, now: dt.datetime) -> None:
+        for budget in (self.budgets[number] for number in budgets if number in self.budgets):
+            budget.since = max(budget.since, windows.start_of(budget.window, now, budget.zone))
+
+    def _admit(self, op: OpenHold) -> int | Refused:
+        """How much may be held; refused for the first reason that there is."""
+        wallet = self.wallets.get(op.account)
+        if wallet is None:
+            return Refused(Refusal.UNKNOWN_ACCOUNT)
+        if wallet.frozen:
+            return Refused(Refusal.FROZEN)
+        if not all(number in self.budgets for number in op.budgets):
+            return Refused(Refusal.CHANGED)
+        for number in op.budgets:
+            if self.room(number) < max(1, op.minimum):
+                return Refused(Refusal.BUDGET, number)
+        if self.available(op.account) < op.minimum:
+            return Refused(Refusal.BALANCE)
+        return min([op.wanted, self.available(op.account), *map(self.room, op.budgets)])
+
+    def _open(self, op: OpenHold, now: dt.datetime) -> Outcome | Failed:
+        before = {number: self.budgets[number].since for number in op.budgets if number in self.budgets}
+        self._touch(op.budgets, now)
+        amount = self._admit(op)
+        if isinstance(amount, Refused):
+            return amount
+        if op.id in self.holds:  # what is not written moves no window either
+            for number, since in before.items():
+                self.budgets[number].since = since
+            return Failed()
+        budgets = tuple((number, int(self.budgets[number].since.timestamp())) for number in op.budgets)
+        hold = Hold(op.account, amount, budgets, op.lease_until)
+        self.holds[op.id] = self.open[op.id] = hold
+        return ActiveHold(op.id, op.account, amount, 1, budgets)
+
+    def _close(self, op: CloseHold) -> bool:
+        hold = self.open.get(op.hold.id)
+        if hold is None or hold.generation != op.hold.generation:
+            return False
+        del self.open[op.hold.id]
+        hold.state, hold.charged = ("voided", 0) if op.charged is None else ("settled", op.charged)
+        for number, start in hold.budgets:
+            self.spent[number, start] = self.spent.get((number, start), 0) + hold.charged
+        wallet = self.wallets[hold.account]
+        paid = max(0, min(hold.charged, self.available(hold.account)))
+        wallet.balance -= paid
+        if paid:
+            self.transfers["charge", str(op.hold.id)] = (hold.account, self.revenue, paid)
+        if owed := hold.charged - paid:
+            self.transfers["shortfall", str(op.hold.id)] = (wallet.receivable, self.revenue, owed)
+            wallet.frozen = True
+        return True
+
+    def _post(self, op: Post) -> Outcome | Failed:
+        debit, credit = self.wallets.get(op.debit), self.wallets.get(op.credit)
+        for number, found in ((op.debit, debit), (op.credit, credit)):
+            if found is None and number not in self.platform:
+                return Refused(Refusal.UNKNOWN_ACCOUNT)
+        if debit is not None and self.available(op.debit) < op.amount:
+            return Refused(Refusal.BALANCE)
+        if (op.kind, op.reference) in self.transfers or op.debit == op.credit or op.reverses in self.reversed:
+            return Failed()
+        for wallet, amount in ((debit, -op.amount), (credit, op.amount)):
+            if wallet is not None:
+                wallet.balance += amount
+        self.transfers[op.kind, op.reference] = (op.debit, op.credit, op.amount)
+        if op.reverses is not None:
+            self.reversed.add(op.reverses)
+        return Done()
+
+    # ---- recovery
+
+    def claim(self, now: dt.datetime, lease: dt.timedelta) -> set[uuid.UUID]:
+        """The sweep takes every open hold whose lease has ended."""
+        found = {number for number, hold in self.open.items() if hold.lease_until < now}
+        for number in found:
+            hold = self.open[number]
+            hold.generation, hold.state, hold.lease_until = hold.generation + 1, "recovering", now + lease
+        return found

@@ -75,9 +75,11 @@ class Settle(Scene):
         self.before = self.wire.wallet().balance
         self.holds = self.wire.opened(*(amount for amount, _ in self.charges))
 
+    found: list[object]
+
     def act(self) -> None:
         pairs = zip(self.holds, self.charges, strict=True)
-        self.found = self.wire.run(*(self.wire.close(hold, charged) for hold, (_, charged) in pairs))
+        self.found = [*self.wire.run(*(self.wire.close(hold, charged) for hold, (_, charged) in pairs))]
 
     def check(self) -> None:
         assert self.found == [None] * len(self.charges)
@@ -113,8 +115,8 @@ class Mixed(Settle):
 
     def act(self) -> None:
         (hold,) = self.holds
-        closed, opened = self.wire.run(self.wire.close(hold, 120), self.wire.hold(77))
-        self.found, self.new = [closed], opened
+        self.found = [*self.wire.run(self.wire.close(hold, 120), self.wire.hold(77))]
+        self.new = self.found.pop()
 
     def check(self) -> None:
         if isinstance(self.new, ActiveHold):

@@ -80,7 +80,7 @@ class Postgres:
             time.sleep(0.02)
 
     def restart(self) -> None:
-        """Starts again on the same folder and port, where the last one was killed; returns when it takes connections."""
+        """Starts again on the same folder and port after `kill`; returns when it takes connections."""
         self._process = self._start()
         self._wait()
 

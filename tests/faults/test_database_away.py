@@ -1,4 +1,4 @@
-"""PostgreSQL down, silent, slow or killed, under calls: nothing new begins, what runs is settled, all of it comes back."""
+"""PostgreSQL down, silent, slow or killed, under calls: nothing new begins, what runs is settled, all of it is back."""
 
 import threading
 import time

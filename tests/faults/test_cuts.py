@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from django.db import DatabaseError
-from django.utils import timezone
 
 from billing import ledger
 from billing.group_commit import LedgerUnavailable, writer
 from billing.models import Account, Hold, Transfer
-from billing.operations import ActiveHold, RenewLeases
+from billing.operations import ActiveHold, Progress, RenewLeases
 from relay import tasks
 from tests.faults.proxy import Direction, How
 from tests.faults.wire import OPENING, Wire, lease_ended, wire
@@ -156,7 +155,7 @@ class Recovery(Scene):
     def prepare(self) -> None:
         self.before = self.wire.wallet().balance
         (self.hold,) = self.wire.opened(300)
-        progress = {"usage": {"input": 3}, "output_bytes": 10, "input_bytes": 9}
+        progress = {"attempt": 1, "answering": True, "usage": {"input": 3}}
         Hold.objects.filter(pk=self.hold.id).update(progress=progress)
         lease_ended(self.hold.id)
 
@@ -180,11 +179,11 @@ class Renewal(Scene):
         self.wire.run(self._renewed())
 
     async def _renewed(self) -> None:
-        await writer.submit(RenewLeases(((self.hold.id, 1, timezone.now(), {"output_bytes": 3}),)))
+        await writer.submit(RenewLeases(((self.hold.id, 1, 45.0, Progress(1, output_bytes=3)),)))
 
     def check(self) -> None:
         stored = Hold.objects.get(pk=self.hold.id)
-        assert stored.progress in (None, {"output_bytes": 3})
+        assert stored.progress in (None, {"attempt": 1, "output_bytes": 3})
         assert (stored.state, stored.generation, self.wire.wallet().held) == ("dispatched", 1, 300)
         assert self.wire.run(self.wire.close(self.hold, None)) == [None]
 

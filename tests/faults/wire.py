@@ -66,10 +66,8 @@ class Wire(msgspec.Struct):
 
     def record(self, call: uuid.UUID, held: int, charged: int | None) -> list[Row]:
         now = dt.datetime.now(dt.UTC)
-        charge = Charge(charged or 0, ())
-        return records.lost_rows(
-            call, {"team": self.team}, held=held, price=self.price, created_at=now, usage=None, charge=charge
-        )
+        row = Hold(pk=call, amount=held, price_id=self.price, facts={"team": self.team}, created_at=now)
+        return records.lost_rows(row, None, None, Charge(charged or 0, ()))
 
     def wallet(self) -> Account:
         return Account.objects.get(pk=self.account)
@@ -108,5 +106,6 @@ def wire() -> Iterator[Wire]:
 
 
 def lease_ended(call: uuid.UUID) -> None:
-    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=settings.HOLD_LEASE + 1)
-    Hold.objects.filter(pk=call).update(lease_until=past)
+    """So long ago that nobody need be suspected any more."""
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=settings.HOLD_LEASE) - holds.SUSPECT_FOR
+    Hold.objects.filter(pk=call).update(lease_until=past, suspected_at=past)

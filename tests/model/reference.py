@@ -11,10 +11,20 @@ from typing import Any
 import msgspec
 
 from billing import windows
-from billing.operations import ActiveHold, CloseHold, Done, OpenHold, Operation, Outcome, Post, Refusal, Refused
-from billing.operations import RenewLeases as Renew
+from billing.operations import (
+    ActiveHold,
+    Claimed,
+    CloseHold,
+    Done,
+    OpenHold,
+    Operation,
+    Outcome,
+    Post,
+    Refusal,
+    Refused,
+)
 
-OPEN = ("dispatched", "recovering")
+OPEN = ("dispatched", "recovering", "review")
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -41,7 +51,7 @@ class Hold(msgspec.Struct):
     account: int
     amount: int
     budgets: tuple[tuple[int, int], ...]
-    lease_until: dt.datetime
+    claimed: bool = False
     generation: int = 1
     state: str = "dispatched"
     charged: int = 0
@@ -58,6 +68,7 @@ class Reference:
         self.spent: dict[tuple[int, int], int] = {}  # by budget and start of window
         self.transfers: dict[tuple[str, str], tuple[int, int, int]] = {}
         self.reversed: set[int] = set()
+        self.claims: dict[tuple[int, str], Claimed] = {}
 
     # ---- what follows from the rows
 
@@ -88,19 +99,16 @@ class Reference:
                 return Done(changed=self._close(operation))
             case Post():
                 return self._post(operation)
-            case Renew():
-                for number, generation, until, _ in operation.renewals:
-                    hold = self.open.get(number)
-                    if hold is not None and hold.generation == generation:
-                        hold.lease_until = until
         return Done()
 
     def _touch(self, budgets: Any, now: dt.datetime) -> None:
         for budget in (self.budgets[number] for number in budgets if number in self.budgets):
             budget.since = max(budget.since, windows.start_of(budget.window, now, budget.zone))
 
-    def _admit(self, op: OpenHold) -> int | Refused:
+    def _admit(self, op: OpenHold) -> int | Refused | Claimed:
         """How much may be held; refused for the first reason that there is."""
+        if op.claim is not None and (op.account, op.claim.key) in self.claims:
+            return self.claims[op.account, op.claim.key]
         wallet = self.wallets.get(op.account)
         if wallet is None:
             return Refused(Refusal.UNKNOWN_ACCOUNT)
@@ -119,16 +127,17 @@ class Reference:
         before = {number: self.budgets[number].since for number in op.budgets if number in self.budgets}
         self._touch(op.budgets, now)
         amount = self._admit(op)
-        if isinstance(amount, Refused):
+        if not isinstance(amount, int):
             return amount
         if op.id in self.holds:  # what is not written moves no window either
             for number, since in before.items():
                 self.budgets[number].since = since
             return Failed()
         budgets = tuple((number, int(self.budgets[number].since.timestamp())) for number in op.budgets)
-        hold = Hold(op.account, amount, budgets, op.lease_until)
-        self.holds[op.id] = self.open[op.id] = hold
-        return ActiveHold(op.id, op.account, amount, 1, budgets)
+        if op.claim is not None:
+            self.claims[op.account, op.claim.key] = Claimed(op.id, op.claim.fingerprint)
+        self.holds[op.id] = self.open[op.id] = Hold(op.account, amount, budgets, op.claim is not None)
+        return ActiveHold(op.id, op.account, amount, 1, budgets, op.claim is not None)
 
     def _close(self, op: CloseHold) -> bool:
         hold = self.open.get(op.hold.id)
@@ -136,6 +145,8 @@ class Reference:
             return False
         del self.open[op.hold.id]
         hold.state, hold.charged = ("voided", 0) if op.charged is None else ("settled", op.charged)
+        if op.charged is None:  # what was not paid for may be asked for again
+            self.claims = {key: claimed for key, claimed in self.claims.items() if claimed.hold != op.hold.id}
         for number, start in hold.budgets:
             self.spent[number, start] = self.spent.get((number, start), 0) + hold.charged
         wallet = self.wallets[hold.account]
@@ -167,10 +178,7 @@ class Reference:
 
     # ---- recovery
 
-    def claim(self, now: dt.datetime, lease: dt.timedelta) -> set[uuid.UUID]:
-        """The sweep takes every open hold whose lease has ended."""
-        found = {number for number, hold in self.open.items() if hold.lease_until < now}
-        for number in found:
-            hold = self.open[number]
-            hold.generation, hold.state, hold.lease_until = hold.generation + 1, "recovering", now + lease
-        return found
+    def take(self, hold: uuid.UUID) -> None:
+        """The sweep takes a hold whose lease has ended: its old owner can change nothing any more."""
+        self.open[hold].generation += 1
+        self.open[hold].state = "recovering"

@@ -8,12 +8,12 @@ import random
 import uuid
 from typing import Any
 
-from django.conf import settings
+import msgspec
 
 from billing import windows
-from billing.operations import ActiveHold, CloseHold, OpenHold, Operation, Post, RenewLeases
+from billing.operations import ActiveHold, Claim, CloseHold, OpenHold, Operation, Post, Progress, RenewLeases
 from tests.model.reference import OPEN, Budget, Failed, Reference, Wallet
-from tests.model.systems import State, System
+from tests.model.systems import LEASE, State, System
 
 ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Auckland")
 WINDOWS = ("total", "day", "week", "month")
@@ -46,7 +46,7 @@ class Play:
         elif draw < 0.93:
             self.administer()
         elif draw < 0.96:
-            self.claim()
+            self.lapse()
         else:
             self.recover()
 
@@ -64,6 +64,9 @@ class Play:
             if isinstance(outcome, ActiveHold):
                 self.granted.append(outcome)
         del self.granted[:-60], self.posted[:-30]
+        if not self.source.randrange(200):  # keys are kept for a day, and then forgotten
+            self.model.claims.clear()
+            self.system.forget_claims()
 
     def pass_time(self) -> None:
         """Mostly forward, sometimes across a window's end, rarely back."""
@@ -85,24 +88,35 @@ class Play:
             self.system.set_credit_limit(wallet, limit)
             self.model.wallets[wallet].credit_limit = limit
 
-    def claim(self) -> None:
-        """The sweep finds whose lease has ended; their owners do not know it yet."""
-        lease = dt.timedelta(seconds=settings.HOLD_LEASE)
-        assert self.system.claim() == self.model.claim(self.system.now, lease)
+    def lapse(self) -> None:
+        """Leases end. The sweep takes the holds whose owners do not renew them in time, and nobody tells the owners."""
+        lapsing = sorted(number for number, hold in self.model.open.items() if hold.state != "review")
+        lapsing = [number for number in lapsing if self.source.random() < 0.3]
+        renewed = {hold.id: hold for hold in self.granted if self.source.random() < 0.2}
+        alive = {
+            n for n, h in renewed.items() if n in self.model.open and self.model.open[n].generation == h.generation
+        }
+        assert self.system.lapse(lapsing, [renewed[n] for n in sorted(renewed)]) == set(lapsing) - alive
+        for number in set(lapsing) - alive:
+            self.model.take(number)
         self.operations += 1
 
     def recover(self) -> None:
-        """The sweep closes one of those that it took: never for more than was held."""
-        taken = sorted(number for number, hold in self.model.open.items() if hold.state == "recovering")
+        """Who took a hold closes it, never for more than was held, or leaves it to an administrator, who closes it."""
+        taken = sorted(number for number, hold in self.model.open.items() if hold.state in ("recovering", "review"))
         if not taken:
             return
+        self.operations += 1
         number = self.source.choice(taken)
         hold = self.model.open[number]
-        active = ActiveHold(number, hold.account, hold.amount, hold.generation, hold.budgets)
+        if hold.state == "recovering" and self.source.random() < 0.3:
+            assert self.system.review(number)
+            hold.state = "review"
+            return
+        active = ActiveHold(number, hold.account, hold.amount, hold.generation, hold.budgets, hold.claimed)
         charged = self.source.choice((None, 0, hold.amount, self.source.randint(0, hold.amount)))
         assert self.system.recover(active, charged)
         self.model.apply(CloseHold(active, charged), self.system.now)
-        self.operations += 1
 
     # ---- draws
 
@@ -126,17 +140,19 @@ class Play:
         number = uuid.UUID(int=self.source.getrandbits(128), version=4)
         if self.granted and self.source.random() < 0.02:
             number = self.source.choice(self.granted).id
-        now = self.system.now
-        lease = now + dt.timedelta(seconds=self.source.choice((5, 45, 45, 3600)))
+        claim = None
+        if self.source.random() < 0.3:
+            claim = Claim(f"key-{self.source.randrange(12)}", f"body-{self.source.randrange(3)}")
         return OpenHold(
-            number, account, wanted, minimum, self.system.price, tuple(sorted(budgets)), {}, "model", lease, now
-        )
+            number, account, wanted, minimum, self.system.price, tuple(sorted(budgets)), {}, "model", LEASE,
+            self.system.now, claim,
+        )  # fmt: skip
 
     def _closing(self) -> CloseHold:
         """By the owner, or again, or by one who lost it, or with a generation that never was."""
         hold = self.source.choice(self.granted)
         if self.source.random() < 0.05:
-            hold = ActiveHold(hold.id, hold.account, hold.amount, hold.generation + 1, hold.budgets)
+            hold = msgspec.structs.replace(hold, generation=hold.generation + 1)
             if hold.id in self.model.open:  # only the sweep can know a generation that is in force
                 hold = self.source.choice(self.granted)
         beyond = self.source.choice((1, 50, 1000, 10**9)) if self.source.random() < 0.1 else 0
@@ -156,8 +172,7 @@ class Play:
 
     def _renewal(self) -> RenewLeases:
         some = [hold for hold in self.granted[-10:] if self.source.random() < 0.3]
-        until = self.system.now + dt.timedelta(seconds=45)
-        unique = {hold.id: (hold.id, hold.generation, until, {"output_bytes": 1}) for hold in some}
+        unique = {hold.id: (hold.id, hold.generation, LEASE, Progress(1, output_bytes=1)) for hold in some}
         return RenewLeases(tuple(unique[number] for number in sorted(unique)))
 
     def _amount(self, available: int) -> int:

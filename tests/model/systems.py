@@ -6,7 +6,6 @@ Each carries out batches, does what the administration does, and shows its rows 
 import asyncio
 import datetime as dt
 import json
-import types
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,21 +13,21 @@ from typing import Any, Protocol
 from unittest import mock
 
 import msgspec
-from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
 from billing import audit, books, budgets, catalog, holds, ledger, prices, rules, windows
 from billing.books import Trip, Verb
 from billing.group_commit import GroupCommit
-from billing.models import Account, AccountKind, Budget, BudgetOwner, Hold, Transfer
-from billing.operations import ActiveHold, CloseHold, Operation, Outcome, Row
+from billing.models import Account, AccountKind, Budget, BudgetOwner, Hold, IdempotencyKey, Transfer
+from billing.operations import ActiveHold, CloseHold, Operation, Outcome, RenewLeases, Row
 from billing.prices import Charge
 from portal import services
 from relay import records
 
 TEAMS = 3
-START = dt.datetime(2026, 1, 30, 22, 0, tzinfo=dt.UTC)
+START = dt.datetime(2040, 1, 30, 22, 0, tzinfo=dt.UTC)
+LEASE = 10.0**6  # seconds; leases end when the rules say so, and never by themselves
 
 
 class State(msgspec.Struct):
@@ -54,8 +53,10 @@ class System(Protocol):
     def set_cap(self, owner: int, window: str, cap: int | None, zone: str) -> int | None: ...
     def freeze(self, wallet: int, frozen: bool) -> None: ...
     def set_credit_limit(self, wallet: int, limit: int) -> None: ...
-    def claim(self) -> set[uuid.UUID]: ...
+    def lapse(self, lapsing: Sequence[uuid.UUID], renewed: Sequence[ActiveHold]) -> set[uuid.UUID]: ...
     def recover(self, hold: ActiveHold, charged: int | None) -> bool: ...
+    def review(self, hold: uuid.UUID) -> bool: ...
+    def forget_claims(self) -> None: ...
     def state(self) -> State: ...
     def audit(self) -> list[str]: ...
     def close(self) -> None: ...
@@ -63,16 +64,15 @@ class System(Protocol):
 
 @contextmanager
 def clock(system: System) -> Iterator[None]:
-    """The ledger goes by the system's clock for as long as the block lasts."""
+    """The ledger goes by the system's clock instead of the database's for as long as the block lasts."""
+    decide = rules.decide
 
-    class Now(dt.datetime):
-        @classmethod
-        def now(cls, tz: dt.tzinfo | None = None) -> "Now":
-            return system.now  # type: ignore[return-value]
+    def at_that_time(given: rules.Books, batch: Sequence[Operation]) -> Any:
+        given.now = system.now
+        return decide(given, batch)
 
-    shim = types.SimpleNamespace(datetime=Now, UTC=dt.UTC, timedelta=dt.timedelta)
     moving = mock.patch.object(timezone, "now", lambda: system.now)  # noqa: PT008 - it is another one each time
-    with mock.patch.object(books, "dt", shim), moving:
+    with mock.patch.object(rules, "decide", at_that_time), moving:
         yield
 
 
@@ -100,6 +100,7 @@ class Memory:
         self._holds: dict[uuid.UUID, dict[str, Any]] = {}
         self._open: dict[uuid.UUID, dict[str, Any]] = {}
         self._keys: set[Any] = set()
+        self._claims: dict[tuple[int, str], tuple[uuid.UUID, str]] = {}
         self._resolved: list[uuid.UUID] = []
         self._transfers: list[tuple[str, str, int, int, int]] = []
 
@@ -115,11 +116,10 @@ class Memory:
 
     def _commit(self, batch: Sequence[Operation]) -> list[Outcome]:
         closing: list[tuple[Any, ...]] = []
-        renewing: list[tuple[Any, ...]] = []
 
         def carry_out(trip: Trip) -> list[list[tuple[Any, ...]]]:
             if trip.outcomes is not None:
-                self._write(trip, closing, renewing)
+                self._write(trip, closing)
                 return []
             answers = []
             for statement in trip.statements:
@@ -127,7 +127,6 @@ class Memory:
                     closing.extend(row for row in statement.rows if self._is_open(row[0], row[1]))
                     answers.append([row[:2] for row in closing])
                 elif statement.what is Verb.RENEW_LEASES:
-                    renewing.extend(statement.rows)
                     answers.append([])
                 else:
                     answers.append(self._read(statement.what, statement.rows))
@@ -138,27 +137,30 @@ class Memory:
     def _is_open(self, hold: uuid.UUID, generation: int) -> bool:
         return hold in self._open and self._open[hold]["generation"] == generation
 
-    def _read(self, what: Any, ids: list[int]) -> list[tuple[Any, ...]]:
+    def _read(self, what: Any, ids: list[Any]) -> list[tuple[Any, ...]]:
         if what is Verb.LOCK_BUDGETS:
             return [msgspec.structs.astuple(self._budgets[n]) for n in ids if n in self._budgets]
         if what is Verb.LOCK_ACCOUNTS:
-            return [msgspec.structs.astuple(self._accounts[n]) for n in ids if n in self._accounts]
+            return [(*msgspec.structs.astuple(self._accounts[n]), self.now) for n in ids if n in self._accounts]
+        if what is Verb.FIND_CLAIMS:
+            return [(*key, *self._claims[key]) for key in ids if key in self._claims]
         assert what is Verb.FIND_RECEIVABLES
         return [pair for pair in self.wallets if pair[0] in ids]
 
-    def _write(self, trip: Trip, closing: list[tuple[Any, ...]], renewing: list[tuple[Any, ...]]) -> None:
+    def _write(self, trip: Trip, closing: list[tuple[Any, ...]]) -> None:
         by_kind = {statement.what: statement.rows for statement in trip.statements}
         self._check_unique(by_kind)
-        for number, generation, until, _ in renewing:
-            if self._is_open(number, generation):
-                self._open[number]["lease_until"] = until
-        for number, _, charged, _ in closing:
+        for number, _, charged in closing:
             hold = self._open.pop(number)
             hold["state"], hold["charged"] = ("voided", 0) if charged is None else ("settled", charged)
             self._resolved.append(number)
         for row in by_kind.get(books.HOLD, []):
             hold = dict(zip((name for name, _ in books.HOLD.columns), row, strict=True))
             self._holds[row[0]] = self._open[row[0]] = hold
+        gone = {number for (number,) in by_kind.get(Verb.DROP_CLAIMS, [])}
+        self._claims = {key: found for key, found in self._claims.items() if found[0] not in gone}
+        for wallet, key, number, fingerprint, _ in by_kind.get(Verb.WRITE_CLAIMS, []):
+            self._claims[wallet, key] = (number, fingerprint)
         for number, starts_at, used, held, over in by_kind.get(Verb.WRITE_BUDGETS, []):
             row = self._budgets[number]
             row.starts_at, row.used, row.held, row.over = starts_at, used, held, over
@@ -201,14 +203,20 @@ class Memory:
     def set_credit_limit(self, wallet: int, limit: int) -> None:
         self._accounts[wallet].credit_limit = limit
 
-    def claim(self) -> set[uuid.UUID]:
-        lease = dt.timedelta(seconds=settings.HOLD_LEASE)
-        found = {number for number, hold in self._open.items() if hold["lease_until"] < self.now}
+    def lapse(self, lapsing: Sequence[uuid.UUID], renewed: Sequence[ActiveHold]) -> set[uuid.UUID]:
+        alive = {hold.id for hold in renewed if self._is_open(hold.id, hold.generation)}
+        found = set(lapsing) - alive
         for number in found:
-            hold = self._open[number]
-            hold["generation"] += 1
-            hold["state"], hold["lease_until"] = "recovering", self.now + lease
+            self._open[number]["generation"] += 1
+            self._open[number]["state"] = "recovering"
         return found
+
+    def forget_claims(self) -> None:
+        self._claims.clear()
+
+    def review(self, hold: uuid.UUID) -> bool:
+        self._open[hold]["state"] = "review"
+        return True
 
     def recover(self, hold: ActiveHold, charged: int | None) -> bool:
         (outcome,) = self.run([CloseHold(hold, charged)])
@@ -244,7 +252,7 @@ class Database:
 
     def __init__(self) -> None:
         self.now = START
-        ledger.revenue_account.__globals__["_revenue"].clear()
+        ledger.forget_revenue_account()
         self.revenue = ledger.revenue_account()
         self.payments = ledger.platform_account(AccountKind.PAYMENTS).pk
         self.wallets = [self._wallet(f"team-{n}@example.com") for n in range(TEAMS)]
@@ -278,10 +286,8 @@ class Database:
 
     def _record(self, hold: ActiveHold, charged: int | None) -> list[Row]:
         """The usage record that the relay would write. One whose hold is not its to close is not written."""
-        charge = Charge(charged or 0, ())
-        return records.lost_rows(
-            hold.id, {"team": 0}, held=hold.amount, price=self.price, created_at=self.now, usage=None, charge=charge
-        )
+        row = Hold(pk=hold.id, amount=hold.amount, price_id=self.price, facts={"team": 0}, created_at=self.now)
+        return records.lost_rows(row, None, None, Charge(charged or 0, ()))
 
     def set_cap(self, owner: int, window: str, cap: int | None, zone: str) -> int | None:
         made = budgets.set_cap(owner=BudgetOwner.KEY, owner_id=owner, window=window, cap=cap, zone=zone)
@@ -297,13 +303,26 @@ class Database:
     def set_credit_limit(self, wallet: int, limit: int) -> None:
         Account.objects.filter(pk=wallet).update(credit_limit=limit)
 
-    def claim(self) -> set[uuid.UUID]:
-        found = {orphan.pk: orphan for orphan in holds.expired()}
+    def lapse(self, lapsing: Sequence[uuid.UUID], renewed: Sequence[ActiveHold]) -> set[uuid.UUID]:
+        """Suspected first; those that their owners renew meanwhile are not taken."""
+        ended = dt.datetime.now(dt.UTC) - holds.SUSPECT_FOR - dt.timedelta(seconds=1)
+        Hold.objects.filter(pk__in=lapsing).update(lease_until=ended)
+        assert not list(holds.expired()), "nobody is taken without having been suspected"
+        self.run([RenewLeases(tuple((hold.id, hold.generation, LEASE, None) for hold in renewed))])
+        Hold.objects.filter(suspected_at__isnull=False).update(suspected_at=ended)
+        found = {orphan.row.pk: orphan.row for orphan in holds.expired()}
+        Hold.objects.filter(pk__in=found).update(lease_until=self.now)
         self._orphans.update(found)
         return set(found)
 
     def recover(self, hold: ActiveHold, charged: int | None) -> bool:
         return holds.recover(self._orphans[hold.id], charged=charged, rows=self._record(hold, charged))
+
+    def forget_claims(self) -> None:
+        IdempotencyKey.objects.all().delete()
+
+    def review(self, hold: uuid.UUID) -> bool:
+        return holds.review(self._orphans[hold], why="nobody can tell")
 
     def state(self) -> State:
         wallets = Account.objects.filter(kind=AccountKind.WALLET)

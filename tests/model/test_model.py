@@ -86,10 +86,10 @@ class Machine(RuleBasedStateMachine):
         self.play.administer()
 
     @rule()
-    def claim(self) -> None:
-        self.play.claim()
+    def lapse(self) -> None:
+        self.play.lapse()
 
-    @precondition(lambda self: any(hold.state == "recovering" for hold in self.play.model.open.values()))
+    @precondition(lambda self: any(hold.state != "dispatched" for hold in self.play.model.open.values()))
     @rule()
     def recover(self) -> None:
         self.play.recover()

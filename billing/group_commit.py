@@ -1,9 +1,9 @@
 """Many holds and settlements, one transaction: the ledger's writer of an event loop.
 
 What arrives while a batch commits is the next batch; there is no timer. A waiter is answered after its commit, never
-before. A hold that is not written within HOLD_WITHIN is refused (`LedgerUnavailable`), and released again where it
-turns out to have been written after all. A closing is kept and tried again until the database takes it, because its
-money has been spent.
+before. A hold is refused (`LedgerUnavailable`) where the database has answered nobody for HOLD_WITHIN, and released
+again where it turns out to have been written after all. A closing is kept and tried again until the database takes it,
+because its money has been spent.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 20_000
-HOLD_WITHIN = 0.8  # seconds that whoever wants something new waits for the database
+HOLD_WITHIN = 0.8  # seconds that whoever wants something new waits for a database that answers nobody
 RETRY_AT_MOST = 1.0  # seconds between attempts to write a closing while the database is away
 CLOSE_WITHIN = 10.0  # seconds that the last operations of a process may take
 _LOOKS = 8  # so often, evenly spread, it is looked whether somebody has waited for HOLD_WITHIN
@@ -132,20 +132,25 @@ class GroupCommit:
         self._away = False  # while closings are tried again, nothing new is let in to wait behind them
         self._closing = False
         self._watching = False
+        self._moved = False  # a batch was written since the last look
         self._refused = False  # somebody in the queue has been, and need not be written at all
         self._arrived = asyncio.Event()
         self._connection = connections.new_connection()
         self._task = loop.create_task(self._work())
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Refuses who has waited too long. It counts looks, not time: a busy event loop is not the database's fault."""
+        """Refuses who has waited too long. It counts looks, not time: a busy event loop is not the database's fault.
+
+        Nor is a long queue that moves.
+        """
         if loop is not self._loop:
             return
         everyone = [*self._committing, *self._waiting]
         self._watching = bool(everyone)
         if everyone:
             loop.call_later(HOLD_WITHIN / _LOOKS, self._watch, loop)
-        for waiting in everyone:
+        moved, self._moved = self._moved, False
+        for waiting in () if moved else everyone:
             waiting.looks += 1
             if waiting.looks >= _LOOKS and not waiting.is_closing:
                 self._refused = True
@@ -181,7 +186,7 @@ class GroupCommit:
             log.exception("group_commit.defect", operations=len(batch))
             await self._split_or_fail(batch, error)
         else:
-            self._failures, self._away = 0, False
+            self._failures, self._away, self._moved = 0, False, True
             self._answer(batch, outcomes)
 
     async def _commit(self, operations: list[Operation]) -> list[Outcome]:

@@ -141,7 +141,8 @@ def run(kinds: list[str], *, quick: bool, say: Callable[[str], None] = print) ->
         middle = Round(*(sorted(column)[len(rounds) // 2] for column in zip(*rounds, strict=True)))
         say(
             f"| {NAMES[kind]:<10} | {middle.rate:>7.0f} | {middle.own:>18.0f} + {middle.server:>8.0f} "
-            f"| {middle.hold_p50:>11.1f} | {middle.hold_p99:>11.1f} | {middle.settle_p99:>13.1f} | {_verdict(kind, middle)} |"
+            f"| {middle.hold_p50:>11.1f} | {middle.hold_p99:>11.1f} | {middle.settle_p99:>13.1f} "
+            f"| {_verdict(kind, middle)} |"
         )
 
 

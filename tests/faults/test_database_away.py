@@ -82,13 +82,14 @@ def refused(url: str, token: str, upstream: Upstream, count: int = 8) -> None:
     script = upstream.play(scripts.whole())
     took: list[tuple[int, str, float]] = []
 
-    def ask() -> None:
+    def ask(number: int) -> None:
+        headers = {"Idempotency-Key": f"{script}-{number}"} if number % 3 == 2 else {}
         began = time.monotonic()
-        answer = client.chat(url, token, x_script=script)
+        answer = client.chat(url, token, x_script=script, headers=headers)
         took.append((answer.status_code, answer.json()["error"]["code"], time.monotonic() - began))
         assert int(answer.headers["Retry-After"]) > 0
 
-    threads = [threading.Thread(target=ask) for _ in range(count)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:

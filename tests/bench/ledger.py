@@ -63,7 +63,7 @@ class Wallet:
         )
         self._principal = Principal(
             key=1, team=team.pk, account=wallet.pk, budgets=(), billing="metered", state="active", expires_at=None,
-            models=frozenset(), endpoints=frozenset(), networks=(),
+            models=frozenset(), endpoints=frozenset(), networks=(), multiplier=prices.ONE,
         )  # fmt: skip
 
     async def pair(self) -> tuple[float, float]:

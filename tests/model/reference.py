@@ -39,12 +39,20 @@ class Wallet(msgspec.Struct):
 
 
 class Budget(msgspec.Struct):
-    """`since` is the start of the latest window that it was used in."""
+    """`since` is the start of the latest window that it was used in, which lasts at least until `kept_until`."""
 
     cap: int
     window: str
     zone: str
     since: dt.datetime
+    kept_until: dt.datetime | None = None
+    extra: int = 0
+    extra_until: dt.datetime = windows.EPOCH
+
+    def running(self, now: dt.datetime) -> dt.datetime:
+        if self.kept_until is not None and now < self.kept_until:
+            return self.since
+        return max(self.since, windows.start_of(self.window, now, self.zone))
 
 
 class Hold(msgspec.Struct):
@@ -85,8 +93,10 @@ class Reference:
     def budget_held(self, budget: int) -> int:
         return sum(hold.amount for hold in self.open.values() if any(b == budget for b, _ in hold.budgets))
 
-    def room(self, budget: int) -> int:
-        return self.budgets[budget].cap - self.used(budget) - self.budget_held(budget)
+    def room(self, number: int, now: dt.datetime) -> int:
+        budget = self.budgets[number]
+        raised = budget.extra if now < budget.extra_until else 0
+        return budget.cap + raised - self.used(number) - self.budget_held(number)
 
     # ---- operations
 
@@ -103,9 +113,9 @@ class Reference:
 
     def _touch(self, budgets: Any, now: dt.datetime) -> None:
         for budget in (self.budgets[number] for number in budgets if number in self.budgets):
-            budget.since = max(budget.since, windows.start_of(budget.window, now, budget.zone))
+            budget.since = budget.running(now)
 
-    def _admit(self, op: OpenHold) -> int | Refused | Claimed:
+    def _admit(self, op: OpenHold, now: dt.datetime) -> int | Refused | Claimed:
         """How much may be held; refused for the first reason that there is."""
         if op.claim is not None and (op.account, op.claim.key) in self.claims:
             return self.claims[op.account, op.claim.key]
@@ -117,16 +127,16 @@ class Reference:
         if not all(number in self.budgets for number in op.budgets):
             return Refused(Refusal.CHANGED)
         for number in op.budgets:
-            if self.room(number) < max(1, op.minimum):
+            if self.room(number, now) < max(1, op.minimum):
                 return Refused(Refusal.BUDGET, number)
         if self.available(op.account) < op.minimum:
             return Refused(Refusal.BALANCE)
-        return min([op.wanted, self.available(op.account), *map(self.room, op.budgets)])
+        return min([op.wanted, self.available(op.account), *(self.room(number, now) for number in op.budgets)])
 
     def _open(self, op: OpenHold, now: dt.datetime) -> Outcome | Failed:
         before = {number: self.budgets[number].since for number in op.budgets if number in self.budgets}
         self._touch(op.budgets, now)
-        amount = self._admit(op)
+        amount = self._admit(op, now)
         if not isinstance(amount, int):
             return amount
         if op.id in self.holds:  # what is not written moves no window either
@@ -175,6 +185,15 @@ class Reference:
         if op.reverses is not None:
             self.reversed.add(op.reverses)
         return Done()
+
+    # ---- administration
+
+    def set_zone(self, zone: str, now: dt.datetime) -> None:
+        """A running window is kept to the end of the one that the new zone has at this moment."""
+        for budget in self.budgets.values():
+            if budget.zone != zone:
+                budget.since = budget.running(now)
+                budget.kept_until, budget.zone = windows.end_of(budget.window, now, zone), zone
 
     # ---- recovery
 

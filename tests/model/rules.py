@@ -13,7 +13,7 @@ import msgspec
 from billing import windows
 from billing.operations import ActiveHold, Claim, CloseHold, OpenHold, Operation, Post, Progress, RenewLeases
 from tests.model.reference import OPEN, Budget, Failed, Reference, Wallet
-from tests.model.systems import LEASE, State, System
+from tests.model.systems import LEASE, OWNERS, State, System
 
 ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Auckland")
 WINDOWS = ("total", "day", "week", "month")
@@ -77,9 +77,11 @@ class Play:
     def administer(self) -> None:
         self.operations += 1
         wallet = self.source.choice(list(self.model.wallets))
-        kind = self.source.randrange(8)
+        kind = self.source.randrange(11)
         if kind < 4:
             self._set_cap()
+        elif kind > 7:
+            self._change_budget(kind)
         elif kind < 7:
             self.system.freeze(wallet, frozen := kind == 4)
             self.model.wallets[wallet].frozen = frozen
@@ -186,7 +188,7 @@ class Play:
         return self.model.wallets[wallet].balance
 
     def _set_cap(self) -> None:
-        owner, window = self.source.randrange(2), self.source.choice(WINDOWS)
+        owner, window = self.source.randrange(OWNERS), self.source.choice(WINDOWS)
         cap = self.source.choice((None, 0, 100, 2000, 10**6, 10**12))
         zone = self.source.choice(ZONES)
         number = self.system.set_cap(owner, window, cap, zone)
@@ -195,9 +197,29 @@ class Play:
                 del self.model.budgets[gone]
             return
         self.owners[owner, window] = number
-        known = self.model.budgets.get(number)
-        since = known.since if known else windows.start_of(window, self.system.now, zone)
-        self.model.budgets[number] = Budget(cap, window, zone, since)
+        if known := self.model.budgets.get(number):
+            known.cap = cap
+        else:
+            since = windows.start_of(window, self.system.now, zone)
+            self.model.budgets[number] = Budget(cap, window, zone, since)
+
+    def _change_budget(self, kind: int) -> None:
+        """A raise begins or is ended, or the team moves to another zone."""
+        if kind == 8:
+            zone = self.source.choice(ZONES)
+            self.system.set_zone(zone)
+            self.model.set_zone(zone, self.system.now)
+        elif self.owners:
+            number = self.source.choice(sorted(self.owners.values()))
+            extra, hours = self.source.choice((1, 500, 10**6)), self.source.choice((1, 24, 24 * 40))
+            until = self.system.now + dt.timedelta(hours=hours)
+            budget = self.model.budgets[number]
+            if kind == 9:
+                self.system.raise_cap(number, extra, until)
+                budget.extra, budget.extra_until = extra, until
+            else:
+                self.system.end_raise(number)
+                budget.extra = 0
 
     # ---- what must be true
 

@@ -26,6 +26,7 @@ from portal import services
 from relay import records
 
 TEAMS = 3
+OWNERS = 2  # keys with budgets
 START = dt.datetime(2040, 1, 30, 22, 0, tzinfo=dt.UTC)
 LEASE = 10.0**6  # seconds; leases end when the rules say so, and never by themselves
 
@@ -51,6 +52,9 @@ class System(Protocol):
 
     def run(self, batch: Sequence[Operation]) -> list[Outcome | BaseException]: ...
     def set_cap(self, owner: int, window: str, cap: int | None, zone: str) -> int | None: ...
+    def raise_cap(self, budget: int, extra: int, until: dt.datetime) -> None: ...
+    def end_raise(self, budget: int) -> None: ...
+    def set_zone(self, zone: str) -> None: ...
     def freeze(self, wallet: int, frozen: bool) -> None: ...
     def set_credit_limit(self, wallet: int, limit: int) -> None: ...
     def lapse(self, lapsing: Sequence[uuid.UUID], renewed: Sequence[ActiveHold]) -> set[uuid.UUID]: ...
@@ -194,8 +198,20 @@ class Memory:
             since = windows.start_of(window, self.now, zone)
             self._budgets[number] = rules.BudgetTotals(number, window, cap, zone, since, 0, 0, 0)
         budget = self._budgets[number]
-        budget.cap, budget.zone, budget.over = cap, zone, max(0, budget.used + budget.held - cap)
+        budget.cap, budget.over = cap, max(0, budget.used + budget.held - cap)
         return number
+
+    def raise_cap(self, budget: int, extra: int, until: dt.datetime) -> None:
+        self._budgets[budget].extra, self._budgets[budget].extra_until = extra, until
+
+    def end_raise(self, budget: int) -> None:
+        self._budgets[budget].extra, self._budgets[budget].extra_until = 0, None
+
+    def set_zone(self, zone: str) -> None:
+        for budget in self._budgets.values():
+            if budget.zone != zone:
+                budget.roll(self.now)
+                budget.kept_until, budget.zone = windows.end_of(budget.window, self.now, zone), zone
 
     def freeze(self, wallet: int, frozen: bool) -> None:
         self._accounts[wallet].frozen = "by hand" if frozen else ""
@@ -292,6 +308,15 @@ class Database:
     def set_cap(self, owner: int, window: str, cap: int | None, zone: str) -> int | None:
         made = budgets.set_cap(owner=BudgetOwner.KEY, owner_id=owner, window=window, cap=cap, zone=zone)
         return made.pk if made else None
+
+    def raise_cap(self, budget: int, extra: int, until: dt.datetime) -> None:
+        budgets.raise_cap(budget=budget, extra=extra, until=until, actor="model", reason="drawn")
+
+    def end_raise(self, budget: int) -> None:
+        budgets.end_raise(budget=budget, actor="model")
+
+    def set_zone(self, zone: str) -> None:
+        budgets.set_zone(team=0, keys=range(OWNERS), zone=zone, actor="model")
 
     def freeze(self, wallet: int, frozen: bool) -> None:
         row = Account.objects.get(pk=wallet)

@@ -5,7 +5,7 @@ VENV_PYTHON = $(or $(PISCES_PYTHON),.venv/bin/python)
 BIN = $(dir $(VENV_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench messages clean dev
+.PHONY: help run test soak lint format bench messages clean dev
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -15,6 +15,10 @@ run: ## Start Pisces on 127.0.0.1:PORT (8000), set up whatever is missing; Ctrl-
 
 test: dev ## Run the whole suite; REQUIRE_SERVICES=1 turns what is missing into an error
 	$(VENV_PYTHON) -m tests.run
+
+soak: export SOAK = 1
+soak: dev ## The long tests: a million operations, kills, cut wires, hang-ups; prints their figures (hours)
+	$(VENV_PYTHON) -m tests.run -m soak
 
 # Types and migrations are checked against the settings, which want secrets; these protect nothing.
 lint: export SECRET_KEY = lint-only-lint-only-lint-only-lint-only

@@ -1,22 +1,36 @@
-"""Which database the books are on, and how a batch gets there: from an event loop, or inside Django's transaction."""
+"""Which database the books are on, and how a batch gets there: from an event loop, or inside Django's transaction.
+
+`read` is for everything else that an event loop wants of the database. Nothing here waits for a database that is away
+longer than it says, whether it refuses connections, answers slowly or takes everything and says nothing.
+"""
 
 import asyncio
+import contextlib
+import os
+import socket
 import sqlite3
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import django.db
 import psycopg
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
 
 from billing import books, postgres, sqlite
 from billing.operations import Operation, Outcome
+from billing.postgres import Decided, Fate
 
 DATABASE_ERRORS = (psycopg.Error, sqlite3.Error, django.db.Error)
 # What the operations themselves caused: trying again cannot help.
 DEFECTS = (psycopg.IntegrityError, psycopg.DataError, sqlite3.IntegrityError, sqlite3.DataError)
 DUPLICATES = (psycopg.errors.UniqueViolation, sqlite3.IntegrityError)
+
+FATE_AT_MOST, FATE_EVERY = 10, 0.03  # questions after a transaction that is not over, and seconds between them
+READ_WITHIN = 0.8  # seconds that a call waits for what it has to know of a database that answers nobody
+
+_T = TypeVar("_T")
 
 
 def is_postgres() -> bool:
@@ -34,15 +48,72 @@ def run_in_transaction(operations: Sequence[Operation], *, revenue: int) -> list
     return sqlite.run(raw, work, own_transaction=False)
 
 
+# ---- reading from an event loop -------------------------------------------------------------------------------------
+
+
+class _Reading:
+    """One call of a function in a thread, which can be told to end although its database says nothing."""
+
+    finished = 0  # in all: a database that answers others is busy, and not away
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wrapper: Any = None
+
+    def run(self, function: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
+        self._wrapper = connections[DEFAULT_DB_ALIAS]
+        try:
+            found = function(*arguments)
+            _Reading.finished += 1
+            return found
+        finally:
+            with self._lock:
+                self._wrapper = None
+            close_old_connections()
+
+    def give_up(self) -> None:
+        """Ends the thread's connection under it, so that it finds an error instead of waiting on."""
+        with self._lock:
+            raw = getattr(self._wrapper, "connection", None)
+            if isinstance(raw, psycopg.Connection) and not raw.closed:
+                with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(raw.fileno())) as other:
+                    other.shutdown(socket.SHUT_RDWR)
+
+
+async def read(function: Callable[..., _T], *arguments: Any, within: float) -> _T:
+    """What a function says that reads the database, called in a thread.
+
+    Raises what it raises, or django.db.OperationalError where nobody was answered for `within` seconds.
+    """
+    reading = _Reading()
+    work = asyncio.get_running_loop().run_in_executor(None, reading.run, function, arguments)
+    try:
+        while True:
+            before = _Reading.finished
+            await asyncio.wait({work}, timeout=within)
+            if work.done():
+                return work.result()
+            if _Reading.finished == before:
+                reading.give_up()
+                raise django.db.OperationalError("the database did not answer in time")
+    finally:
+        work.cancel()
+
+
+# ---- the ledger's writer --------------------------------------------------------------------------------------------
+
+
 class Connection(Protocol):
     """The one connection of an event loop's ledger writer. Opened when needed, and again after it broke."""
 
+    decided: Decided | None  # what the batch that failed last had decided, where it may have been committed
+
     async def run(self, operations: Sequence[Operation], *, revenue: int) -> list[Outcome]:
-        """Raises the driver's error; then `fate` says what became of the batch."""
+        """Raises the driver's error; then `decided` and `fate` say what became of the batch."""
         ...
 
-    async def fate(self) -> list[Outcome] | None:
-        """The outcomes of the batch that failed last, where it had been committed all the same; else None."""
+    async def fate(self, decided: Decided) -> Fate:
+        """Whether a batch was committed all the same. UNKNOWN may be asked again."""
         ...
 
     async def close(self) -> None: ...
@@ -55,25 +126,36 @@ def new_connection() -> Connection:
 class _PostgresConnection:
     def __init__(self) -> None:
         self._open: postgres.AsyncConnection | None = None
-        self._failed: postgres.AsyncConnection | None = None
+        self.decided: Decided | None = None
 
     async def run(self, operations: Sequence[Operation], *, revenue: int) -> list[Outcome]:
-        self._failed = None  # what became of an earlier batch says nothing of this one
+        self.decided = None  # what became of an earlier batch says nothing of this one
+        used = await self._connected()
+        try:
+            return await used.run(books.script(operations, revenue=revenue))
+        except BaseException:
+            self.decided, self._open = used.decided, None
+            raise
+
+    async def fate(self, decided: Decided) -> Fate:
+        if not decided.transaction:  # it had locked no account: there was no money in it
+            return Fate.UNDONE
+        try:
+            for _ in range(FATE_AT_MOST):
+                found = await (await self._connected()).fate(decided.transaction)
+                if found is not Fate.UNKNOWN:
+                    return found
+                await asyncio.sleep(FATE_EVERY)  # the server is at its last statement, or has not seen us go
+        except psycopg.Error:
+            self._open = None
+        return Fate.UNKNOWN
+
+    async def _connected(self) -> postgres.AsyncConnection:
         if self._open is not None and self._open.lost:
             await self.close()
         if self._open is None:
-            self._open = postgres.AsyncConnection(await asyncio.to_thread(_connect_postgres))
-        try:
-            return await self._open.run(books.script(operations, revenue=revenue))
-        except BaseException:
-            self._failed, self._open = self._open, None
-            raise
-
-    async def fate(self) -> list[Outcome] | None:
-        decided = self._failed.decided if self._failed is not None else None
-        if decided is None or not await asyncio.to_thread(_was_committed, decided.transaction):
-            return None
-        return decided.outcomes
+            self._open = await postgres.AsyncConnection.open(_parameters())
+        return self._open
 
     async def close(self) -> None:
         if self._open is not None:
@@ -82,7 +164,9 @@ class _PostgresConnection:
 
 
 class _SqliteConnection:
-    """SQLite blocks while it writes, so it has a thread of its own."""
+    """SQLite blocks while it writes, so it has a thread of its own. A commit that raised was rolled back."""
+
+    decided: Decided | None = None
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
@@ -96,8 +180,8 @@ class _SqliteConnection:
             self._raw = sqlite.open_connection(str(connections[DEFAULT_DB_ALIAS].get_connection_params()["database"]))
         return sqlite.run(self._raw, books.script(operations, revenue=revenue), own_transaction=True)
 
-    async def fate(self) -> list[Outcome] | None:
-        return None  # a commit that raised was rolled back
+    async def fate(self, decided: Decided) -> Fate:
+        return Fate.UNDONE
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -109,17 +193,9 @@ class _SqliteConnection:
             self._raw = None
 
 
-def _connect_postgres() -> "psycopg.Connection[Any]":
+def _parameters() -> dict[str, Any]:
+    """What libpq wants to know, of what Django's connection does."""
     parameters = connections[DEFAULT_DB_ALIAS].get_connection_params()
     for django_only in ("cursor_factory", "context", "prepare_threshold"):
         parameters.pop(django_only, None)
-    options = "-c synchronous_commit=on -c lock_timeout=2s -c statement_timeout=5s -c timezone=UTC"
-    return psycopg.connect(**{**parameters, "options": options, "connect_timeout": 2}, autocommit=True)
-
-
-def _was_committed(transaction: str) -> bool:
-    try:
-        with _connect_postgres() as connection:
-            return postgres.was_committed(connection, transaction)
-    except psycopg.Error:
-        return False
+    return parameters

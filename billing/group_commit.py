@@ -1,70 +1,113 @@
 """Many holds and settlements, one transaction: the ledger's writer of an event loop.
 
 What arrives while a batch commits is the next batch; there is no timer. A waiter is answered after its commit, never
-before. A hold that cannot be written is refused (`LedgerUnavailable`); a closing is kept and tried again until the
-database takes it, because its money has been spent.
+before. A hold is refused (`LedgerUnavailable`) where the database has answered nobody for HOLD_WITHIN, and released
+again where it turns out to have been written after all. A closing is kept and tried again until the database takes it,
+because its money has been spent.
 """
 
 import asyncio
 import random
+from collections.abc import Callable, Sequence
 
 import structlog
-from asgiref.sync import sync_to_async
 from django.db import connection
 
 from billing import connections, ledger
-from billing.operations import CloseHold, Operation, Outcome
+from billing.operations import ActiveHold, CloseHold, Operation, Outcome, Row
+from billing.postgres import Decided, Fate
 
 log = structlog.get_logger(__name__)
 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 20_000
-RETRY_AT_MOST = 5.0  # seconds between attempts to write a closing while the database is away
+HOLD_WITHIN = 0.8  # seconds that whoever wants something new waits for a database that answers nobody
+RETRY_AT_MOST = 1.0  # seconds between attempts to write a closing while the database is away
 CLOSE_WITHIN = 10.0  # seconds that the last operations of a process may take
+_LOOKS = 8  # so often, evenly spread, it is looked whether somebody has waited for HOLD_WITHIN
 _PASSING = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
+
+# The rows that record a hold which was granted when nobody waited for it any more.
+Late = Callable[[ActiveHold], Sequence[Row]]
 
 
 class LedgerUnavailable(Exception):
-    """The books could not be written; nothing was reserved."""
+    """The books could not be written; nothing was reserved, or what was is given back."""
+
+
+def no_rows(_: ActiveHold) -> Sequence[Row]:
+    """Of a hold that nobody keeps a record of."""
+    return ()
 
 
 class _Waiting:
-    """An operation and the future of whoever waits for it."""
+    """An operation and the future of whoever waits for it; how often it has been looked at while it waited."""
 
-    __slots__ = ("future", "operation")
+    __slots__ = ("future", "late", "looks", "operation")
 
-    def __init__(self, operation: Operation, future: "asyncio.Future[Outcome]") -> None:
+    def __init__(self, operation: Operation, future: "asyncio.Future[Outcome]", late: Late = no_rows) -> None:
         self.operation = operation
         self.future = future
+        self.late = late
+        self.looks = 0
 
-    def answer(self, outcome: Outcome) -> None:
-        if not self.future.done():
-            self.future.set_result(outcome)
+    @property
+    def is_closing(self) -> bool:
+        return isinstance(self.operation, CloseHold)
+
+    @property
+    def wanted(self) -> bool:
+        return self.is_closing or not self.future.done()
 
     def fail(self, error: Exception) -> None:
         if not self.future.done():
             self.future.set_exception(error)
 
 
+class _Doubtful:
+    """A batch that may have been committed: the transaction, and what it granted to those who were refused since."""
+
+    __slots__ = ("decided", "granted")
+
+    def __init__(self, decided: Decided, batch: list[_Waiting]) -> None:
+        self.decided = decided
+        self.granted = [
+            (waiting, outcome)
+            for waiting, outcome in zip(batch, decided.outcomes, strict=True)
+            if isinstance(outcome, ActiveHold)
+        ]
+
+
 class GroupCommit:
     """The writer. It belongs to the event loop that first submits to it; its task starts then."""
+
+    _arrived: asyncio.Event
+    _task: "asyncio.Task[None]"
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[_Waiting] = []
         self._failures = 0
+        self._watching = False
 
-    def submit(self, operation: Operation) -> "asyncio.Future[Outcome]":
-        """The operation's outcome once it is durable. Raises LedgerUnavailable where it cannot be written."""
+    def submit(self, operation: Operation, *, late: Late = no_rows) -> "asyncio.Future[Outcome]":
+        """The operation's outcome once it is durable. Raises LedgerUnavailable where it cannot be written.
+
+        A hold that is granted when nobody waits for it any more is released, with the rows that `late` makes for it.
+        """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._begin(loop)
         future: asyncio.Future[Outcome] = loop.create_future()
-        if not isinstance(operation, CloseHold) and (self._away or len(self._waiting) > LONGEST_QUEUE):
+        waiting = _Waiting(operation, future, late)
+        if not waiting.is_closing and (self._away or len(self._waiting) > LONGEST_QUEUE):
             future.set_exception(LedgerUnavailable("the database is away, or too many operations are waiting"))
             return future
-        self._waiting.append(_Waiting(operation, future))
+        self._waiting.append(waiting)
         self._arrived.set()
+        if not self._watching:
+            self._watching = True
+            loop.call_later(HOLD_WITHIN / _LOOKS, self._watch, loop)
         return future
 
     async def close(self, *, within: float = CLOSE_WITHIN) -> None:
@@ -83,24 +126,55 @@ class GroupCommit:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting = []
+        self._committing: list[_Waiting] = []
+        self._doubtful: list[_Doubtful] = []
         self._failures = 0
         self._away = False  # while closings are tried again, nothing new is let in to wait behind them
         self._closing = False
+        self._watching = False
+        self._moved = False  # a batch was written since the last look
+        self._refused = False  # somebody in the queue has been, and need not be written at all
         self._arrived = asyncio.Event()
         self._connection = connections.new_connection()
         self._task = loop.create_task(self._work())
 
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuses who has waited too long. It counts looks, not time: a busy event loop is not the database's fault.
+
+        Nor is a long queue that moves.
+        """
+        if loop is not self._loop:
+            return
+        everyone = [*self._committing, *self._waiting]
+        self._watching = bool(everyone)
+        if everyone:
+            loop.call_later(HOLD_WITHIN / _LOOKS, self._watch, loop)
+        moved, self._moved = self._moved, False
+        for waiting in () if moved else everyone:
+            waiting.looks += 1
+            if waiting.looks >= _LOOKS and not waiting.is_closing:
+                self._refused = True
+                waiting.fail(LedgerUnavailable("the database did not answer in time"))
+
     async def _work(self) -> None:
         while True:
-            if not self._waiting:
-                if self._closing:
-                    break
+            if self._refused:
+                self._refused = False
+                self._waiting = [waiting for waiting in self._waiting if waiting.wanted]
+            if self._waiting:
+                self._committing = self._waiting[:LARGEST_BATCH]
+                del self._waiting[:LARGEST_BATCH]
+                await self._run(self._committing)
+                self._committing = []
+            if self._doubtful and not self._away:
+                await self._look_back()
+            elif self._waiting:
+                continue
+            elif self._closing:
+                break
+            else:
                 self._arrived.clear()
                 await self._arrived.wait()
-                continue
-            batch = self._waiting[:LARGEST_BATCH]
-            del self._waiting[:LARGEST_BATCH]
-            await self._run(batch)
         await self._connection.close()
 
     async def _run(self, batch: list[_Waiting]) -> None:
@@ -112,35 +186,54 @@ class GroupCommit:
             log.exception("group_commit.defect", operations=len(batch))
             await self._split_or_fail(batch, error)
         else:
-            self._failures, self._away = 0, False
-            _answer(batch, outcomes)
+            self._failures, self._away, self._moved = 0, False, True
+            self._answer(batch, outcomes)
 
     async def _commit(self, operations: list[Operation]) -> list[Outcome]:
         revenue = ledger.known_revenue_account()
         if revenue is None:
-            revenue = await sync_to_async(_read_revenue_account, thread_sensitive=False)()
+            revenue = await connections.read(_read_revenue_account, within=connections.READ_WITHIN)
         return await self._connection.run(operations, revenue=revenue)
+
+    def _answer(self, batch: list[_Waiting], outcomes: list[Outcome]) -> None:
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if not waiting.future.done():
+                waiting.future.set_result(outcome)
+            elif isinstance(outcome, ActiveHold):
+                self._release(waiting, outcome)
+
+    def _release(self, waiting: _Waiting, hold: ActiveHold) -> None:
+        """Gives back what nobody waited for."""
+        log.warning("group_commit.released", call=str(hold.id))
+        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(_noted)
+        self._waiting.append(_Waiting(CloseHold(hold, None, tuple(waiting.late(hold))), future))
+
+    # ---- what did not go well
 
     async def _failed(self, batch: list[_Waiting], error: Exception) -> None:
         """A batch that the database did not take, or took without saying so."""
-        outcomes = await self._connection.fate()
-        log.warning(
-            "group_commit.failed", operations=len(batch), error=type(error).__name__, committed=outcomes is not None
-        )
-        if outcomes is not None:
-            _answer(batch, outcomes)
+        decided = self._connection.decided
+        fate = await self._connection.fate(decided) if decided is not None else Fate.UNDONE
+        log.warning("group_commit.failed", operations=len(batch), error=type(error).__name__, fate=fate.value)
+        if decided is not None and fate is Fate.COMMITTED:
+            self._answer(batch, decided.outcomes)
+        elif decided is not None and fate is Fate.UNKNOWN:
+            self._failures += 1
+            self._doubtful.append(_Doubtful(decided, batch))
+            await self._try_again(batch, keep_all=False)
         elif isinstance(error, connections.DEFECTS):
             await self._split_or_fail(batch, error)
         else:
-            await self._try_again(batch, passing=getattr(error, "sqlstate", None) in _PASSING)
+            self._failures += 1
+            passing = getattr(error, "sqlstate", None) in _PASSING
+            await self._try_again(batch, keep_all=passing and self._failures <= 5)
 
-    async def _try_again(self, batch: list[_Waiting], *, passing: bool) -> None:
+    async def _try_again(self, batch: list[_Waiting], *, keep_all: bool) -> None:
         """Holds fail fast; closings are kept. One that had been written after all finds its hold closed."""
-        self._failures += 1
-        keep_all = passing and self._failures <= 5
         kept = []
         for waiting in batch:
-            if keep_all or isinstance(waiting.operation, CloseHold):
+            if waiting.is_closing or (keep_all and waiting.wanted):
                 kept.append(waiting)
             else:
                 waiting.fail(LedgerUnavailable("the database did not answer"))
@@ -149,6 +242,20 @@ class GroupCommit:
             self._waiting[:0] = kept
             pause = min(RETRY_AT_MOST, 0.02 * 2 ** min(self._failures, 8))
             await asyncio.sleep(pause * (0.5 + random.random() / 2))
+
+    async def _look_back(self) -> None:
+        """Asks what became of the batches in doubt, and gives back what was granted to nobody."""
+        left = []
+        for doubtful in self._doubtful:
+            fate = await self._connection.fate(doubtful.decided)
+            if fate is Fate.COMMITTED:
+                for waiting, hold in doubtful.granted:
+                    self._release(waiting, hold)
+            elif fate is Fate.UNKNOWN:
+                left.append(doubtful)
+        self._doubtful = left
+        if left and not self._waiting:
+            await asyncio.sleep(RETRY_AT_MOST / 4)
 
     async def _split_or_fail(self, batch: list[_Waiting], error: Exception) -> None:
         """One bad operation must not take the others with it, and a bad record not the money that it records."""
@@ -166,17 +273,18 @@ class GroupCommit:
         await self._run(batch[middle:])
 
 
+def _noted(future: "asyncio.Future[Outcome]") -> None:
+    """Of a release that nobody waits for: what cannot be written is the sweep's."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.error("group_commit.not_released", error=type(error).__name__)
+
+
 def _read_revenue_account() -> int:
     """Once a process; the thread that it happens in keeps no connection for it."""
     try:
         return ledger.revenue_account()
     finally:
         connection.close()
-
-
-def _answer(batch: list[_Waiting], outcomes: list[Outcome]) -> None:
-    for waiting, outcome in zip(batch, outcomes, strict=True):
-        waiting.answer(outcome)
 
 
 writer = GroupCommit()

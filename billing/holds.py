@@ -17,14 +17,13 @@ from typing import Any
 
 import msgspec
 import structlog
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections, transaction
+from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from billing import connections, ledger
-from billing.group_commit import LedgerUnavailable, writer
+from billing.group_commit import Late, LedgerUnavailable, no_rows, writer
 from billing.journal import LastWords, journal, last_words, remove_finished
 from billing.models import Hold, HoldState, IdempotencyKey
 from billing.operations import (
@@ -45,6 +44,7 @@ log = structlog.get_logger(__name__)
 
 __all__ = ["AccountFrozen", "BudgetSpent", "Insufficient", "LedgerUnavailable", "hold", "record", "release", "settle"]
 
+CONFIRM_AT_MOST, CONFIRM_EVERY = 60, 0.5  # attempts, and seconds between them
 RENEW_EVERY = 10.0  # seconds; a lease lives settings.HOLD_LEASE
 NOTE_EVERY = 1.0  # seconds between notes of what a watched call has produced
 # A hold whose lease has ended is recovered only if it is not renewed within this time of being noticed: a clock that
@@ -110,15 +110,17 @@ async def hold(
     facts: dict[str, Any],
     created_at: dt.datetime,
     claim: Claim | None = None,
+    late: Late = no_rows,
 ) -> ActiveHold:
     """Reserves between `minimum` and `wanted` nano-units for the call, durably, and claims its idempotency key.
 
     Raises Insufficient, BudgetSpent, AccountFrozen, KeyChanged, KeyClaimed or LedgerUnavailable; then nothing is
-    reserved.
+    reserved, or it turns out so late that it was that it is given back at once, with the rows that `late` makes of it.
     """
     owner = journal.open()
     outcome = await writer.submit(
-        OpenHold(call, account, wanted, minimum, price, budgets, facts, owner, settings.HOLD_LEASE, created_at, claim)
+        OpenHold(call, account, wanted, minimum, price, budgets, facts, owner, settings.HOLD_LEASE, created_at, claim),
+        late=late,
     )
     if isinstance(outcome, ActiveHold):
         _open[call] = _Leased(outcome, asyncio.get_running_loop().time())
@@ -171,19 +173,29 @@ async def _close(operation: CloseHold) -> None:
         _open.pop(operation.hold.id, None)
     journal.forget(operation.hold.id)
     if isinstance(outcome, Refused) or not getattr(outcome, "changed", True):
-        await sync_to_async(_confirm, thread_sensitive=False)(operation)
+        await _confirm(operation)
 
 
-def _confirm(operation: CloseHold) -> None:
+async def _confirm(operation: CloseHold) -> None:
     """A closing that changed nothing was this one's own, written before an answer got lost, or somebody else's."""
-    try:
-        found = Hold.objects.filter(pk=operation.hold.id).values_list("state", "charged", "generation").first()
-    finally:
-        close_old_connections()
+    found = None
+    for attempt in range(CONFIRM_AT_MOST):
+        try:
+            found = await connections.read(_resolution, operation.hold.id, within=connections.READ_WITHIN)
+            break
+        except connections.DATABASE_ERRORS as error:  # the money is where it is; only the answer has to wait
+            log.warning("hold.not_confirmed", call=str(operation.hold.id), error=type(error).__name__)
+            if attempt == CONFIRM_AT_MOST - 1:
+                raise LedgerUnavailable("what became of the hold cannot be read") from error
+            await asyncio.sleep(CONFIRM_EVERY)
     state = HoldState.VOIDED if operation.charged is None else HoldState.SETTLED
     if found != (state, operation.charged or 0, operation.hold.generation):
         log.error("hold.lost", call=str(operation.hold.id), found=found)
         raise HoldLost(str(operation.hold.id))
+
+
+def _resolution(call: uuid.UUID) -> tuple[str, int, int] | None:
+    return Hold.objects.filter(pk=call).values_list("state", "charged", "generation").first()
 
 
 async def keep_leases() -> None:

@@ -80,6 +80,8 @@ def post(
     if isinstance(outcome, Refused):
         if outcome.why is Refusal.BALANCE:
             raise InsufficientFunds(reference)
+        if outcome.why is Refusal.TOO_MUCH:
+            raise money.InvalidAmount("the wallet would have more than the ledger can add up")
         raise ValueError(f"account {debit.pk} or {credit.pk} does not exist")
     return Transfer.objects.get(reference=reference, kind=kind)
 

@@ -11,6 +11,8 @@ NANO = 1_000_000_000
 MILLION = 1_000_000
 # What fits the ledger's signed 64-bit columns, with room to add two of them.
 LIMIT = 2**62
+# The most that one call can be charged, whatever its provider reports: a budget can add up a thousand of them.
+LARGEST_CHARGE = 2**52
 
 _AMOUNT = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?")
 

@@ -7,8 +7,10 @@ loop and needs no thread; the synchronous one works inside Django's own transact
 
 import asyncio
 import uuid
+from collections.abc import Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
@@ -18,8 +20,16 @@ from billing import books
 from billing.books import Script, Statement, Verb
 from billing.operations import Outcome, Table
 
+_T = TypeVar("_T")
+
 OPEN = "('held', 'dispatched', 'recovering', 'review')"
-ANSWER_WITHIN = 6.0  # seconds; the server's own statement_timeout is shorter
+CONNECT_WITHIN = 1.5  # seconds
+ANSWER_WITHIN = 2.5  # seconds; the server's own timeouts are shorter
+# A writer that vanished between two trips must not keep its locks: everybody else's wallet is behind them.
+OPTIONS = (
+    "-c synchronous_commit=on -c timezone=UTC -c lock_timeout=1s -c statement_timeout=2s "
+    "-c idle_in_transaction_session_timeout=2s"
+)
 
 _SQL: dict[Verb, str] = {
     Verb.CLOSE_HOLDS: (
@@ -154,6 +164,14 @@ def rows_of(what: Verb | Table, result: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+class Fate(StrEnum):
+    """What became of a transaction whose COMMIT was not answered."""
+
+    COMMITTED = "committed"
+    UNDONE = "undone"
+    UNKNOWN = "unknown"  # the server is still at it, or cannot be asked
+
+
 class Decided(msgspec.Struct, frozen=True):
     """What a batch had decided when its COMMIT was sent, and the transaction (`xid8`) that carried it."""
 
@@ -164,8 +182,8 @@ class Decided(msgspec.Struct, frozen=True):
 class AsyncConnection:
     """One connection in one event loop. Any failure closes it; `decided` then says what may have been committed."""
 
-    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
-        self._connection = connection
+    def __init__(self, connection: "psycopg.AsyncConnection[Any]") -> None:
+        self._connection = connection  # owns what `_pg` names
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
@@ -180,17 +198,43 @@ class AsyncConnection:
         self.decided: Decided | None = None
         self.lost = False  # the server has closed it while nobody asked anything
 
+    @classmethod
+    async def open(cls, parameters: dict[str, Any]) -> "AsyncConnection":
+        """Connects without a thread. Raises psycopg.Error, after CONNECT_WITHIN at the latest."""
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN):
+                raw = await psycopg.AsyncConnection.connect(**{**parameters, "options": OPTIONS}, autocommit=True)
+        except TimeoutError as error:
+            raise psycopg.OperationalError("the database cannot be reached") from error
+        return cls(raw)
+
     async def run(self, work: Script) -> list[Outcome]:
         """The script in a transaction of its own. Raises psycopg.Error; the connection is closed then."""
         self.decided = None
+        return await self._answered(self._run(work))
+
+    async def fate(self, transaction: str) -> Fate:
+        """What became of another connection's transaction (`pg_xact_status`). Raises psycopg.Error as `run` does."""
+        return await self._answered(self._fate(transaction))
+
+    async def _answered(self, asking: Coroutine[Any, Any, _T]) -> _T:
+        """Waits no longer than ANSWER_WITHIN, and closes the connection after any failure."""
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
-                return await self._run(work)
+                return await asking
         except BaseException as error:
             self.close()
             if isinstance(error, TimeoutError):
                 raise psycopg.OperationalError("the database did not answer in time") from error
             raise
+
+    async def _fate(self, transaction: str) -> Fate:
+        self._send("SELECT pg_xact_status($1::xid8)", transaction.encode())
+        (result,) = await self._answers()
+        said = result.get_value(0, 0)
+        if said == b"in progress":
+            return Fate.UNKNOWN
+        return Fate.COMMITTED if said == b"committed" else Fate.UNDONE
 
     async def _run(self, work: Script) -> list[Outcome]:
         self._send("BEGIN")
@@ -282,7 +326,7 @@ class AsyncConnection:
 
     def close(self) -> None:
         self._stop_listening()
-        self._connection.close()
+        self._pg.finish()
 
     def _stop_listening(self) -> None:
         """Once: libpq closes the socket of a broken connection, and the number may be somebody else's soon."""
@@ -314,9 +358,3 @@ def _execute(connection: "psycopg.Connection[Any]", statement: Statement) -> lis
     if result.status not in _GOOD:
         raise errors.error_from_result(result)
     return rows_of(statement.what, result)
-
-
-def was_committed(connection: "psycopg.Connection[Any]", transaction: str) -> bool:
-    """The fate of a transaction whose COMMIT was not answered (`pg_xact_status`)."""
-    row = connection.execute("SELECT pg_xact_status(%s::xid8)", (transaction,)).fetchone()
-    return row is not None and row[0] == "committed"

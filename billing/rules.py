@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from billing import windows
+from billing import money, windows
 from billing.operations import (
     ActiveHold,
     Claimed,
@@ -204,6 +204,8 @@ def _post(books: Books, op: Post, changes: Changes) -> Outcome:
     debit, credit = books.accounts.get(op.debit), books.accounts.get(op.credit)
     if debit is None or credit is None:
         return Refused(Refusal.UNKNOWN_ACCOUNT)
+    if credit.wallet and credit.balance + op.amount >= money.LIMIT:
+        return Refused(Refusal.TOO_MUCH)
     if debit.wallet:
         if debit.available < op.amount:
             return Refused(Refusal.BALANCE)

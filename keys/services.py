@@ -10,16 +10,15 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import DatabaseError, close_old_connections, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from msgspec import UnsetType
 
-from billing import budgets, groups, ledger, money, revisions
+from billing import budgets, connections, groups, ledger, money, revisions
 from billing.models import BudgetOwner, Window
 from keys import tokens
 from keys.models import ApiKey, BillingMode, KeyState, KeyType, PaymentType
@@ -145,7 +144,7 @@ async def authenticate(token: str | None) -> Principal:
         if _cache.is_unknown(key):
             raise InvalidKey(tokens.mask(token), "unknown")
         as_of = _cache.revision, _cache.cleared
-        principal = await sync_to_async(_read, thread_sensitive=False)(key)
+        principal = await connections.read(_read, key, within=connections.READ_WITHIN)
         if principal is None:
             _cache.reject(key)
             raise InvalidKey(tokens.mask(token), "unknown")
@@ -160,11 +159,8 @@ async def authenticate(token: str | None) -> Principal:
 
 
 def _read(key: str) -> Principal | None:
-    try:
-        row = ApiKey.objects.filter(digest=key).first()
-        return _principal(row) if row else None
-    finally:
-        close_old_connections()
+    row = ApiKey.objects.filter(digest=key).first()
+    return _principal(row) if row else None
 
 
 def _principal(row: ApiKey) -> Principal:

@@ -11,14 +11,14 @@ import base64
 import datetime as dt
 import hashlib
 import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
-from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import close_old_connections
 from django.utils import timezone
 
-from billing import books
+from billing import books, connections
 from billing.models import OPEN_STATES, Hold, HoldState, IdempotencyKey
 from billing.operations import Claim, Row, Table
 from keys.services import Principal
@@ -26,6 +26,8 @@ from relay import vault
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request
 from relay.models import StoredAnswer
+
+_T = TypeVar("_T")
 
 HEADER = b"idempotency-key"
 LONGEST = 255
@@ -68,7 +70,7 @@ def _plain(body: bytes) -> bytes:
 
 async def earlier(claim: Claim, principal: Principal) -> Answer | None:
     """The answer of the call that the key stands for, None where it stands for none yet. Raises as `replay` does."""
-    found = await sync_to_async(_find, thread_sensitive=False)(claim.key, principal.account)
+    found = await _read(_find, claim.key, principal.account)
     return await replay(claim, principal, found.hold_id, found.fingerprint) if found is not None else None
 
 
@@ -79,7 +81,7 @@ async def replay(claim: Claim, principal: Principal, call: uuid.UUID, fingerprin
         raise RelayError(
             Cause.IDEMPOTENCY_REUSED, "This Idempotency-Key was used for another request.", param="Idempotency-Key"
         )
-    state, model, sealed = await sync_to_async(_look_up, thread_sensitive=False)(call)
+    state, model, sealed = await _read(_look_up, call)
     if not principal.may_use(model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {model!r}.", param="model")
     if state == HoldState.REVIEW:
@@ -111,21 +113,22 @@ def _seal(call: uuid.UUID, kept: _Kept) -> str:
     return base64.b64encode(vault.seal(msgspec.msgpack.encode(kept), row=call)).decode()
 
 
+async def _read(function: Callable[..., _T], *arguments: Any) -> _T:
+    try:
+        return await connections.read(function, *arguments, within=connections.READ_WITHIN)
+    except connections.DATABASE_ERRORS as error:
+        raise RelayError(Cause.UNAVAILABLE, "The Idempotency-Key cannot be looked up now.", retry_after=1) from error
+
+
 def _find(key: str, account: int) -> IdempotencyKey | None:
     since = timezone.now() - books.CLAIM_LASTS
-    try:
-        return IdempotencyKey.objects.filter(account_id=account, key=key, created_at__gt=since).first()
-    finally:
-        close_old_connections()
+    return IdempotencyKey.objects.filter(account_id=account, key=key, created_at__gt=since).first()
 
 
 def _look_up(call: uuid.UUID) -> tuple[str, str, str | None]:
     """The state of the call's hold, the model it asked for, and its stored answer as it lies in the table."""
-    try:
-        hold = Hold.objects.get(pk=call)
-        sealed = StoredAnswer.objects.filter(pk=call).values_list("sealed", flat=True).first()
-    finally:
-        close_old_connections()
+    hold = Hold.objects.get(pk=call)
+    sealed = StoredAnswer.objects.filter(pk=call).values_list("sealed", flat=True).first()
     return hold.state, str(hold.facts.get("model", "")), sealed
 
 

@@ -146,6 +146,7 @@ async def _hold(input_tokens: int, asked: ChatRequest, model: Model, price: Pric
             facts=call.facts(),
             created_at=call.created_at,
             claim=call.claim,
+            late=call.late_rows,
         )
     except holds.BudgetSpent as error:
         raise RelayError(Cause.INSUFFICIENT_QUOTA, "The quota of this key is spent.") from error

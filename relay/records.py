@@ -198,6 +198,11 @@ class Call(msgspec.Struct):
         )
         return [record, *(self._attempt_row(number, attempt) for number, attempt in enumerate(self.attempts, 1))]
 
+    def late_rows(self, hold: ActiveHold) -> list[Row]:
+        """The record of a call that was refused because its hold was not known to be written, and then it was."""
+        self.hold = hold
+        return self.rows("failed", status=503, error="unavailable")
+
     def _attempt_row(self, number: int, attempt: Attempt) -> Row:
         return Row(
             ATTEMPT,

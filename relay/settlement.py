@@ -41,10 +41,10 @@ def price(call: Call, ending: Ending) -> None:
     assert call.principal
     principal = call.principal
     charge = prices.charge(ending.usage, call.price.card, mode=principal.billing, multiplier=principal.multiplier)
-    # An estimate never costs more than was held, nor does whoever hung up pay more. A report that no column can hold
-    # is booked as the most that one can.
+    # An estimate never costs more than was held, nor does whoever hung up pay more. A report beyond what the books can
+    # add up is booked as the most that a charge may be.
     bounded = ending.source is not Source.REPORTED or ending.state == "left"
-    call.charge = prices.capped(charge, call.hold.amount if bounded else money.LIMIT)
+    call.charge = prices.capped(charge, call.hold.amount if bounded else money.LARGEST_CHARGE)
     buckets = dict(ending.usage.buckets())
     holds.note(call.hold, Progress(len(call.attempts), answering=True, usage=buckets))
 

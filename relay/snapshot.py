@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 import structlog
-from asgiref.sync import sync_to_async
 from django.db import close_old_connections
 
-from billing import catalog, money, prices, revisions
+from billing import catalog, connections, money, prices, revisions
 from billing.prices import PriceCard
 from keys import services as keys
 from relay import calibration, counting, vault
@@ -18,6 +17,7 @@ from relay.models import Channel, DefaultModel
 log = structlog.get_logger(__name__)
 
 POLL_EVERY = 0.5  # seconds
+REFRESH_WITHIN = 5.0  # seconds, after which the next look begins with a connection of its own
 
 
 class Snapshot(msgspec.Struct):
@@ -50,7 +50,7 @@ def current() -> Snapshot:
 async def ready() -> Snapshot:
     """The snapshot, loaded now if this process has none."""
     if _current is None:
-        await sync_to_async(refresh, thread_sensitive=False)()
+        await connections.read(refresh, within=REFRESH_WITHIN)
     return current()
 
 
@@ -59,7 +59,7 @@ async def keep_fresh() -> None:
     while True:
         await asyncio.sleep(POLL_EVERY)
         try:
-            await sync_to_async(refresh, thread_sensitive=False)()
+            await connections.read(refresh, within=REFRESH_WITHIN)
         except Exception as error:
             log.warning("snapshot.stale", error=type(error).__name__)
 

@@ -22,12 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="Pisces beside a bare pass-through.")
     parser.add_argument("--quick", action="store_true", help="one short round of each: that it works, not how fast")
-    quick = parser.parse_args().quick
+    parser.add_argument("--ledger", action="store_true", help="only the ledger's writer on one hot wallet")
+    chosen = parser.parse_args()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         try:
-            _run(stack, quick=quick)
+            _run(stack, quick=chosen.quick, whole=not chosen.ledger)
         except KeyboardInterrupt:
             print("\nstopped", file=sys.stderr)
             return 130
@@ -37,17 +38,19 @@ def main() -> int:
     return 0
 
 
-def _run(stack: ExitStack, *, quick: bool) -> None:
+def _run(stack: ExitStack, *, quick: bool, whole: bool) -> None:
     folder = Path(tempfile.mkdtemp(prefix="pisces-bench-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     _settle_in(folder)
     # Only now: these read the settings.
-    from tests.bench import runs
+    from tests.bench import ledger, runs
     from tests.bench.stage import Stage
 
     stage = Stage(stack, folder)
     print(_machine(), *stage.notes(), "", sep="\n", flush=True)
-    runs.run(stage, runs.QUICK if quick else runs.FULL)
+    if whole:
+        runs.run(stage, runs.QUICK if quick else runs.FULL)
+    ledger.run(stage.kinds, quick=quick)
 
 
 def _settle_in(folder: Path) -> None:

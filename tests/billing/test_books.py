@@ -327,3 +327,22 @@ def test_a_recovery_that_cannot_be_recorded_changes_nothing_at_all(book: Ledger)
 def test_a_call_that_was_to_fit_a_cap_which_is_no_more_opens_nothing(book: Ledger) -> None:
     assert book.run(book.opening(10, budgets=[987])) == [Refused(Refusal.CHANGED)]
     assert book.wallet.held == 0
+
+
+def test_a_wallet_cannot_be_given_more_than_its_columns_can_add_up(book: Ledger) -> None:
+    ledger.credit(wallet=book.wallet, amount=money.LIMIT - 1001, actor="a", reason="r")
+    with pytest.raises(money.InvalidAmount):
+        ledger.credit(wallet=book.wallet, amount=1, actor="a", reason="r")
+    assert book.wallet.balance == money.LIMIT - 1
+    book.run(CloseHold(book.open(100), 5))
+    assert book.findings() == []
+
+
+def test_a_budget_can_add_up_a_thousand_of_the_largest_charges(book: Ledger) -> None:
+    budget = cap(500)
+    opened = [book.open(0, 0, budgets=[budget.pk]) for _ in range(4)]
+    Budget.objects.filter(pk=budget.pk).update(used=996 * money.LARGEST_CHARGE, over=996 * money.LARGEST_CHARGE)
+    assert book.run(*(CloseHold(active, money.LARGEST_CHARGE) for active in opened)) == [Done()] * 4
+    budget.refresh_from_db()
+    assert budget.used == 1000 * money.LARGEST_CHARGE
+    assert [finding for finding in book.findings() if "budget" not in finding.check] == []

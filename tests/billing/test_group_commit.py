@@ -17,9 +17,9 @@ from billing.models import Hold, Revision, Transfer
 from billing.operations import ActiveHold, CloseHold, Done, Operation, Outcome, Row, Table
 from portal import services as portal
 from tests.billing.conftest import Ledger
+from tests.faults.proxy import Proxy
 from tests.kit import databases
 from tests.kit.ports import free_port
-from tests.kit.proxy import Proxy
 from tests.kit.services import services
 
 
@@ -153,12 +153,12 @@ def test_a_commit_that_happened_though_nobody_heard_of_it_is_found_out(
     cuttable: tuple[Ledger, Proxy],
 ) -> None:
     book, proxy = cuttable
-    proxy.cut = "answer"
+    proxy.cut_at(b"COMMIT", "after")
     (active,) = submit(book.opening(300))
     assert proxy.cuts == 1
     assert isinstance(active, ActiveHold)
     assert (book.wallet.held, Hold.objects.count()) == (300, 1)
-    proxy.cut = "answer"
+    proxy.cut_at(b"COMMIT", "after")
     assert submit(CloseHold(active, 120)) == [Done()]
     assert proxy.cuts == 2
     assert (book.wallet.balance, book.wallet.held) == (880, 0)
@@ -172,11 +172,11 @@ def test_a_commit_that_did_not_happen_refuses_openings_and_tries_closings_again(
     book, proxy = cuttable
     (active,) = submit(book.opening(300))
     assert isinstance(active, ActiveHold)
-    proxy.cut = "request"
+    proxy.cut_at(b"COMMIT", "before")
     (refused,) = submit(book.opening(300))
     assert isinstance(refused, LedgerUnavailable)
     assert book.wallet.held == 300
-    proxy.cut = "request"
+    proxy.cut_at(b"COMMIT", "before")
     (done,) = submit(CloseHold(active, 120))
     assert done == Done()
     assert proxy.cuts == 2
@@ -189,15 +189,17 @@ def test_the_fate_of_an_earlier_batch_is_not_taken_for_that_of_the_next(cuttable
     group = GroupCommit()
 
     async def scene() -> tuple[Outcome, BaseException | Outcome]:
-        proxy.cut = "answer"
+        proxy.cut_at(b"COMMIT", "after")
         first = await group.submit(book.opening(300))
-        proxy.refusing = True
+        proxy.mode = "refuse"
+        proxy.drop()
         (second,) = await asyncio.gather(group.submit(book.opening(100)), return_exceptions=True)
         await group.close()
         return first, second
 
     first, second = asyncio.run(asyncio.wait_for(scene(), 30))
-    proxy.refusing = False
+    proxy.mode = "pass"
+    connection.close()
     assert isinstance(first, ActiveHold)
     assert isinstance(second, LedgerUnavailable)
     assert (book.wallet.held, Hold.objects.count()) == (300, 1)
@@ -237,13 +239,13 @@ def test_while_a_closing_waits_for_the_database_a_new_call_is_refused_at_once(
     group = GroupCommit()
 
     async def scene() -> tuple[BaseException | Outcome, float, Outcome, Outcome]:
-        proxy.refusing = True
+        proxy.mode = "refuse"
         closing = group.submit(CloseHold(active, 120))
         await asyncio.sleep(3)  # by now the pauses between two attempts are long
         began = time.monotonic()
         (refused,) = await asyncio.gather(group.submit(book.opening(1)), return_exceptions=True)
         took = time.monotonic() - began
-        proxy.refusing = False
+        proxy.mode = "pass"
         done = await closing
         later = await group.submit(book.opening(1))
         await group.close()
@@ -293,7 +295,7 @@ def test_a_process_ends_though_the_database_is_away(cuttable: tuple[Ledger, Prox
     group = GroupCommit()
 
     async def scene() -> float:
-        proxy.refusing = True
+        proxy.mode = "refuse"
         closing = group.submit(CloseHold(active, 120))
         began = time.monotonic()
         await group.close(within=0.5)
@@ -301,7 +303,7 @@ def test_a_process_ends_though_the_database_is_away(cuttable: tuple[Ledger, Prox
         return time.monotonic() - began
 
     assert asyncio.run(asyncio.wait_for(scene(), 30)) < 3
-    proxy.refusing = False
+    proxy.mode = "pass"
     assert book.hold(active).state == "dispatched"
     assert book.findings() == []
 

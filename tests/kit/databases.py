@@ -19,7 +19,7 @@ import environ
 from django.conf import settings
 from django.db import connections
 
-from tests.kit.services import services
+from tests.kit.services import Postgres, services
 
 if TYPE_CHECKING:
     from pytest_django import DjangoDbBlocker
@@ -38,8 +38,13 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, **secrets, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "portal.settings", **extra}
 
 
-def new(kind: str) -> str:
-    """The URL of a fresh, migrated, empty database."""
+def new(kind: str, postgres: Postgres | None = None) -> str:
+    """The URL of a fresh, migrated, empty database; of a test's own PostgreSQL where one is given."""
+    if postgres is not None:
+        name = f"pisces_{uuid.uuid4().hex[:12]}"
+        postgres.execute(f"CREATE DATABASE {name}")
+        _migrate(postgres.url(name))
+        return postgres.url(name)
     template = _template(kind)
     name = f"pisces_{uuid.uuid4().hex[:12]}"
     if kind == "postgres":
@@ -53,7 +58,8 @@ def new(kind: str) -> str:
 def drop(url: str) -> None:
     """Gives the room back. Nobody may be connected."""
     if url.startswith("postgres"):
-        services.postgres.execute(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
+        if f":{services.postgres.port}/" in url:  # another server takes its databases with it
+            services.postgres.execute(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
     else:
         shutil.rmtree(Path(url.removeprefix("sqlite:///")).parent, ignore_errors=True)
 

@@ -22,6 +22,7 @@ from django.test import override_settings
 
 from tests.kit import databases
 from tests.kit.ports import eventually, free_port
+from tests.kit.services import Postgres
 
 # With the log of what is accessed, which `manage.py serve` leaves out: tests look into it for secrets.
 SERVE = (sys.executable, "-m", "uvicorn", "portal.asgi:application", "--no-proxy-headers", "--backlog", "1024")
@@ -86,9 +87,9 @@ class Customer(msgspec.Struct):
 class Gateway:
     """An installation on one kind of database. `url` is the first server's."""
 
-    def __init__(self, kind: str, **variables: str) -> None:
+    def __init__(self, kind: str, *, postgres: Postgres | None = None, **variables: str) -> None:
         self.kind = kind
-        self.database = databases.new(kind)
+        self.database = databases.new(kind, postgres)
         self.folder = Path(tempfile.mkdtemp(prefix="pisces-gateway-"))
         self.servers: list[Server] = []
         self._variables = databases.environment(

@@ -9,7 +9,7 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from relay import demo
-from tests.kit import databases, scripts
+from tests.kit import databases, scripts, soak
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
 from tests.kit.services import required, services
@@ -148,6 +148,16 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     gateway.channel("public-name", by_name, {"public-name": "x"}, private=False)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The long forms are for `make soak` alone."""
+    if soak.on():
+        return
+    long = [item for item in items if item.get_closest_marker("soak")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in set(long)]
+
+
 def pytest_sessionstart() -> None:
     """`python -m tests.run` wants to know at once what this machine has."""
     if os.environ.get("TEST_ALL_SERVICES") == "1":
@@ -161,6 +171,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if lines:
         terminalreporter.section("services" + (" (all required)" if required() else ""))
         for line in lines:
+            terminalreporter.write_line(line)
+    if figures := soak.table():
+        terminalreporter.section("figures")
+        for line in figures:
             terminalreporter.write_line(line)
 
 

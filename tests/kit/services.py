@@ -69,6 +69,21 @@ class Postgres:
         _end(self._process, signal.SIGINT)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def kill(self) -> None:
+        """`kill -9` of the server and, before anything starts again, of all that it left behind."""
+        family = _children(self._process.pid)
+        self._process.kill()
+        self._process.wait()
+        end = time.monotonic() + STARTS_WITHIN
+        while any(Path(f"/proc/{pid}").exists() for pid in family):  # they notice that the postmaster has gone
+            assert time.monotonic() < end, "backends outlived their server"
+            time.sleep(0.02)
+
+    def restart(self) -> None:
+        """Starts again on the same folder and port after `kill`; returns when it takes connections."""
+        self._process = self._start()
+        self._wait()
+
     def _initialise(self) -> None:
         program, data = str(self._programs / "initdb"), str(self._folder / "data")
         command = [program, "-D", data, "-U", "postgres", "-A", "trust"]
@@ -89,7 +104,7 @@ class Postgres:
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         self.log = self._folder / "log"
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:
             return subprocess.Popen(
                 command,
                 user=self._user,
@@ -111,6 +126,10 @@ class Postgres:
                 if time.monotonic() > end or self._process.poll() is not None:
                     raise Missing(f"PostgreSQL did not start: {self.log.read_text()[-300:]}") from None
                 time.sleep(0.05)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
 
 
 def _postgres_programs() -> Path:
@@ -147,10 +166,8 @@ class Redis:
             raise Missing("no redis-server on PATH")
         self.port = free_port()
         self._folder = tempfile.mkdtemp(prefix="pisces-redis-")
-        command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            [*command, "--dir", self._folder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
+        self._command = [program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = self._start()
         self.version = self._wait()
 
     @property
@@ -160,6 +177,20 @@ class Redis:
     def stop(self) -> None:
         _end(self._process, signal.SIGTERM)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        """Starts again, empty, on the same port."""
+        self._process = self._start()
+        self._wait()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [*self._command, "--dir", self._folder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
 
     def _wait(self) -> str:
         end = time.monotonic() + STARTS_WITHIN

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from billing import money
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
@@ -341,6 +342,6 @@ def test_a_report_beyond_all_measure_is_booked_and_not_lost(
     wallet = gateway.customer(credit="9000")
     eventually(lambda: client.chat(gateway.url, wallet.token, model="precious", x_script=script).status_code == 200)
     (call,) = gateway.calls(wallet.key)
-    assert (call["state"], call["cost"]) == ("settled", 2**62)
+    assert (call["state"], call["cost"]) == ("settled", money.LARGEST_CHARGE)
     assert gateway.wallet(wallet.wallet)["balance"] == 0
     assert gateway.wallet(wallet.wallet)["frozen"]

@@ -126,7 +126,9 @@ def _hang_up(gateway: Gateway, customer: Customer, upstream: Upstream, count: in
     calls = {call["request_id"]: call for call in gateway.calls(customer.key)}
     exchanges = {exchange.json["x_call"]: exchange for exchange in upstream.served(script)}
     problems = [
-        f"{vars(one)}: {said}" for one in ones if (said := _check(one, calls.get(one.id), exchanges.get(one.id)))
+        f"{one.id} {said}; streamed {one.streamed}, drained {one.drained}, left after {one.received[-300:]!r}"
+        for one in ones
+        if (said := _check(one, calls.get(one.id), exchanges.get(one.id)))
     ]
     assert not problems, "\n".join(problems[:20])
     assert gateway.spent(customer) == sum(call["cost"] for call in calls.values())

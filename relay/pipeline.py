@@ -420,8 +420,8 @@ async def _finish_stream(
 async def _stream_ending(
     stream: ChatStream, asked: ChatRequest, call: Call, guard: Guard, failure: RelayError | None
 ) -> Ending:
-    """Reported usage is believed; without it, what was seen is counted. An answer without any output costs nothing,
-    unless it ended as it should."""
+    """Reported usage is believed; without it, what was seen is counted. An answer that failed without any output costs
+    nothing; whoever left after its first event pays for the input at least."""
     model = call.attempts[-1].candidate.model
     call.upstream_id, call.finish = stream.id, stream.finish
     if failure is not None:
@@ -434,7 +434,7 @@ async def _stream_ending(
         ending.usage, ending.source = stream.usage, Source.REPORTED
         if ending.state == "settled":
             counting.learn(asked, lambda: stream.seen, model, stream.usage)
-    elif stream.output_bytes or ending.state == "settled":
+    elif stream.output_bytes or ending.state != "failed":
         ending.usage, ending.source = await counting.usage(asked, stream.seen, model), Source.COUNTED
     return ending
 

@@ -65,8 +65,7 @@ USAGES: dict[str, tuple[Any, Price]] = {
     "negative in": ({**_GOOD, "prompt_tokens": -1}, COUNTED),
     "negative out": ({**_GOOD, "completion_tokens": -50}, COUNTED),
     "a broken float": ({**_GOOD, "prompt_tokens": 100.5}, COUNTED),
-    "a whole float": ({**_GOOD, "prompt_tokens": 100.0}, reported()),
-    "an exponent": ({**_GOOD, "completion_tokens": 5e1}, reported()),
+    "a whole float": ({**_GOOD, "prompt_tokens": 100.0}, COUNTED),
     "huge": ({**_GOOD, "prompt_tokens": 2**40}, COUNTED),
     "beyond 64 bits": ({**_GOOD, "completion_tokens": 10**30}, COUNTED),
     "true as a number": ({**_GOOD, "prompt_tokens": True}, COUNTED),
@@ -115,9 +114,6 @@ def _usage_endings() -> Iterator[Ending]:
 
 
 def _late_usage() -> Iterator[Ending]:
-    async def wait(seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
     yield Ending("usage after [DONE]", _events(_words(), _finish(), scripts.DONE, _used(_GOOD)), True, COUNTED, True)
     soon = _paced([_words(), _finish(), 0.7, _used(_GOOD), scripts.DONE])
     yield Ending("usage late, but not too late", soon, True, reported(), True)
@@ -202,7 +198,8 @@ def _whole_endings() -> Iterator[Ending]:
     ):
         yield Ending(name, _whole({"usage": _GOOD, **extra}), False, price, whole)
     for name, body in (
-        ("nothing", b""), ("spaces", b"   "), ("null", b"null"), ("a list", b"[]"), ("a number", b"1"), ("a page", b"<html>"),
+        ("nothing", b""), ("spaces", b"   "), ("null", b"null"), ("a list", b"[]"), ("a number", b"1"),
+        ("a page", b"<html>"),
         ("two answers", b"{}{}"), ("bytes that are no text", b'{"id": "\xff"}'), ("a lone brace", b"{"),
         ("nested without end", b'{"choices":' + b"[" * 100_000),
     ):  # fmt: skip
@@ -234,11 +231,10 @@ def _nothing() -> Iterator[Ending]:
 
 
 def all_endings() -> list[Ending]:
-    found = [
+    return [
         *_usage_endings(), *_late_usage(), *_cuts(), *_troubles(), *_whole_endings(), *_types(), *_statuses(),
         *_nothing(),
     ]  # fmt: skip
-    return found
 
 
 # ---- how they are played --------------------------------------------------------------------------------------------

@@ -73,10 +73,8 @@ def test_three_hundred_bad_endings_cost_what_is_written_down(
     seen = asyncio.run(play(gateway.url, customer, upstream, cases))
     eventually(lambda: gateway.wallet(customer.wallet)["held"] == 0)
     calls = {call["request_id"]: call for call in gateway.calls(customer.key)}
-    triples = [
-        (case, found, calls[f"case-{number}"]) for number, (case, found) in enumerate(zip(cases, seen, strict=True))
-    ]
-    problems = [said for case, found, call in triples if (said := problem(case, found, call))]
+    records = [calls[f"case-{number}"] for number in range(len(cases))]
+    problems = [said for said in map(problem, cases, seen, records) if said]
     assert not problems, "\n".join(problems)
     assert gateway.spent(customer) == sum(call["cost"] for call in calls.values())
 

@@ -382,7 +382,7 @@ def test_records_are_written_and_renewals_are_answered() -> None:
 
 def test_what_a_batch_touches_is_locked_before_anything_is_decided() -> None:
     hold = ActiveHold(uuid.uuid4(), OTHER, 5, 1, ((5, 0), (6, 0)))
-    operations = [
+    operations: list[Operation] = [
         opening(1, budgets=(3, 4)),
         CloseHold(hold, 1),
         Post("credit", PAYMENTS, 55, 1, "ref"),

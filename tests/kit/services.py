@@ -35,7 +35,7 @@ def required() -> bool:
 class Postgres:
     """A PostgreSQL of this session's own: no passwords, reachable on loopback only.
 
-    Without `durable` it may lose what it has when the machine does, and makes databases ten times as fast.
+    Without `durable` it waits for no disk, and may lose what it has when the machine ends.
     """
 
     def __init__(self, *, durable: bool = True) -> None:

@@ -150,8 +150,8 @@ class GroupCommit:
         if everyone:
             loop.call_later(HOLD_WITHIN / _LOOKS, self._watch, loop)
         moved, self._moved = self._moved, False
-        for waiting in () if moved else everyone:
-            waiting.looks += 1
+        for waiting in everyone:
+            waiting.looks = 0 if moved else waiting.looks + 1
             if waiting.looks >= _LOOKS and not waiting.is_closing:
                 self._refused = True
                 waiting.fail(LedgerUnavailable("the database did not answer in time"))

@@ -49,7 +49,10 @@ def test_the_largest_note_fits(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_note_that_was_cut_in_its_middle_leaves_the_one_before(folder: Path, seed: int) -> None:
+def test_a_note_that_was_cut_in_its_middle_leaves_the_one_before(
+    folder: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "SLOTS", 4)
     source = random.Random(seed)
     book, call = Journal(), uuid.uuid4()
     owner = book.open()

@@ -24,3 +24,55 @@ def test_rounding_goes_up_and_by_less_than_one(numerator: int, denominator: int)
     rounded = money.round_up(numerator, denominator)
     assert rounded * denominator >= numerator
     assert (rounded - 1) * denominator < numerator
+
+
+@pytest.mark.parametrize(
+    ("text", "nano"),
+    [
+        ("0", 0),
+        ("12.5", 12_500_000_000),
+        (" 7 ", 7_000_000_000),
+        ("0.000000001", 1),
+        ("4611686018.427387903", money.LIMIT - 1),
+        (3, 3_000_000_000),
+        ("-0", 0),
+    ],
+)
+def test_an_amount_is_read_to_the_last_nano_unit(text: object, nano: int) -> None:
+    assert money.parse(text) == nano
+
+
+def test_what_is_refused_is_told_in_words() -> None:
+    for text, said in (
+        ("x" * 60, f"'{'x' * 40}' is not an amount: digits with at most nine decimals are expected"),
+        ("4611686018.427387904", "the amount is too large for the ledger"),
+        ("-0.000000001", "the amount must not be negative"),
+        ("-4611686018.427387904", "the amount is too large for the ledger"),
+    ):
+        with pytest.raises(money.InvalidAmount) as refused:
+            money.parse(text)
+        assert str(refused.value) == said
+    assert money.parse("-0.000000001", negative=True) == -1
+
+
+@pytest.mark.parametrize(
+    ("nano", "decimals", "text"),
+    [
+        (0, None, "0"),
+        (1, None, "0.000000001"),
+        (-1, None, "-0.000000001"),
+        (money.NANO, None, "1"),
+        (12_500_000_000, None, "12.5"),
+        (12_500_000_000, 2, "12.50"),
+        (-12_500_000_000, 0, "-12.5"),
+        (12_345_600_000, 2, "12.3456"),
+        (0, 2, "0.00"),
+    ],
+)
+def test_an_amount_is_written_without_a_digit_too_few_or_too_many(nano: int, decimals: int | None, text: str) -> None:
+    assert money.to_text(nano, decimals=decimals) == text
+
+
+def test_a_decimal_for_a_form_is_exact() -> None:
+    assert str(money.to_decimal(money.LIMIT - 1)) == "4611686018.427387903"
+    assert str(money.to_decimal(-12_500_000_000)) == "-12.500000000"

@@ -1,9 +1,13 @@
 """Databases of the tests' own, on SQLite and PostgreSQL: migrated once a session, then copied for whoever needs one.
 
+Where sessions are many and short, one harness migrates for all of them: `prepared()` says what it has made, and they
+find it in `TEST_TEMPLATES`.
+
 `inside(url)` lets the test's own process work in such a database with the project's functions, exactly as a command
 beside a running server does.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = ("sqlite", "postgres")
 
-_templates: dict[str, str] = {}
+_templates: dict[str, str] = json.loads(os.environ.get("TEST_TEMPLATES", "{}"))
 _folder = Path(os.environ["VAR_DIR"])
 
 
@@ -62,6 +66,11 @@ def drop(url: str) -> None:
             services.postgres.execute(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
     else:
         shutil.rmtree(Path(url.removeprefix("sqlite:///")).parent, ignore_errors=True)
+
+
+def prepared() -> str:
+    """Migrates a database of each kind; the value of `TEST_TEMPLATES` for the sessions that shall copy them."""
+    return json.dumps({kind: _template(kind) for kind in KINDS})
 
 
 def _template(kind: str) -> str:

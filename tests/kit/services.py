@@ -33,9 +33,13 @@ def required() -> bool:
 
 
 class Postgres:
-    """A PostgreSQL of this session's own: fsync on, no passwords, reachable on loopback only."""
+    """A PostgreSQL of this session's own: no passwords, reachable on loopback only.
 
-    def __init__(self) -> None:
+    Without `durable` it waits for no disk, and may lose what it has when the machine ends.
+    """
+
+    def __init__(self, *, durable: bool = True) -> None:
+        self._durable = durable
         self._programs = _postgres_programs()
         self._folder = Path(tempfile.mkdtemp(prefix="pisces-postgres-"))
         self._user = _unprivileged_user()
@@ -97,7 +101,7 @@ class Postgres:
             "listen_addresses": "127.0.0.1",
             "port": self.port,
             "unix_socket_directories": self._folder,
-            "fsync": "on",
+            "fsync": "on" if self._durable else "off",
             "max_connections": 200,
         }
         command: list[Any] = [self._programs / "postgres", "-D", self._folder / "data"]
@@ -130,6 +134,24 @@ class Postgres:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+
+
+class RunningPostgres(Postgres):
+    """A PostgreSQL that somebody else has started on this port, and will stop."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        with self.connect() as connection:
+            self.version = connection.info.parameter_status("server_version") or ""
+
+    def stop(self) -> None:
+        """It is not ours."""
+
+
+def _postgres() -> Postgres:
+    """`TEST_POSTGRES_PORT` is for harnesses whose sessions are many and short (tests/mutants.py)."""
+    port = os.environ.get("TEST_POSTGRES_PORT")
+    return RunningPostgres(int(port)) if port else Postgres()
 
 
 def _postgres_programs() -> Path:
@@ -220,7 +242,7 @@ class Program:
 
 
 _KINDS: dict[str, Callable[[], Any]] = {
-    "postgres": Postgres,
+    "postgres": _postgres,
     "redis": Redis,
     "node": lambda: Program("node"),
     "npm": lambda: Program("npm"),

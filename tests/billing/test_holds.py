@@ -1,0 +1,569 @@
+"""The life of a hold in its own process, and what becomes of it when that process dies."""
+
+import asyncio
+import datetime as dt
+import itertools
+import uuid
+from collections.abc import Awaitable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from django.conf import settings
+from django.test import override_settings
+from django.utils import timezone
+
+from billing import budgets, holds, ids
+from billing.group_commit import writer
+from billing.journal import Journal, journal, last_words
+from billing.models import Account, BudgetOwner, Hold, IdempotencyKey, Revision, Transfer
+from billing.operations import ActiveHold, Claim, CloseHold, OpenHold, Operation, Progress, Row, Table
+from tests.billing.conftest import Ledger
+
+# For what no statement of a driver decides.
+on_sqlite = pytest.mark.parametrize("books", ["sqlite"], indirect=True)
+REVISIONS = Table("billing_revision", (("name", "text"), ("value", "bigint")))
+LONG_AGO = dt.timedelta(minutes=5)
+
+
+def run(*work: Awaitable[Any]) -> Any:
+    """The last one's result. They run one after another on the process's own writer, which is closed then."""
+
+    async def scene() -> Any:
+        found = None
+        try:
+            for each in work:
+                found = await each
+        finally:
+            await writer.close()
+        return found
+
+    return asyncio.run(scene())
+
+
+async def opened(book: Ledger, **changed: Any) -> ActiveHold:
+    """A hold of 100 nano-units by this process."""
+    wanted: dict[str, Any] = {
+        "call": ids.uuid7(),
+        "account": book.account,
+        "wanted": 100,
+        "minimum": 100,
+        "price": book.price,
+        "budgets": (),
+        "facts": {"model": "chat"},
+        "created_at": timezone.now(),
+    }
+    return await holds.hold(**{**wanted, **changed})
+
+
+@pytest.fixture(autouse=True)
+def _nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holds, "_open", {})
+
+
+# ---- hold, settle, release ------------------------------------------------------------------------------------------
+
+
+def test_a_hold_is_durable_with_everything_that_its_recovery_needs(book: Ledger) -> None:
+    call, created = ids.uuid7(), timezone.now() - dt.timedelta(seconds=3)
+    day = budgets.set_cap(owner=BudgetOwner.KEY, owner_id=1, window="day", cap=500)
+    assert day is not None
+    before = timezone.now()
+    active = run(opened(book, call=call, wanted=300, minimum=50, budgets=(day.pk,), created_at=created))
+    start = int(day.starts_at.timestamp())
+    assert active == ActiveHold(call, book.account, 300, 1, ((day.pk, start),), False)
+    row = book.hold(active)
+    assert (row.amount, row.charged, row.state, row.generation) == (300, 0, "dispatched", 1)
+    assert (row.account_id, row.price_id, row.budgets) == (book.account, book.price, [[day.pk, start]])
+    assert (row.facts, row.progress, row.created_at) == ({"model": "chat"}, None, created)
+    assert row.lease_owner == journal.open()
+    lease = dt.timedelta(seconds=settings.HOLD_LEASE)
+    assert before + lease - dt.timedelta(seconds=1) <= row.lease_until <= timezone.now() + lease
+    assert (row.suspected_at, row.resolved_at, row.note) == (None, None, "")
+
+
+@on_sqlite
+def test_a_hold_is_granted_between_its_minimum_and_what_is_wanted(book: Ledger) -> None:
+    assert run(opened(book, wanted=5000, minimum=1000)).amount == 1000
+    with pytest.raises(holds.Insufficient):
+        run(opened(book, wanted=5000, minimum=1))
+
+
+@on_sqlite
+def test_each_refusal_has_its_own_name_and_reserves_nothing(book: Ledger) -> None:
+    day = budgets.set_cap(owner=BudgetOwner.KEY, owner_id=1, window="day", cap=5)
+    assert day is not None
+    with pytest.raises(holds.BudgetSpent):
+        run(opened(book, budgets=(day.pk,)))
+    with pytest.raises(holds.KeyChanged):
+        run(opened(book, budgets=(day.pk + 1,)))
+    with pytest.raises(holds.Insufficient) as refused:
+        run(opened(book, wanted=1001, minimum=1001))
+    assert type(refused.value) is holds.Insufficient
+    with pytest.raises(holds.Insufficient):
+        run(opened(book, account=10**9))
+    Account.objects.filter(pk=book.account).update(frozen="stopped")
+    with pytest.raises(holds.AccountFrozen):
+        run(opened(book))
+    assert (book.wallet.held, Hold.objects.count()) == (0, 0)
+
+
+def test_a_claimed_key_names_the_call_that_has_it_until_that_is_voided(book: Ledger) -> None:
+    claim = Claim("order-1", "abc")
+    first = run(opened(book, claim=claim))
+    assert first.claimed
+    row = IdempotencyKey.objects.get()
+    assert (row.account_id, row.key, row.hold_id, row.fingerprint) == (book.account, "order-1", first.id, "abc")
+    with pytest.raises(holds.KeyClaimed) as claimed:
+        run(opened(book, claim=Claim("order-1", "another body")))
+    assert (claimed.value.call, claimed.value.fingerprint, str(claimed.value)) == (first.id, "abc", str(first.id))
+    assert run(opened(book, claim=Claim("order-2", "abc"))).claimed
+    run(holds.release(first))
+    again = run(opened(book, claim=claim))
+    run(holds.settle(again, charged=1))
+    with pytest.raises(holds.KeyClaimed):
+        run(opened(book, claim=claim))
+    assert book.findings() == []
+
+
+def test_a_claim_lasts_a_day_and_is_anybodys_from_then_on(book: Ledger) -> None:
+    first = run(opened(book, claim=Claim("order-1", "abc")))
+    day = dt.timedelta(days=1)
+    IdempotencyKey.objects.update(created_at=timezone.now() - day + dt.timedelta(minutes=1))
+    with pytest.raises(holds.KeyClaimed):
+        run(opened(book, claim=Claim("order-1", "abc")))
+    IdempotencyKey.objects.update(created_at=timezone.now() - day - dt.timedelta(minutes=1))
+    second = run(opened(book, claim=Claim("order-1", "def")))
+    row = IdempotencyKey.objects.get()
+    assert (row.hold_id, row.fingerprint) == (second.id, "def")
+    assert timezone.now() - row.created_at < dt.timedelta(minutes=1)
+    run(holds.release(first))  # it is no longer the key's call
+    assert IdempotencyKey.objects.get().hold_id == second.id
+
+
+@pytest.mark.parametrize("charged", [60, None])
+def test_a_closing_is_written_with_its_rows(book: Ledger, charged: int | None) -> None:
+    active, rows = run(opened(book)), [Row(REVISIONS, ("a", 1)), Row(REVISIONS, ("b", 2))]
+    if charged is None:
+        run(holds.release(active, rows=rows))
+    else:
+        run(holds.settle(active, charged=charged, rows=rows))
+    assert book.hold(active).state == ("voided" if charged is None else "settled")
+    assert book.wallet.balance == 1000 - (charged or 0)
+    assert dict(Revision.objects.filter(name__in="ab").values_list("name", "value")) == {"a": 1, "b": 2}
+
+
+@on_sqlite
+def test_a_record_needs_no_hold(book: Ledger) -> None:
+    run(holds.record([Row(REVISIONS, ("a", 7))]))
+    assert Revision.objects.get(name="a").value == 7
+
+
+@on_sqlite
+@pytest.mark.parametrize(("mine", "theirs"), [(50, 51), (50, None), (None, 50), (0, None), (None, 0)])
+def test_a_hold_that_was_closed_otherwise_is_reported_as_lost(
+    book: Ledger, mine: int | None, theirs: int | None
+) -> None:
+    active = run(opened(book))
+    book.run(CloseHold(active, theirs))
+    with pytest.raises(holds.HoldLost, match=str(active.id)):
+        run(holds.release(active) if mine is None else holds.settle(active, charged=mine))
+
+
+@on_sqlite
+@pytest.mark.parametrize("charged", [50, 0, None])
+def test_a_closing_whose_answer_was_lost_is_recognised_as_its_own(book: Ledger, charged: int | None) -> None:
+    active = run(opened(book))
+    book.run(CloseHold(active, charged))
+    run(holds.release(active) if charged is None else holds.settle(active, charged=charged))
+
+
+def test_a_hold_that_somebody_else_has_claimed_is_lost_whatever_it_says(book: Ledger) -> None:
+    active = run(opened(book))
+    book.run(CloseHold(active, 50))
+    Hold.objects.filter(pk=active.id).update(generation=2)
+    with pytest.raises(holds.HoldLost):
+        run(holds.settle(active, charged=50))
+    unknown = ActiveHold(ids.uuid7(), book.account, 5, 1)
+    with pytest.raises(holds.HoldLost):
+        run(holds.settle(unknown, charged=0))
+
+
+# ---- how far a call has got -----------------------------------------------------------------------------------------
+
+
+def known(call: ActiveHold) -> Progress | None:
+    words = last_words(journal.open())
+    assert words is not None
+    return words.calls.get(call.id)
+
+
+@on_sqlite
+def test_what_is_noted_is_in_the_journal_until_the_hold_is_closed(book: Ledger) -> None:
+    active = run(opened(book))
+    assert known(active) is None
+    holds.note(active, Progress(1, 30))
+    assert known(active) == Progress(1, 30)
+    holds.note(active, Progress(2, 30, 5, answering=True))
+    assert known(active) == Progress(2, 30, 5, answering=True)
+    run(holds.settle(active, charged=1))
+    assert known(active) is None
+    holds.note(active, Progress(3))
+    holds.watch(active, lambda: Progress(4))
+    assert known(active) is None
+
+
+@on_sqlite
+def test_a_watched_call_is_looked_at_now_and_a_note_ends_the_watch(book: Ledger) -> None:
+    active = run(opened(book))
+    seen = [Progress(1, 30, 5, answering=True)]
+    holds.watch(active, lambda: seen[-1])
+    assert known(active) == seen[0]
+    assert holds._open[active.id].seen() == seen[0]
+    seen.append(Progress(1, 30, 9, answering=True))
+    assert holds._open[active.id].seen() == seen[1]
+    holds.note(active, Progress(2, 30))
+    assert holds._open[active.id].seen() == Progress(2, 30)
+
+
+@on_sqlite
+def test_a_hold_is_open_for_exactly_as_long_as_it_is(book: Ledger) -> None:
+    active = run(opened(book))
+    assert list(holds._open) == [active.id]
+    book.run(CloseHold(active, None))
+    with pytest.raises(holds.HoldLost):
+        run(holds.settle(active, charged=5))
+    assert holds._open == {}
+    with pytest.raises(holds.Insufficient):
+        run(opened(book, wanted=5000, minimum=5000))
+    assert holds._open == {}
+
+
+async def kept(seconds: float) -> None:
+    keeper = asyncio.create_task(holds.keep_leases())
+    await asyncio.sleep(seconds)
+    assert not keeper.done()
+    keeper.cancel()
+
+
+async def noted(active: ActiveHold, progress: Progress) -> None:
+    holds.note(active, progress)
+
+
+def test_leases_of_calls_that_go_on_are_renewed_with_their_progress(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holds, "NOTE_EVERY", 0.02)
+    monkeypatch.setattr(holds, "RENEW_EVERY", 0.1)
+    quiet, told, streamed = run(opened(book), opened(book)), run(opened(book)), run(opened(book))
+    holds.note(told, Progress(1, 30))
+    seen = Progress(1, 30, 5, answering=True)
+    holds.watch(streamed, lambda: seen)
+    seen = Progress(1, 30, 77, answering=True, usage={"input": 7})
+    past = timezone.now() - LONG_AGO
+    Hold.objects.update(lease_until=past, suspected_at=past)
+    run(kept(0.6))
+    lease = dt.timedelta(seconds=settings.HOLD_LEASE)
+    for active, progress in (
+        (quiet, None),
+        (told, {"attempt": 1, "input_bytes": 30}),
+        (streamed, {"attempt": 1, "input_bytes": 30, "output_bytes": 77, "answering": True, "usage": {"input": 7}}),
+    ):
+        row = book.hold(active)
+        assert timezone.now() < row.lease_until <= timezone.now() + lease
+        assert (row.suspected_at, row.progress, row.generation, row.state) == (None, progress, 1, "dispatched")
+    assert known(streamed) == seen
+
+
+def test_a_renewal_that_knows_nothing_new_keeps_what_was_known(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holds, "NOTE_EVERY", 0.02)
+    monkeypatch.setattr(holds, "RENEW_EVERY", 0.1)
+    active = run(opened(book))
+    Hold.objects.update(progress={"attempt": 1})
+    run(kept(0.4))
+    assert book.hold(active).progress == {"attempt": 1}
+
+
+class Listening:
+    """A writer that writes nothing and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    async def submit(self, operation: Operation) -> None:
+        self.asked.append(operation)
+
+
+def test_only_calls_that_last_are_renewed_in_the_order_of_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    writing = Listening()
+    monkeypatch.setattr(holds, "writer", writing)
+    elder, younger = ActiveHold(uuid.UUID(int=2), 1, 5, 3), ActiveHold(uuid.UUID(int=1), 1, 5, 4)
+    newest = ActiveHold(uuid.UUID(int=3), 1, 5, 5)
+    now = 1000.0
+    for active, since in (
+        (elder, now - 60),
+        (younger, now - holds.RENEW_EVERY / 2),
+        (newest, now - holds.RENEW_EVERY / 2 + 0.1),
+    ):
+        holds._open[active.id] = holds._Leased(active, since)
+    asyncio.run(holds._renew(now))
+    (renewal,) = writing.asked
+    lease = settings.HOLD_LEASE
+    assert renewal.renewals == ((younger.id, 4, lease, None), (elder.id, 3, lease, None))
+    holds._open.clear()
+    asyncio.run(holds._renew(now))
+    assert len(writing.asked) == 1
+
+
+def test_leases_are_renewed_at_their_pace_and_not_with_every_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+
+    async def renew(now: float) -> None:
+        asked.append(now)
+
+    monkeypatch.setattr(holds, "_renew", renew)
+    monkeypatch.setattr(holds, "NOTE_EVERY", 0.01)
+    monkeypatch.setattr(holds, "RENEW_EVERY", 0.2)
+    asyncio.run(kept(0.7))
+    assert 1 <= len(asked) <= 3
+    assert all(later - earlier >= 0.2 for earlier, later in itertools.pairwise(asked))
+
+
+def test_what_a_watched_call_has_produced_is_noted_when_it_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[uuid.UUID, int, Progress]] = []
+
+    class Book:
+        def note(self, hold: uuid.UUID, generation: int, progress: Progress) -> None:
+            written.append((hold, generation, progress))
+
+    monkeypatch.setattr(holds, "journal", Book())
+    monkeypatch.setattr(holds, "NOTE_EVERY", 0.01)
+    watched, told = ActiveHold(uuid.UUID(int=1), 1, 5, 3), ActiveHold(uuid.UUID(int=2), 1, 5, 1)
+    for active in (told, watched):
+        holds._open[active.id] = holds._Leased(active, 0)
+    holds.note(told, Progress(1))
+    produced = 5
+    holds.watch(watched, lambda: Progress(1, 0, produced))
+    produced = 6
+    asyncio.run(kept(0.2))
+    assert written == [
+        (told.id, 1, Progress(1)),
+        (watched.id, 3, Progress(1, 0, 5)),
+        (watched.id, 3, Progress(1, 0, 6)),
+    ]
+
+
+# ---- holds whose process died ---------------------------------------------------------------------------------------
+
+
+def lapse(active: ActiveHold, **fields: Any) -> Hold:
+    """As the row of a process that died five minutes ago, and was suspected then."""
+    past = timezone.now() - LONG_AGO
+    Hold.objects.filter(pk=active.id).update(**{"lease_until": past, "suspected_at": past, **fields})
+    return Hold.objects.get(pk=active.id)
+
+
+def test_a_lapsed_hold_is_suspected_first_and_claimed_when_nobody_renews_it(book: Ledger) -> None:
+    lapsed, living = book.open(100), book.open(100)
+    lapse(lapsed, suspected_at=None)
+    assert list(holds.expired()) == []
+    suspected = book.hold(lapsed).suspected_at
+    assert suspected is not None
+    assert book.hold(living).suspected_at is None
+    assert list(holds.expired()) == []
+    assert book.hold(lapsed).suspected_at == suspected
+    Hold.objects.filter(pk=lapsed.id).update(suspected_at=timezone.now() - holds.SUSPECT_FOR + dt.timedelta(seconds=5))
+    assert list(holds.expired()) == []
+    Hold.objects.filter(pk=lapsed.id).update(suspected_at=timezone.now() - holds.SUSPECT_FOR - dt.timedelta(seconds=1))
+    (orphan,) = holds.expired()
+    assert (orphan.row.pk, orphan.row.generation) == (lapsed.id, 2)
+    row = book.hold(lapsed)
+    assert (row.state, row.generation, row.suspected_at) == ("recovering", 2, None)
+    lease = dt.timedelta(seconds=settings.HOLD_LEASE)
+    assert timezone.now() + lease - dt.timedelta(seconds=20) < row.lease_until <= timezone.now() + lease
+    assert list(holds.expired()) == []
+
+
+def test_every_open_state_but_review_is_recovered_the_oldest_first(book: Ledger) -> None:
+    made = {state: book.open(10) for state in ("review", "recovering", "held", "dispatched")}
+    past = timezone.now() - LONG_AGO
+    for number, (state, active) in enumerate(made.items()):
+        lapse(active, state=state, lease_until=past - dt.timedelta(seconds=number))
+    closed = book.open(10)
+    book.run(CloseHold(closed, 5))
+    lapse(closed)
+    assert [orphan.row.pk for orphan in holds.expired(limit=2)] == [made["dispatched"].id, made["held"].id]
+    assert [orphan.row.pk for orphan in holds.expired()] == [made["recovering"].id]
+
+
+def test_a_hold_that_changes_while_the_others_are_claimed_is_left_to_whoever_changed_it(book: Ledger) -> None:
+    actives = [book.open(10) for _ in range(5)]
+    past = timezone.now() - LONG_AGO
+    for number, active in enumerate(actives):
+        lapse(active, lease_until=past + dt.timedelta(seconds=number))
+    changes: list[dict[str, Any]] = [{"generation": 2}, {"state": "recovering"}, {"suspected_at": None}]
+    claimed = []
+    for orphan in holds.expired():
+        claimed.append(orphan.row.pk)
+        for active, change in zip(actives[1:4], changes, strict=True):
+            Hold.objects.filter(pk=active.id).update(**change)
+    assert claimed == [actives[0].id, actives[4].id]
+
+
+def orphan_of(book: Ledger, owner: str, progress: object = None, noted: Progress | None = None) -> holds.Orphan:
+    """The claimed hold of a process whose journal says `noted`."""
+    active = book.open(100)
+    lapse(active, lease_owner=owner, progress=progress)
+    (orphan,) = holds.expired()
+    assert orphan.row.pk == active.id
+    return orphan
+
+
+@pytest.fixture
+def dead(tmp_path: Any) -> Iterator[Journal]:
+    """The journal of a process that has died, and this process's folder of journals."""
+    with override_settings(VAR_DIR=tmp_path):
+        yield Journal()
+
+
+@on_sqlite
+def test_a_call_that_its_processs_journal_does_not_know_was_never_sent(book: Ledger, dead: Journal) -> None:
+    orphan = orphan_of(book, dead.open())
+    assert (orphan.progress, orphan.was_sent) == (None, False)
+
+
+@on_sqlite
+def test_a_call_whose_process_left_no_journal_here_is_one_that_nobody_can_tell_of(book: Ledger, dead: Journal) -> None:
+    orphan = orphan_of(book, "elsewhere:1:0123456789abcdef")
+    assert (orphan.progress, orphan.was_sent) == (None, None)
+
+
+@on_sqlite
+def test_a_crowded_journal_proves_nothing_of_a_call_that_it_does_not_know(
+    book: Ledger, dead: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing.journal.SLOTS", 1)
+    owner = dead.open()
+    for _ in range(2):
+        dead.note(uuid.uuid4(), 1, Progress(1))
+    orphan = orphan_of(book, owner)
+    assert (orphan.progress, orphan.was_sent) == (None, None)
+
+
+@on_sqlite
+def test_the_journal_knows_more_than_the_last_renewal(book: Ledger, dead: Journal) -> None:
+    active = book.open(100)
+    owner = dead.open()
+    dead.note(active.id, 1, Progress(2, 30, 99, answering=True))
+    lapse(active, lease_owner=owner, progress={"attempt": 1, "input_bytes": 30})
+    (orphan,) = holds.expired()
+    assert (orphan.progress, orphan.was_sent) == (Progress(2, 30, 99, answering=True), True)
+
+
+@on_sqlite
+def test_the_last_renewal_is_believed_where_there_is_no_journal(book: Ledger, dead: Journal) -> None:
+    orphan = orphan_of(book, "elsewhere:1:0123456789abcdef", {"attempt": 1, "usage": {"input": 3}})
+    assert (orphan.progress, orphan.was_sent) == (Progress(1, usage={"input": 3}), True)
+
+
+@on_sqlite
+def test_a_progress_that_cannot_be_read_is_as_good_as_none(book: Ledger, dead: Journal) -> None:
+    orphan = orphan_of(book, "elsewhere:1:0123456789abcdef", {"attempt": "many"})
+    assert (orphan.progress, orphan.was_sent) == (None, None)
+
+
+@pytest.mark.parametrize(("charged", "taken"), [(60, 60), (100, 100), (101, 100), (None, 0), (0, 0)])
+def test_a_recovered_hold_costs_what_was_used_and_never_more_than_was_held(
+    book: Ledger, charged: int | None, taken: int
+) -> None:
+    day = budgets.set_cap(owner=BudgetOwner.KEY, owner_id=1, window="day", cap=500)
+    assert day is not None
+    active = book.open(100, budgets=[day.pk])
+    lapse(active)
+    (orphan,) = holds.expired()
+    assert holds.recover(orphan.row, charged=charged, rows=[Row(REVISIONS, ("a", 7))], note="x" * 600)
+    row = book.hold(active)
+    assert (row.state, row.charged) == ("voided" if charged is None else "settled", taken)
+    assert row.note == "x" * 500
+    assert (book.wallet.balance, book.wallet.held) == (1000 - taken, 0)
+    day.refresh_from_db()
+    assert (day.used, day.held) == (taken, 0)
+    assert Revision.objects.get(name="a").value == 7
+    assert Transfer.objects.filter(kind="charge").count() == (1 if taken else 0)
+    assert book.findings() == []
+
+
+def test_what_somebody_else_has_closed_or_claimed_is_not_recovered_again(book: Ledger) -> None:
+    closed, claimed = book.open(100), book.open(100)
+    stale = lapse(claimed)
+    for active in (closed, claimed):
+        lapse(active)
+    first, second = holds.expired()
+    assert holds.recover(first.row, charged=60, note="first")
+    assert not holds.recover(first.row, charged=70, rows=[Row(REVISIONS, ("a", 7))], note="second")
+    assert not holds.recover(stale, charged=70, note="stale")
+    assert (Hold.objects.get(pk=first.row.pk).charged, Hold.objects.get(pk=first.row.pk).note) == (60, "first")
+    assert Hold.objects.get(pk=second.row.pk).note == ""
+    assert not Revision.objects.filter(name="a").exists()
+    assert (book.wallet.balance, book.wallet.held) == (940, 100)
+    assert holds.recover(second.row, charged=1)
+    assert Hold.objects.get(pk=second.row.pk).note == ""
+
+
+@pytest.mark.parametrize(("charged", "kept"), [(None, 0), (5, 1)])
+def test_a_recovered_call_keeps_its_key_if_it_was_paid(book: Ledger, charged: int | None, kept: int) -> None:
+    opening = msgspec.structs.replace(book.opening(100), claim=Claim("order-1", "abc"))
+    (active,) = book.run(opening)
+    assert isinstance(active, ActiveHold)
+    lapse(active)
+    (orphan,) = holds.expired()
+    assert holds.recover(orphan.row, charged=charged)
+    assert IdempotencyKey.objects.count() == kept
+
+
+def test_what_nobody_can_tell_waits_for_an_administrator_with_its_money_reserved(book: Ledger) -> None:
+    active = book.open(100)
+    lapse(active)
+    (orphan,) = holds.expired()
+    stale = Hold.objects.get(pk=active.id)
+    stale.generation = 1
+    assert not holds.review(stale, why="not mine")
+    assert holds.review(orphan.row, why="w" * 600)
+    row = book.hold(active)
+    assert (row.state, row.note, row.generation) == ("review", "w" * 500, 2)
+    assert book.wallet.held == 100
+    assert not holds.review(orphan.row, why="again")
+    assert book.hold(active).note == "w" * 500
+    assert holds.recover(row, charged=30, note="resolved")
+    assert (book.wallet.balance, book.wallet.held) == (970, 0)
+    assert book.findings() == []
+
+
+@on_sqlite
+def test_journals_are_kept_for_holds_that_are_open_and_not_for_those_that_wait_for_people(
+    book: Ledger, dead: Journal, tmp_path: Any
+) -> None:
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    tokens = {}
+    for number, state in enumerate(("held", "dispatched", "recovering", "review", "settled")):
+        active = book.open(10)
+        tokens[state] = f"{number:016x}"
+        (folder / f"{tokens[state]}.journal").write_bytes(b"")
+        if state == "settled":
+            book.run(CloseHold(active, 1))
+            state = "settled"
+        Hold.objects.filter(pk=active.id).update(lease_owner=f"host:1:{tokens[state]}", state=state)
+    holds.remove_journals()
+    assert {path.stem for path in folder.iterdir()} == {tokens["held"], tokens["dispatched"], tokens["recovering"]}
+
+
+def test_the_lease_of_a_hold_is_its_own(book: Ledger) -> None:
+    opening = book.opening(10)
+    (active,) = book.run(
+        OpenHold(opening.id, opening.account, 10, 10, book.price, (), {}, "somebody", 7.0, opening.created_at)
+    )
+    assert isinstance(active, ActiveHold)
+    row = book.hold(active)
+    assert row.lease_owner == "somebody"
+    assert timezone.now() < row.lease_until <= timezone.now() + dt.timedelta(seconds=7)

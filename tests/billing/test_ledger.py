@@ -1,0 +1,148 @@
+"""Accounts, transfers and freezing: who gets what, under which name, and what is refused."""
+
+import uuid
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection, transaction
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+from billing import ledger, money
+from billing.models import Account, Transfer, TransferKind
+from portal import services as portal
+from tests.billing.conftest import Ledger
+
+on_sqlite = pytest.mark.parametrize("books", ["sqlite"], indirect=True)
+
+
+def told(transfer: Transfer) -> tuple[str, int, int, int, str, str, str, int | None]:
+    return (
+        transfer.kind,
+        transfer.debit_id,
+        transfer.credit_id,
+        transfer.amount,
+        transfer.reference,
+        transfer.actor,
+        transfer.reason,
+        transfer.reverses_id,
+    )
+
+
+def refused(error: type[Exception], **changed: Any) -> str:
+    """What is said of a transfer that is refused."""
+    payments = ledger.platform_account("payments")
+    wanted: dict[str, Any] = {"kind": TransferKind.CREDIT, "debit": payments, "credit": payments, "amount": 1}
+    wanted |= {"reference": "r-1", "actor": "a", "reason": "r", **changed}
+    with pytest.raises(error) as found, transaction.atomic():
+        ledger.post(**wanted)
+    return str(found.value)
+
+
+def test_every_way_to_move_money_says_from_where_to_where_and_why(book: Ledger) -> None:
+    wallet = book.wallet
+    payments, promo = ledger.platform_account("payments").pk, ledger.platform_account("promo").pk
+    credit = ledger.credit(wallet=wallet, amount=5, actor="root", reason="a gift", reference="ref-1")
+    assert told(credit) == ("credit", payments, wallet.pk, 5, "ref-1", "root", "a gift", None)
+    more = ledger.adjust(wallet=wallet, amount=7, actor="root", reason="more", reference="ref-2")
+    assert told(more) == ("adjustment", promo, wallet.pk, 7, "ref-2", "root", "more", None)
+    less = ledger.adjust(wallet=wallet, amount=-9, actor="root", reason="less", reference="ref-3")
+    assert told(less) == ("adjustment", wallet.pk, promo, 9, "ref-3", "root", "less", None)
+    undone = ledger.reverse(transfer=less, actor="boss", reason="wrong")
+    assert told(undone) == ("reversal", promo, wallet.pk, 9, f"reversal:{less.pk}", "boss", "wrong", less.pk)
+    assert book.wallet.balance == 1012
+    assert book.findings() == []
+
+
+@on_sqlite
+def test_a_transfer_without_a_reference_gets_one_of_its_own(book: Ledger) -> None:
+    given = [
+        move(wallet=book.wallet, amount=1, actor="a", reason="r").reference
+        for move in (ledger.credit, ledger.credit, ledger.adjust, ledger.adjust)
+    ]
+    assert len({uuid.UUID(reference) for reference in given}) == 4
+
+
+@on_sqlite
+def test_the_smallest_and_the_largest_amount_can_be_posted(book: Ledger) -> None:
+    payments, promo = ledger.platform_account("payments"), ledger.platform_account("promo")
+    for amount in (1, money.LIMIT - 1):
+        posted = ledger.post(
+            kind=TransferKind.CREDIT, debit=payments, credit=promo, amount=amount, reference=str(amount),
+            actor="x" * 300, reason="y" * 600,
+        )  # fmt: skip
+        assert (posted.amount, posted.actor, posted.reason) == (amount, "x" * 200, "y" * 500)
+
+
+def test_a_transfer_that_is_refused_says_why_and_leaves_nothing(book: Ledger) -> None:
+    payments, wallet, nobody = ledger.platform_account("payments"), book.wallet, Account(pk=10**9)
+    before = Transfer.objects.count()
+    positive = "the amount must be positive and fit the ledger"
+    for amount in (0, -1, money.LIMIT):
+        assert refused(money.InvalidAmount, credit=wallet, amount=amount) == positive
+    assert refused(ledger.InsufficientFunds, debit=wallet, credit=payments, amount=1001) == "r-1"
+    unknown = f"account {payments.pk} or {nobody.pk} does not exist"
+    assert refused(ValueError, debit=payments, credit=nobody) == unknown
+    ledger.credit(wallet=wallet, amount=1, actor="a", reason="r", reference="r-1")
+    assert refused(ledger.AlreadyPosted, credit=wallet) == "r-1"
+    assert (Transfer.objects.count(), book.wallet.balance) == (before + 1, 1001)
+    assert book.findings() == []
+
+
+@on_sqlite
+def test_a_team_has_one_wallet_and_one_account_for_what_it_owes(book: Ledger) -> None:
+    _, team = portal.user_with_team("bob@example.com")
+    wallet = ledger.wallet_of(team.pk)
+    assert ledger.wallet_of(team.pk) == wallet
+    mine = Account.objects.filter(team=team).values_list("kind", "currency")
+    assert sorted(mine) == [("receivable", settings.CURRENCY), ("wallet", settings.CURRENCY)]
+    assert (wallet.kind, wallet.team_id) == ("wallet", team.pk)
+
+
+@on_sqlite
+def test_the_platform_has_one_account_of_each_kind_and_currency(book: Ledger) -> None:
+    promo = ledger.platform_account("promo")
+    assert ledger.platform_account("promo") == promo
+    assert (promo.kind, promo.team_id, promo.currency) == ("promo", None, settings.CURRENCY)
+    with override_settings(CURRENCY="XTS"):
+        other = ledger.platform_account("promo")
+        assert (other.currency, other != promo) == ("XTS", True)
+        assert ledger.wallet_of(book.wallet.team_id or 0).currency == "XTS"
+
+
+@on_sqlite
+def test_the_account_that_charges_are_credited_to_is_known_once_it_was_read(book: Ledger) -> None:
+    ledger.forget_revenue_account()
+    assert ledger.known_revenue_account() is None
+    revenue = ledger.revenue_account()
+    assert Account.objects.get(pk=revenue).kind == "revenue"
+    assert ledger.known_revenue_account() == revenue == ledger.revenue_account()
+    with CaptureQueriesContext(connection) as asked:
+        assert ledger.revenue_account() == revenue
+    assert len(asked) == 0
+    ledger.forget_revenue_account()
+    assert ledger.known_revenue_account() is None
+
+
+def test_a_frozen_wallet_takes_money_and_settles_and_lets_no_call_in_until_it_is_unfrozen(book: Ledger) -> None:
+    other = ledger.wallet_of(portal.user_with_team("bob@example.com")[1].pk)
+    ledger.freeze(wallet=book.wallet, reason="  under review  ")
+    assert book.wallet.frozen == "under review"
+    assert Account.objects.get(pk=other.pk).frozen == ""
+    ledger.credit(wallet=book.wallet, amount=5, actor="a", reason="r")
+    assert book.wallet.balance == 1005
+    ledger.freeze(wallet=other, reason="z" * 300)
+    assert Account.objects.get(pk=other.pk).frozen == "z" * 200
+    ledger.unfreeze(wallet=book.wallet)
+    assert book.wallet.frozen == ""
+    assert Account.objects.get(pk=other.pk).frozen == "z" * 200
+    assert book.open(10).amount == 10
+
+
+@on_sqlite
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_a_wallet_is_frozen_for_a_reason(book: Ledger, reason: str) -> None:
+    with pytest.raises(ValueError, match=r"^a wallet is frozen for a reason$"):
+        ledger.freeze(wallet=book.wallet, reason=reason)
+    assert book.wallet.frozen == ""

@@ -1,0 +1,335 @@
+"""What must be true of the ledger's own tables, as checks that find where it is not."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+from django.utils.translation import gettext_noop as named
+
+from billing.audit.checks import ALL, OPEN, Found, Rows, Subject, query, register, register_sql
+from billing.models import Account, AccountKind, Budget, BudgetOwner, Window
+from billing.windows import EPOCH
+
+LATE = 120  # seconds after its lease's end in which a hold must have been resolved
+APART = 60  # seconds by which a charge's time may differ from its hold's end: databases without one clock for both
+BUDGET = named("a budget equals what was spent in its window")
+BALANCE = named("a wallet's balance is the sum of its transfers")
+COUNTED = named("what was counted in a wallet before has not changed")
+
+# From which kinds of account to which a transfer of each kind goes.
+ROUTES = {
+    "charge": {("wallet", "revenue")},
+    "shortfall": {("receivable", "revenue")},
+    "credit": {("payments", "wallet"), ("payments", "receivable")},
+    "adjustment": {
+        ("promo", "wallet"),
+        ("wallet", "promo"),
+        ("promo", "receivable"),
+        ("receivable", "promo"),
+        ("wallet", "receivable"),
+    },
+    # A reversal goes the way back of what it reverses; that is its own check.
+}
+_ROUTES = " OR ".join(
+    f"(t.kind = '{kind}' AND d.kind = '{source}' AND c.kind = '{target}')"
+    for kind, routes in ROUTES.items()
+    for source, target in sorted(routes)
+)
+# The wallet that a transfer concerns.
+_WALLET = "CASE WHEN d.kind = 'wallet' THEN d.id WHEN c.kind = 'wallet' THEN c.id END"
+_SIDES = "LEFT JOIN billing_account d ON d.id = t.debit_id LEFT JOIN billing_account c ON c.id = t.credit_id"
+# A wallet is never credited by a charge, so the index of credits that are none finds all.
+_SUM = """
+    coalesce((SELECT sum(t.amount) FROM billing_transfer t WHERE t.credit_id = a.id AND t.kind <> 'charge'{until}), 0) -
+    coalesce((SELECT sum(t.amount) FROM billing_transfer t WHERE t.debit_id = a.id{until}), 0)"""
+
+# ---- accounts -------------------------------------------------------------------------------------------------------
+
+register_sql(
+    BALANCE,
+    Subject.ACCOUNT,
+    f"""
+    SELECT id, 'balance ' || balance || ', transfers ' || total, id FROM (
+        SELECT a.id, a.balance, {_SUM.format(until="")} AS total
+        FROM billing_account a WHERE {{rows:a.id}} AND a.kind = 'wallet') AS sums
+    WHERE balance <> total""",
+    deep=True,
+)
+register_sql(
+    COUNTED,
+    Subject.ACCOUNT,
+    f"""
+    SELECT id, 'up to transfer ' || last || ' there was ' || counted || ', there is ' || total, id FROM (
+        SELECT a.id, m.transfer AS last, m.total AS counted,
+               {_SUM.format(until=" AND t.id <= m.transfer")} AS total
+        FROM billing_account a JOIN billing_auditmark m ON m.subject = 'account' AND m.number = a.id
+        WHERE {{rows:a.id}} AND a.kind = 'wallet') AS sums
+    WHERE counted <> total""",
+    deep=True,
+)
+
+
+def counted(account: int, until: int) -> int:
+    """What the transfers of an account came to, up to and with the one with this id."""
+    total = f"SELECT {_SUM.format(until=f' AND t.id <= {until:d}')} FROM billing_account a WHERE {{rows:a.id}}"
+    return next((int(total) for (total,) in query(total, Rows(keys=(account,)))), 0)
+
+
+register_sql(
+    named("held is the sum of the open holds"),
+    Subject.ACCOUNT,
+    f"""
+    SELECT a.id, 'held ' || a.held || ', open holds ' || coalesce(h.total, 0), a.id
+    FROM billing_account a
+    LEFT JOIN (SELECT account_id, sum(amount) AS total FROM billing_hold WHERE state IN ({OPEN})
+               GROUP BY account_id) h ON h.account_id = a.id
+    WHERE {{rows:a.id}} AND a.held <> coalesce(h.total, 0)""",
+)
+register_sql(
+    named("nothing available below zero"),
+    Subject.ACCOUNT,
+    """
+    SELECT a.id, 'available ' || (a.balance - a.held + a.credit_limit), a.id FROM billing_account a
+    WHERE {rows:a.id} AND (a.balance - a.held + a.credit_limit < 0 OR a.held < 0 OR a.credit_limit < 0)""",
+)
+register_sql(
+    named("only wallets keep totals, and each is a team's"),
+    Subject.ACCOUNT,
+    """
+    SELECT a.id, a.kind || ' of ' || CASE WHEN a.team_id IS NULL THEN 'nobody' ELSE 'team ' || a.team_id END
+                 || ': balance ' || a.balance || ', held ' || a.held || ', credit limit ' || a.credit_limit, a.id
+    FROM billing_account a
+    WHERE {rows:a.id} AND (
+        (a.kind <> 'wallet' AND (a.balance <> 0 OR a.held <> 0 OR a.credit_limit <> 0))
+        OR (a.kind IN ('wallet', 'receivable') AND a.team_id IS NULL)
+        OR (a.kind IN ('revenue', 'payments', 'promo', 'provider_cost') AND a.team_id IS NOT NULL)
+        OR a.kind NOT IN ('wallet', 'receivable', 'revenue', 'payments', 'promo', 'provider_cost'))""",
+)
+register_sql(
+    named("a team's wallet has its receivable account, and the other way round"),
+    Subject.ACCOUNT,
+    """
+    SELECT a.id, a.kind || ' alone in ' || a.currency, a.id FROM billing_account a
+    LEFT JOIN billing_account o ON o.team_id = a.team_id AND o.currency = a.currency AND o.id <> a.id
+        AND o.kind = CASE WHEN a.kind = 'wallet' THEN 'receivable' ELSE 'wallet' END
+    WHERE {rows:a.id} AND a.kind IN ('wallet', 'receivable') AND o.id IS NULL""",
+)
+register_sql(
+    named("every account is in the ledger's currency"),
+    Subject.ACCOUNT,
+    "SELECT a.id, a.currency, a.id FROM billing_account a WHERE {rows:a.id} AND a.currency <> %s",
+    lambda: settings.CURRENCY,
+    freezes=False,  # a setting that was changed stops nobody
+)
+register_sql(
+    named("a receivable account was paid no more than it was owed"),
+    Subject.ACCOUNT,
+    """
+    SELECT id, 'owed ' || owed || ', paid ' || paid, wallet FROM (
+        SELECT a.id,
+               coalesce((SELECT sum(t.amount) FROM billing_transfer t WHERE t.debit_id = a.id), 0) AS owed,
+               coalesce((SELECT sum(t.amount) FROM billing_transfer t
+                         WHERE t.credit_id = a.id AND t.kind <> 'charge'), 0) AS paid,
+               (SELECT w.id FROM billing_account w WHERE w.team_id = a.team_id AND w.kind = 'wallet'
+                AND w.currency = a.currency) AS wallet
+        FROM billing_account a WHERE {rows:a.id} AND a.kind = 'receivable') AS sums
+    WHERE paid > owed""",
+    deep=True,
+)
+
+# ---- transfers ------------------------------------------------------------------------------------------------------
+
+register_sql(
+    named("every transfer has both accounts"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, CASE WHEN d.id IS NULL OR c.id IS NULL THEN 'account missing'
+                      WHEN d.currency <> c.currency THEN d.currency || ' to ' || c.currency
+                      ELSE 'amount ' || t.amount END, {_WALLET}
+    FROM billing_transfer t {_SIDES}
+    WHERE {{rows:t.id}}
+      AND (d.id IS NULL OR c.id IS NULL OR d.currency <> c.currency OR t.amount <= 0 OR d.id = c.id)""",
+)
+register_sql(
+    named("a transfer's accounts fit its kind"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, t.kind || ' from ' || d.kind || ' to ' || c.kind, {_WALLET}
+    FROM billing_transfer t {_SIDES}
+    WHERE {{rows:t.id}} AND t.kind <> 'reversal' AND (t.reverses_id IS NOT NULL OR NOT ({_ROUTES}))""",
+)
+register_sql(
+    named("a reversal equals what it reverses"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, CASE WHEN o.id IS NULL THEN 'reverses nothing'
+                      ELSE 'amount ' || t.amount || ', reversed ' || o.amount END, {_WALLET}
+    FROM billing_transfer t {_SIDES} LEFT JOIN billing_transfer o ON o.id = t.reverses_id
+    WHERE {{rows:t.id}} AND t.kind = 'reversal' AND (
+        o.id IS NULL OR o.amount <> t.amount OR o.debit_id <> t.credit_id OR o.credit_id <> t.debit_id
+        OR o.kind = 'reversal' OR o.id >= t.id OR t.reference <> 'reversal:' || o.id)""",
+)
+register_sql(
+    named("a charge debits the hold's own wallet"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, CASE WHEN h.id IS NULL THEN t.kind || ' names no hold'
+                      WHEN h.state <> 'settled' THEN t.kind || ' of a hold that is ' || h.state
+                      WHEN t.kind = 'charge' AND t.debit_id <> h.account_id
+                           THEN 'debits account ' || t.debit_id || ', hold is of ' || h.account_id
+                      WHEN t.kind = 'shortfall' AND coalesce(d.team_id, -1) <> coalesce(w.team_id, -2)
+                           THEN 'debits the debt of another team than the hold''s'
+                      ELSE 'written at another time than the hold ended' END, coalesce(w.id, {_WALLET})
+    FROM billing_transfer t {_SIDES}
+    LEFT JOIN billing_hold h ON h.id = {{hold of t}} LEFT JOIN billing_account w ON w.id = h.account_id
+    WHERE {{rows:t.id}} AND t.kind IN ('charge', 'shortfall') AND (
+        h.id IS NULL OR h.state <> 'settled'
+        OR (t.kind = 'charge' AND t.debit_id <> h.account_id)
+        OR (t.kind = 'shortfall' AND coalesce(d.team_id, -1) <> coalesce(w.team_id, -2))
+        OR abs({{seconds between charge and end}}) > {APART})""",
+)
+register_sql(
+    named("what caused a transfer caused it once"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, t.kind || ' ' || t.reference || ' is there as transfer ' || o.id || ' too', {_WALLET}
+    FROM billing_transfer t {_SIDES}
+    JOIN billing_transfer o ON o.reference = t.reference AND o.kind = t.kind AND o.id <> t.id
+    WHERE {{rows:t.id}}""",
+)
+
+# ---- holds ----------------------------------------------------------------------------------------------------------
+
+register_sql(
+    named("every hold has its account and its price"),
+    Subject.HOLD,
+    """
+    SELECT h.id, CASE WHEN a.id IS NULL THEN 'account missing' WHEN p.id IS NULL THEN 'price missing'
+                      ELSE 'account is no wallet' END, a.id
+    FROM billing_hold h LEFT JOIN billing_account a ON a.id = h.account_id
+    LEFT JOIN billing_priceversion p ON p.id = h.price_id
+    WHERE {rows:h.id} AND (a.id IS NULL OR p.id IS NULL OR a.kind <> 'wallet')""",
+)
+register_sql(
+    named("a settled hold has its charge, a void or open one none"),
+    Subject.HOLD,
+    """
+    SELECT id, state || ', charged ' || charged || ', transfers ' || total, account_id FROM (
+        SELECT h.id, h.state, h.charged, h.account_id,
+               coalesce((SELECT sum(t.amount) FROM billing_transfer t WHERE t.reference = {reference of h}
+                         AND t.kind IN ('charge', 'shortfall')), 0) AS total
+        FROM billing_hold h WHERE {rows:h.id}) AS sums
+    WHERE total <> CASE WHEN state = 'settled' THEN charged ELSE 0 END""",
+)
+register_sql(
+    named("a hold's state, time and amounts go together"),
+    Subject.HOLD,
+    f"""
+    SELECT h.id, h.state || ', amount ' || h.amount || ', charged ' || h.charged || ', generation ' || h.generation
+                 || CASE WHEN h.resolved_at IS NULL THEN ', unresolved' ELSE ', resolved' END, h.account_id
+    FROM billing_hold h
+    WHERE {{rows:h.id}} AND (
+        h.amount < 0 OR h.charged < 0 OR h.generation < 1 OR (h.charged <> 0 AND h.state <> 'settled')
+        OR h.state NOT IN ({OPEN}, 'settled', 'voided')
+        OR (h.state IN ({OPEN})) <> (h.resolved_at IS NULL))""",
+)
+
+
+@register(named("no hold is open long after its lease"), Subject.HOLD, freezes=False)
+def _leases(rows: Rows) -> Iterator[Found]:
+    """It says that nobody sweeps, not that money is wrong: the customer is not stopped for it."""
+    now = timezone.now().timestamp()
+    sql = """
+        SELECT h.id, h.state, h.account_id, {end of h's lease} FROM billing_hold h
+        WHERE {rows:h.id} AND h.state IN ('held', 'dispatched', 'recovering')"""
+    for key, state, account, moment in query(sql, rows):
+        ends = float(moment)
+        if now > ends + LATE:
+            yield key, f"{state}, {now - ends:.0f} s after its lease", account
+        elif ends > now + settings.HOLD_LEASE + LATE:
+            yield key, f"{state}, its lease lasts {ends - now:.0f} s", account
+
+
+# ---- budgets --------------------------------------------------------------------------------------------------------
+
+
+def open_holds() -> Iterator[tuple[Any, int, int, list[list[int]]]]:
+    """Id, account, amount and budgets of every open hold."""
+    sql = f"SELECT h.id, h.account_id, h.amount, h.budgets FROM billing_hold h WHERE h.state IN ({OPEN}) AND {{rows:1}}"
+    for key, account, amount, budgets in query(sql, ALL):
+        yield key, account, amount, json.loads(budgets)
+
+
+def chosen(rows: Rows) -> Iterator[Budget]:
+    condition, parameters = rows.condition("id")
+    yield from Budget.objects.raw(f"SELECT * FROM billing_budget WHERE {condition}", parameters).iterator()
+
+
+def payer(budget: Budget, known: dict[int, int]) -> int | None:
+    """The wallet behind a budget: that of the holds which name it, else its team's."""
+    if budget.pk in known or budget.owner_kind != BudgetOwner.TEAM:
+        return known.get(budget.pk)
+    wallets = Account.objects.filter(kind=AccountKind.WALLET, team_id=budget.owner_id)
+    return wallets.values_list("pk", flat=True).first()
+
+
+@register(named("a budget's figures go together"), Subject.BUDGET)
+def _figures(rows: Rows) -> Iterator[Found]:
+    """What open holds hold, what exceeds the cap, and a window that has begun."""
+    held: dict[int, int] = {}
+    payers: dict[int, int] = {}
+    for _key, account, amount, budgets in open_holds():
+        for number, _start in budgets:
+            held[number] = held.get(number, 0) + amount
+            payers[number] = account
+    latest = timezone.now().timestamp() + LATE
+    for budget in chosen(rows):
+        over = max(0, budget.used + budget.held - budget.cap)
+        begun = budget.starts_at == EPOCH if budget.window == Window.TOTAL else budget.starts_at.timestamp() <= latest
+        wrong = ""
+        if budget.held != held.get(budget.pk, 0):
+            wrong = f"held {budget.held}, open holds {held.get(budget.pk, 0)}"
+        elif budget.over != over or min(budget.cap, budget.used, budget.held) < 0:
+            wrong = f"cap {budget.cap}, used {budget.used}, held {budget.held}, over {budget.over}"
+        elif not begun or budget.window not in Window.values:
+            wrong = f"{budget.window} since {budget.starts_at:%Y-%m-%d %H:%M}"
+        if wrong:
+            yield budget.pk, wrong, payer(budget, payers)
+
+
+@register(BUDGET, Subject.BUDGET, deep=True)
+def _spent(rows: Rows) -> Iterator[Found]:
+    """All of them in one walk over the holds. For some, `relay.audit` looks up the calls of their owners."""
+    if not rows.everything:
+        return
+    spent: dict[tuple[int, int], int] = {}
+    payers: dict[int, int] = {}
+    sql = """
+        SELECT h.account_id, h.charged, h.budgets FROM billing_hold h
+        WHERE {rows:h.id} AND h.state = 'settled' AND h.charged > 0"""
+    for account, charged, budgets in query(sql, rows):
+        for number, start in json.loads(budgets) if budgets != "[]" else ():
+            spent[number, start] = spent.get((number, start), 0) + charged
+            payers[number] = account
+    for budget in chosen(rows):
+        found = spent.get((budget.pk, int(budget.starts_at.timestamp())), 0)
+        if found != budget.used:
+            yield budget.pk, f"used {budget.used}, holds {found}", payer(budget, payers)
+
+
+# ---- the whole ------------------------------------------------------------------------------------------------------
+
+
+@register(named("books sum to zero"), Subject.BOOKS, deep=True)
+def _zero(rows: Rows) -> Iterator[Found]:
+    if not rows.everything:
+        return
+    sql = """
+        SELECT coalesce((SELECT sum(amount) FROM billing_transfer t JOIN billing_account a ON a.id = t.credit_id), 0) -
+               coalesce((SELECT sum(amount) FROM billing_transfer t JOIN billing_account a ON a.id = t.debit_id), 0)
+        WHERE {rows:1}"""
+    for (total,) in query(sql, rows):
+        if total:
+            yield None, total, None

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 from django.db import connection
@@ -45,6 +46,32 @@ register_sql(
     FROM relay_calllog c JOIN billing_hold h ON c.id = h.id
     WHERE {rows:c.id} AND ((c.state = 'settled' AND h.state = 'voided') OR c.state = 'refused'
         OR c.state NOT IN ('settled', 'left', 'failed', 'lost'))""",
+)
+register_sql(
+    named("a usage record's state fits its status"),
+    Subject.CALL,
+    """
+    SELECT c.id, c.state || ' with status ' || c.status, NULL FROM relay_calllog c
+    WHERE {rows:c.id} AND ((c.state = 'settled' AND c.status <> 200) OR (c.state = 'failed' AND c.status < 400)
+        OR (c.state = 'left' AND c.status NOT IN (200, 499)))""",
+    freezes=False,  # a label
+)
+register_sql(
+    named("a hold's key is its team's"),
+    Subject.HOLD,
+    """
+    SELECT h.id, 'key ' || {key of h}, h.account_id FROM billing_hold h
+    LEFT JOIN billing_account a ON a.id = h.account_id LEFT JOIN keys_apikey k ON k.id = {key of h}
+    WHERE {rows:h.id} AND {key of h} IS NOT NULL AND coalesce(k.team_id, 0) <> coalesce(a.team_id, 0)""",
+)
+register_sql(
+    named("a budget's owner is there"),
+    Subject.BUDGET,
+    """
+    SELECT b.id, b.owner_kind || ' ' || b.owner_id, NULL FROM billing_budget b
+    LEFT JOIN keys_apikey k ON b.owner_kind = 'key' AND k.id = b.owner_id
+    LEFT JOIN portal_team t ON b.owner_kind = 'team' AND t.id = b.owner_id
+    WHERE {rows:b.id} AND k.id IS NULL AND t.id IS NULL""",
 )
 register_sql(
     named("a usage record says whose money it was, and how much was held"),
@@ -100,62 +127,80 @@ register_sql(
 
 _LINES = msgspec.json.Decoder(list[Line], strict=True)
 _USAGE = msgspec.json.Decoder(dict[str, int], strict=True)
+# What a hold's facts say too, under their own names (`relay.records.Call.facts`).
+_TOLD = {
+    "team": "team_id", "key": "key_id", "request_id": "request_id", "endpoint": "endpoint", "protocol": "protocol",
+    "model": "model", "streamed": "streamed", "ip": "client_ip",
+}  # fmt: skip
+
+
+class _Recorded(msgspec.Struct, frozen=True):
+    """A usage record and its hold, as the tables have them; `hold` to `facts` are None where there is no hold."""
+
+    key: Any
+    state: str
+    source: str
+    model: str
+    cost: int
+    price: int | None
+    usage: str
+    lines: str
+    hold: str | None
+    held: int | None
+    facts: str | None
+    account: int | None
+    told: tuple[Any, ...]
 
 
 @register(named("a usage record's lines follow from usage and price, and add up to its cost"), Subject.CALL)
 def _lines(rows: Rows) -> Iterator[Found]:
     """Each charge once more, from the price version and the usage, to the nano-unit and line by line."""
     sql = f"""
-        SELECT c.id, c.state, c.usage_source, c.model, c.cost, c.price_id, c.usage, c.lines, c.key_id, h.state,
-               h.amount, h.facts, coalesce(h.account_id, {_WALLET})
+        SELECT c.id, c.state, c.usage_source, c.model, c.cost, c.price_id, c.usage, c.lines, h.state, h.amount, h.facts,
+               coalesce(h.account_id, {_WALLET}), {", ".join(f"c.{column}" for column in _TOLD.values())}
         FROM relay_calllog c LEFT JOIN billing_hold h ON h.id = c.id WHERE {{rows:c.id}}"""
     cards = _Cards()
-    for key, *recorded, account in query(sql, rows):
+    for values in query(sql, rows):
+        call = _Recorded(*values[:12], values[12:])
         try:
-            wrong = _doubt(*recorded, cards=cards)
-        except (msgspec.DecodeError, ValueError, TypeError) as error:
+            wrong = _unlike_its_hold(call) or _unlike_its_price(call, cards)
+        except (msgspec.DecodeError, ValueError, TypeError, KeyError) as error:
             wrong = f"unreadable: {error}"
         if wrong:
-            yield key, wrong[:300], account
+            yield call.key, wrong[:300], call.account
 
 
-def _doubt(
-    state: str,
-    source: str,
-    model: str,
-    cost: int,
-    price: int | None,
-    usage: str,
-    lines: str,
-    key: int | None,
-    hold: str | None,
-    held: int | None,
-    facts: str | None,
-    *,
-    cards: "_Cards",
-) -> str:
-    """What is wrong with a usage record, or nothing."""
-    recorded = Charge(cost, tuple(_LINES.decode(lines)))
-    counted = _USAGE.decode(usage)
-    if source not in list(Source) or not set(counted) <= set(BUCKETS) or min(counted.values(), default=1) < 1:
-        return f"usage {counted} is {source!r}"
-    told = json.loads(facts) if facts else {}
-    if facts is not None and any(told.get(name) != value for name, value in (("key", key), ("model", model))):
-        return f"key {key} and model {model}, hold has {told.get('key')} and {told.get('model')}"
-    if hold != "settled":
-        if counted or recorded.lines or cost:
-            return f"hold is {hold}, usage {counted}, {len(recorded.lines)} lines"
+def _unlike_its_hold(call: _Recorded) -> str:
+    """Where the record and the facts of its hold differ."""
+    if call.facts is None:
         return ""
-    name, card = cards.of(price or 0)
-    if card is None or name != model:
-        return f"price {price} is for {name}, not for {model}"
-    # Where the group's factor is not 1 every line has it.
+    facts = json.loads(call.facts)
+    for name, value in zip(_TOLD, call.told, strict=True):
+        if facts.get(name) != value:
+            return f"{name} {value!r}, hold has {facts.get(name)!r}"
+    return "" if facts.get("billing") in ("metered", "per_call") else f"hold is billed {facts.get('billing')!r}"
+
+
+def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:
+    """What is wrong with the charge, or nothing."""
+    recorded, counted = Charge(call.cost, tuple(_LINES.decode(call.lines))), _USAGE.decode(call.usage)
+    if call.source not in list(Source) or not set(counted) <= set(BUCKETS) or min(counted.values(), default=1) < 1:
+        return f"usage {counted} is {call.source!r}"
+    if (call.hold == "settled") == (call.source == Source.NONE):
+        return f"hold is {call.hold}, usage is {call.source!r}"
+    if call.hold != "settled":
+        return f"hold is {call.hold}, usage {counted}" if counted or recorded.lines or call.cost else ""
+    name, card = cards.of(call.price or 0)
+    if card is None or name != call.model:
+        return f"price {call.price} is for {name}, not for {call.model}"
+    mode = json.loads(call.facts or "{}").get("billing", "metered")
+    # A group's factor is in every line alike.
     multiplier = recorded.lines[0].multiplier if recorded.lines else prices.ONE
-    whole = prices.charge(Usage(**counted), card, mode=str(told.get("billing", "metered")), multiplier=multiplier)
+    whole = prices.charge(Usage(**counted), card, mode=mode, multiplier=multiplier)
     # What was counted, or is of a call whose client had left, costs at most what was held.
-    believed = source == Source.REPORTED and state not in ("left", "lost")
-    due = prices.capped(whole, money.LIMIT if believed else held or 0)
-    return "" if due == recorded else f"cost {cost} by {_figures(recorded)}, due {due.amount} by {_figures(due)}"
+    believed = call.source == Source.REPORTED and call.state not in ("left", "lost")
+    due = prices.capped(whole, money.LIMIT if believed else call.held or 0)
+    return "" if due == recorded else f"cost {call.cost} by {_figures(recorded)}, due {due.amount} by {_figures(due)}"
 
 
 def _figures(charge: Charge) -> str:

@@ -30,6 +30,7 @@ class Subject(StrEnum):
     BUDGET = "budget"
     CALL = "call"
     ATTEMPT = "attempt"
+    PRICE = "price"
 
     @property
     def by_uuid(self) -> bool:
@@ -43,6 +44,7 @@ TABLES = {
     Subject.BUDGET: "billing_budget",
     Subject.CALL: "relay_calllog",
     Subject.ATTEMPT: "relay_attempt",
+    Subject.PRICE: "billing_priceversion",
 }
 
 
@@ -143,7 +145,7 @@ def query(sql: str, rows: Rows, parameters: Sequence[Any] = ()) -> Iterator[Any]
 
 
 def dialect() -> dict[str, str]:
-    """What the two databases say differently: a hold's id as transfers refer to it, and back; seconds between times."""
+    """What the two databases say differently: ids in references, times in seconds, what is inside of JSON."""
     if connection.vendor == "postgresql":
         canonical = "'^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'"
         return {
@@ -151,6 +153,9 @@ def dialect() -> dict[str, str]:
             "hold of t": f"CASE WHEN t.reference ~ {canonical} THEN t.reference::uuid END",
             "seconds between charge and end": "extract(epoch FROM t.created_at - h.resolved_at)",
             "end of h's lease": "extract(epoch FROM h.lease_until)",
+            "beginning of h": "extract(epoch FROM h.created_at)",
+            "model of h": "(h.facts->>'model')",
+            **{f"{name} of h": _number_in_facts(name) for name in ("team", "key")},
         }
     parts = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
     return {
@@ -159,7 +164,16 @@ def dialect() -> dict[str, str]:
         "hold of t": "CASE WHEN length(t.reference) = 36 THEN replace(t.reference, '-', '') END",
         "seconds between charge and end": "(julianday(t.created_at) - julianday(h.resolved_at)) * 86400",
         "end of h's lease": "(julianday(h.lease_until) - 2440587.5) * 86400",
+        "beginning of h": "(julianday(h.created_at) - 2440587.5) * 86400",
+        **{
+            f"{name} of h": f"CASE WHEN json_valid(h.facts) THEN json_extract(h.facts, '$.{name}') END"
+            for name in ("model", "team", "key")
+        },
     }
+
+
+def _number_in_facts(name: str) -> str:
+    return f"CASE WHEN h.facts->>'{name}' ~ '^[0-9]{{1,18}}$' THEN (h.facts->>'{name}')::bigint END"
 
 
 def adapt(key: Key) -> Any:

@@ -1,8 +1,11 @@
 """What must be true of the ledger's own tables, as checks that find where it is not."""
 
 import json
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+import msgspec
 
 from django.conf import settings
 from django.utils import timezone
@@ -13,6 +16,7 @@ from billing.models import Account, AccountKind, Budget, BudgetOwner, Window
 from billing.windows import EPOCH
 
 LATE = 120  # seconds after its lease's end in which a hold must have been resolved
+UNLIKE = 1800  # seconds by which an open hold's time may differ from that in its id
 APART = 60  # seconds by which a charge's time may differ from its hold's end: databases without one clock for both
 BUDGET = named("a budget equals what was spent in its window")
 BALANCE = named("a wallet's balance is the sum of its transfers")
@@ -117,6 +121,15 @@ register_sql(
     WHERE {rows:a.id} AND a.kind IN ('wallet', 'receivable') AND o.id IS NULL""",
 )
 register_sql(
+    named("an account is there once"),
+    Subject.ACCOUNT,
+    """
+    SELECT a.id, a.kind || ' as account ' || o.id, a.id FROM billing_account a
+    JOIN billing_account o ON o.kind = a.kind AND o.currency = a.currency AND o.id <> a.id
+        AND coalesce(o.team_id, 0) = coalesce(a.team_id, 0)
+    WHERE {rows:a.id}""",
+)
+register_sql(
     named("every account is in the ledger's currency"),
     Subject.ACCOUNT,
     "SELECT a.id, a.currency, a.id FROM billing_account a WHERE {rows:a.id} AND a.currency <> %s",
@@ -207,10 +220,13 @@ register_sql(
     Subject.HOLD,
     """
     SELECT h.id, CASE WHEN a.id IS NULL THEN 'account missing' WHEN p.id IS NULL THEN 'price missing'
-                      ELSE 'account is no wallet' END, a.id
+                      WHEN a.kind <> 'wallet' THEN 'account is no wallet'
+                      WHEN {team of h} <> a.team_id THEN 'team ' || {team of h} || ', wallet of team ' || a.team_id
+                      ELSE 'price of ' || coalesce(m.name, 'nothing') || ', call of ' || {model of h} END, a.id
     FROM billing_hold h LEFT JOIN billing_account a ON a.id = h.account_id
-    LEFT JOIN billing_priceversion p ON p.id = h.price_id
-    WHERE {rows:h.id} AND (a.id IS NULL OR p.id IS NULL OR a.kind <> 'wallet')""",
+    LEFT JOIN billing_priceversion p ON p.id = h.price_id LEFT JOIN billing_catalogmodel m ON m.id = p.model_id
+    WHERE {rows:h.id} AND (a.id IS NULL OR p.id IS NULL OR a.kind <> 'wallet' OR {team of h} <> a.team_id
+        OR {model of h} <> coalesce(m.name, ''))""",
 )
 register_sql(
     named("a settled hold has its charge, a void or open one none"),
@@ -252,14 +268,36 @@ def _leases(rows: Rows) -> Iterator[Found]:
             yield key, f"{state}, its lease lasts {ends - now:.0f} s", account
 
 
+@register(named("an open hold was made when its id says"), Subject.HOLD, freezes=False)
+def _times(rows: Rows) -> Iterator[Found]:
+    """Of the others the usage record says when."""
+    sql = f"""
+        SELECT h.id, h.account_id, {{beginning of h}} FROM billing_hold h WHERE {{rows:h.id}} AND h.state IN ({OPEN})"""
+    for key, account, moment in query(sql, rows):
+        number = key if isinstance(key, uuid.UUID) else uuid.UUID(key)
+        if abs((number.int >> 80) / 1000 - float(moment)) > UNLIKE:
+            yield key, f"made at {float(moment):.0f}, id of {(number.int >> 80) / 1000:.0f}", account
+
+
 # ---- budgets --------------------------------------------------------------------------------------------------------
 
 
-def open_holds() -> Iterator[tuple[Any, int, int, list[list[int]]]]:
-    """Id, account, amount and budgets of every open hold."""
-    sql = f"SELECT h.id, h.account_id, h.amount, h.budgets FROM billing_hold h WHERE h.state IN ({OPEN}) AND {{rows:1}}"
-    for key, account, amount, budgets in query(sql, ALL):
-        yield key, account, amount, json.loads(budgets)
+class OpenHold(msgspec.Struct, frozen=True):
+    """`made` is in Unix seconds; `budgets` as in the table."""
+
+    id: Any
+    account: int
+    amount: int
+    made: float
+    budgets: list[list[int]]
+
+
+def open_holds() -> Iterator[OpenHold]:
+    sql = f"""
+        SELECT h.id, h.account_id, h.amount, h.budgets, {{beginning of h}} FROM billing_hold h
+        WHERE h.state IN ({OPEN}) AND {{rows:1}}"""
+    for key, account, amount, budgets, moment in query(sql, ALL):
+        yield OpenHold(key, account, amount, float(moment), json.loads(budgets))
 
 
 def chosen(rows: Rows) -> Iterator[Budget]:
@@ -277,26 +315,34 @@ def payer(budget: Budget, known: dict[int, int]) -> int | None:
 
 @register(named("a budget's figures go together"), Subject.BUDGET)
 def _figures(rows: Rows) -> Iterator[Found]:
-    """What open holds hold, what exceeds the cap, and a window that has begun."""
-    held: dict[int, int] = {}
-    payers: dict[int, int] = {}
-    for _key, account, amount, budgets in open_holds():
-        for number, _start in budgets:
-            held[number] = held.get(number, 0) + amount
-            payers[number] = account
-    latest = timezone.now().timestamp() + LATE
+    """What open holds hold, what exceeds the cap, and a window that has begun and that later holds are in."""
+    naming: dict[int, list[tuple[OpenHold, int]]] = {}
+    for hold in open_holds():
+        for number, start in hold.budgets:
+            naming.setdefault(number, []).append((hold, start))
     for budget in chosen(rows):
-        over = max(0, budget.used + budget.held - budget.cap)
-        begun = budget.starts_at == EPOCH if budget.window == Window.TOTAL else budget.starts_at.timestamp() <= latest
-        wrong = ""
-        if budget.held != held.get(budget.pk, 0):
-            wrong = f"held {budget.held}, open holds {held.get(budget.pk, 0)}"
-        elif budget.over != over or min(budget.cap, budget.used, budget.held) < 0:
-            wrong = f"cap {budget.cap}, used {budget.used}, held {budget.held}, over {budget.over}"
-        elif not begun or budget.window not in Window.values:
-            wrong = f"{budget.window} since {budget.starts_at:%Y-%m-%d %H:%M}"
-        if wrong:
-            yield budget.pk, wrong, payer(budget, payers)
+        holds = naming.get(budget.pk, [])
+        if wrong := _odd_figures(budget, holds):
+            yield budget.pk, wrong, payer(budget, {budget.pk: hold.account for hold, _ in holds})
+
+
+def _odd_figures(budget: Budget, holds: Sequence[tuple[OpenHold, int]]) -> str:
+    """What is wrong with a budget's own row, given the open holds that name it and the window's start there."""
+    held = sum(hold.amount for hold, _ in holds)
+    over = max(0, budget.used + budget.held - budget.cap)
+    began = budget.starts_at.timestamp()
+    if budget.held != held:
+        return f"held {budget.held}, open holds {held}"
+    if budget.over != over or min(budget.cap, budget.used, budget.held) < 0:
+        return f"cap {budget.cap}, used {budget.used}, held {budget.held}, over {budget.over}"
+    if budget.window not in Window.values or (budget.window == Window.TOTAL) != (budget.starts_at == EPOCH):
+        return f"{budget.window} since {budget.starts_at:%Y-%m-%d %H:%M}"
+    if began > timezone.now().timestamp() + LATE:
+        return f"the window begins at {budget.starts_at:%Y-%m-%d %H:%M}"
+    for hold, start in holds:
+        if start > began or (start < int(began) and hold.made > began + UNLIKE):
+            return f"window since {began:.0f}, an open hold's since {start}"
+    return ""
 
 
 @register(BUDGET, Subject.BUDGET, deep=True)
@@ -305,19 +351,37 @@ def _spent(rows: Rows) -> Iterator[Found]:
     if not rows.everything:
         return
     spent: dict[tuple[int, int], int] = {}
-    payers: dict[int, int] = {}
+    named_by: dict[int, tuple[int, int, int]] = {}
     sql = """
-        SELECT h.account_id, h.charged, h.budgets FROM billing_hold h
+        SELECT h.account_id, a.team_id, {key of h}, h.charged, h.budgets
+        FROM billing_hold h JOIN billing_account a ON a.id = h.account_id
         WHERE {rows:h.id} AND h.state = 'settled' AND h.charged > 0"""
-    for account, charged, budgets in query(sql, rows):
+    for account, team, key, charged, budgets in query(sql, rows):
         for number, start in json.loads(budgets) if budgets != "[]" else ():
             spent[number, start] = spent.get((number, start), 0) + charged
-            payers[number] = account
+            named_by[number] = account, team, key
     for budget in chosen(rows):
+        account, team, key = named_by.get(budget.pk, (None, None, None))
+        owner = team if budget.owner_kind == BudgetOwner.TEAM else key
         found = spent.get((budget.pk, int(budget.starts_at.timestamp())), 0)
+        wallet = account or payer(budget, {})
         if found != budget.used:
-            yield budget.pk, f"used {budget.used}, holds {found}", payer(budget, payers)
+            yield budget.pk, f"used {budget.used}, holds {found}", wallet
+        elif owner is not None and owner != budget.owner_id:
+            yield budget.pk, f"of {budget.owner_kind} {budget.owner_id}, named by holds of {owner}", wallet
 
+
+# ---- prices ---------------------------------------------------------------------------------------------------------
+
+register_sql(
+    named("a model has one price at a moment"),
+    Subject.PRICE,
+    """
+    SELECT p.id, 'as price ' || o.id, NULL FROM billing_priceversion p
+    LEFT JOIN billing_catalogmodel m ON m.id = p.model_id
+    LEFT JOIN billing_priceversion o ON o.model_id = p.model_id AND o.valid_from = p.valid_from AND o.id <> p.id
+    WHERE {rows:p.id} AND (o.id IS NOT NULL OR m.id IS NULL)""",
+)
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
 

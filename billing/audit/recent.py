@@ -175,15 +175,15 @@ class _Run:
         young, youngest = _first_id(since), _first_id(now - overlap())
         open_now = list(invariants.open_holds())
         named = {transfer.hold for transfer in news if transfer.hold is not None}
-        older = {*named, *self.before.left_open, *(_key(key) for key, *_ in open_now)}
+        older = {*named, *self.before.left_open, *(_key(hold.id) for hold in open_now)}
         older = {key for key in older if key.int <= young.int}
         for subject in (Subject.HOLD, Subject.CALL):
             self.light[subject] += [Rows(after=young), Rows(keys=tuple(sorted(older)))]
         self.after.looked = now
-        self.after.left_open = [key for key, *_ in ((_key(row[0]),) for row in open_now) if key.int <= youngest.int]
+        self.after.left_open = [key for key in (_key(hold.id) for hold in open_now) if key.int <= youngest.int]
         del self.after.left_open[MOST_REMEMBERED:]
         touched = list(_touched(Rows(after=young))) + list(_touched(Rows(keys=tuple(sorted(older)))))
-        self.touched_accounts = {account for account, _ in touched} | {account for _, account, *_ in open_now}
+        self.touched_accounts = {account for account, _ in touched} | {hold.account for hold in open_now}
         self.touched_budgets = {number for _, budgets in touched for number, _ in budgets}
 
     # ---- totals by marks

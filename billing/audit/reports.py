@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 from django.db import transaction
 from django.utils import timezone, translation
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 
 from billing import audit, ledger
 from billing.audit import checks, recent, snapshot
@@ -27,6 +27,7 @@ MOST_FINDINGS = 1_000  # that a run keeps as rows; it stops every account, and c
 MOST_IN_MAIL = 50
 # After which a report without an end is of a run that died.
 LONGEST = {ReportKind.FULL: dt.timedelta(hours=6), ReportKind.RECENT: dt.timedelta(minutes=15)}
+CARRIED_OUT = gettext_noop("the audit can be carried out")
 KEPT = dt.timedelta(days=30)  # reports of incremental runs that found nothing
 
 
@@ -56,7 +57,7 @@ def _look_at_everything() -> _Looked:
     with snapshot.taken():
         findings = audit.run()
         figures = {subject.value: checks.count(subject, checks.ALL) for subject in checks.TABLES}
-    return _Looked(findings, figures, lambda subject: True, lambda: None)
+    return _Looked(findings, figures, lambda subject: not subject.startswith("audit "), lambda: None)
 
 
 def _look_at_recent() -> _Looked:
@@ -75,7 +76,7 @@ def _reported(kind: ReportKind, look: Callable[[], _Looked]) -> list[Finding]:
         _record(report, looked, new)
     except BaseException as error:
         log.error("audit.failed", report=report.pk, error=type(error).__name__)
-        _end(report, ReportState.FAILED, note=f"{type(error).__name__}: {error}"[:500])
+        _give_up(report, f"{type(error).__name__}: {error}"[:500])
         raise
     _alert()
     log.info("audit.done", report=report.pk, kind=kind.value, violations=len(looked.findings))
@@ -93,6 +94,18 @@ def _bury(now: dt.datetime) -> None:
 
 def _end(report: AuditReport, state: ReportState, **fields: Any) -> None:
     AuditReport.objects.filter(pk=report.pk).update(state=state, ended_at=timezone.now(), **fields)
+
+
+def _give_up(report: AuditReport, why: str) -> None:
+    """An audit that cannot be carried out is a finding too, until one is."""
+    _end(report, ReportState.FAILED, note=why)
+    now = timezone.now()
+    finding = {"report": report, "detail": why, "first_seen": now, "last_seen": now}
+    row, _ = AuditFinding.objects.get_or_create(
+        invariant=CARRIED_OUT, subject=f"audit {report.kind}", gone_at=None, defaults=finding
+    )
+    AuditFinding.objects.filter(pk=row.pk).update(last_seen=now, detail=why)
+    _alert()
 
 
 # ---- consequences ---------------------------------------------------------------------------------------------------
@@ -132,7 +145,7 @@ def _record(report: AuditReport, looked: _Looked, new: dict[tuple[str, str], boo
     for row in opened:
         if seen := found.get((row.invariant, row.subject)):
             opened.filter(pk=row.pk).update(last_seen=now, detail=seen.detail[:500])
-        elif looked.again(row.subject) and row.last_seen < report.began_at:
+        elif (looked.again(row.subject) or row.subject == f"audit {report.kind}") and row.last_seen < report.began_at:
             opened.filter(pk=row.pk).update(gone_at=now)
     rows = [
         AuditFinding(

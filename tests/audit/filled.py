@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from django.utils import timezone
 
-from billing import audit, budgets, connections, ids, ledger
-from billing.models import Account, BudgetOwner, Hold, HoldState, PriceVersion
+from billing import audit, budgets, catalog, connections, ids, ledger, prices
+from billing.models import Account, BudgetOwner, CatalogModel, Hold, HoldState, PriceVersion
 from billing.operations import ActiveHold, CloseHold, OpenHold
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
@@ -26,6 +26,8 @@ class Filled(msgspec.Struct):
 
 
 def fill(gateway: Gateway, upstream: Upstream) -> Filled:
+    bystander = gateway.customer()
+    gateway.issue(bystander.team)  # so that the number of no key is that of its team
     rich = gateway.customer(quota=5_000_000_000, window="day")
     poor = gateway.customer(credit="0.01")
     with gateway.inside():
@@ -70,6 +72,8 @@ def _by_hand(rich: Customer, poor: Customer) -> None:
     taken = ledger.adjust(wallet=wallet, amount=-1_000, actor="tests", reason="taken back")
     ledger.reverse(transfer=taken, actor="tests", reason="given again")
     ledger.credit(wallet=other, amount=500, actor="tests", reason="a little")
+    again = catalog.set_price(CatalogModel.objects.get(name="chat"), prices.parse_card({"input": "3"}), actor="tests")
+    assert again is not None
     reviewed = open_hold(rich, 700)
     open_hold(rich, 900)
     Hold.objects.filter(pk=reviewed.id).update(state=HoldState.REVIEW)
@@ -78,9 +82,9 @@ def _by_hand(rich: Customer, poor: Customer) -> None:
 def open_hold(customer: Customer, amount: int) -> ActiveHold:
     """A call in flight, with its customer's budgets."""
     now = timezone.now()
-    price = PriceVersion.objects.filter(model__name="chat").latest("pk")
+    price = PriceVersion.objects.filter(model__name="chat").earliest("pk")
     named = budgets.ids_of(key=customer.key, team=customer.team)
-    facts = {"team": customer.team, "key": customer.key, "billing": "metered", "model": "chat"}
+    facts = {"team": customer.team, "key": customer.key, "billing": "metered", "model": "chat", "request_id": "mine"}
     until = now + dt.timedelta(seconds=100)
     opening = OpenHold(ids.uuid7(), customer.wallet, amount, amount, price.pk, named, facts, "tests", until, now)
     (outcome,) = run(opening)

@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from django.db import connection
@@ -16,6 +16,7 @@ from billing.audit.invariants import BUDGET, chosen, payer
 from billing.models import BudgetOwner, PriceVersion
 from billing.prices import Charge, Line, PriceCard
 from billing.usage import BUCKETS, Source, Usage
+from relay import recovery
 
 # A call's window is chosen when its hold is opened, which is after the call's own time, but not by as much as this.
 EARLIER = dt.timedelta(hours=1)
@@ -121,6 +122,23 @@ register_sql(
     WHERE {rows:p.id} AND c.id IS NULL""",
     freezes=False,
 )
+register_sql(
+    named("an attempt went to a channel that its call was to try"),
+    Subject.ATTEMPT,
+    """
+    SELECT p.id, 'number ' || p.number || ' on ' || p.channel || ', not on ' || coalesce({channel of p}, 'any'), NULL
+    FROM relay_attempt p JOIN billing_hold h ON h.id = p.call_id
+    WHERE {rows:p.id} AND p.channel <> coalesce({channel of p}, '')""",
+    freezes=False,
+)
+register_sql(
+    named("an answer is kept for a call that was paid for"),
+    Subject.HOLD,
+    """
+    SELECT h.id, 'hold is ' || h.state, h.account_id
+    FROM billing_hold h JOIN relay_storedanswer s ON s.hold_id = h.id WHERE {rows:h.id} AND h.state <> 'settled'""",
+    freezes=False,
+)
 
 
 # ---- lines ----------------------------------------------------------------------------------------------------------
@@ -134,7 +152,7 @@ _TOLD = {
 }  # fmt: skip
 
 
-class _Recorded(msgspec.Struct, frozen=True):
+class _Recorded(NamedTuple):
     """A usage record and its hold, as the tables have them; `hold` to `facts` are None where there is no hold."""
 
     key: Any
@@ -149,7 +167,7 @@ class _Recorded(msgspec.Struct, frozen=True):
     held: int | None
     facts: str | None
     account: int | None
-    told: tuple[Any, ...]
+    told: Any  # the columns of _TOLD, in its order
 
 
 @register(named("a usage record's lines follow from usage and price, and add up to its cost"), Subject.CALL)
@@ -161,7 +179,7 @@ def _lines(rows: Rows) -> Iterator[Found]:
         FROM relay_calllog c LEFT JOIN billing_hold h ON h.id = c.id WHERE {{rows:c.id}}"""
     cards = _Cards()
     for values in query(sql, rows):
-        call = _Recorded(*values[:12], values[12:])
+        call = _Recorded._make((*values[:12], values[12:]))
         try:
             wrong = _unlike_its_hold(call) or _unlike_its_price(call, cards)
         except (msgspec.DecodeError, ValueError, TypeError, KeyError) as error:
@@ -186,6 +204,8 @@ def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:
     recorded, counted = Charge(call.cost, tuple(_LINES.decode(call.lines))), _USAGE.decode(call.usage)
     if call.source not in list(Source) or not set(counted) <= set(BUCKETS) or min(counted.values(), default=1) < 1:
         return f"usage {counted} is {call.source!r}"
+    if call.hold == "settled" and call.source == Source.NONE and call.state == "lost":
+        return "" if recorded == recovery.decided(call.cost) and not counted else "not as an administrator decides"
     if (call.hold == "settled") == (call.source == Source.NONE):
         return f"hold is {call.hold}, usage is {call.source!r}"
     if call.hold != "settled":

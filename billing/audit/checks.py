@@ -154,6 +154,7 @@ def dialect() -> dict[str, str]:
             "seconds between charge and end": "extract(epoch FROM t.created_at - h.resolved_at)",
             "end of h's lease": "extract(epoch FROM h.lease_until)",
             "beginning of h": "extract(epoch FROM h.created_at)",
+            "channel of p": "(h.facts->'channels'->>(p.number - 1))",
             "model of h": "(h.facts->>'model')",
             **{f"{name} of h": _number_in_facts(name) for name in ("team", "key")},
         }
@@ -165,6 +166,8 @@ def dialect() -> dict[str, str]:
         "seconds between charge and end": "(julianday(t.created_at) - julianday(h.resolved_at)) * 86400",
         "end of h's lease": "(julianday(h.lease_until) - 2440587.5) * 86400",
         "beginning of h": "(julianday(h.created_at) - 2440587.5) * 86400",
+        "channel of p": "CASE WHEN json_valid(h.facts) AND p.number > 0 THEN "
+        "json_extract(h.facts, '$.channels[' || (p.number - 1) || ']') END",
         **{
             f"{name} of h": f"CASE WHEN json_valid(h.facts) THEN json_extract(h.facts, '$.{name}') END"
             for name in ("model", "team", "key")

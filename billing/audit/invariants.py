@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-
 from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext_noop as named
@@ -251,6 +250,15 @@ register_sql(
         OR h.state NOT IN ({OPEN}, 'settled', 'voided')
         OR (h.state IN ({OPEN})) <> (h.resolved_at IS NULL))""",
 )
+register_sql(
+    named("an idempotency key stands for a call of its own wallet that was not void"),
+    Subject.HOLD,
+    """
+    SELECT h.id, 'key of account ' || i.account_id || ', hold of ' || h.account_id || ' is ' || h.state, h.account_id
+    FROM billing_hold h JOIN billing_idempotencykey i ON i.hold_id = h.id
+    WHERE {rows:h.id} AND (i.account_id <> h.account_id OR h.state = 'voided')""",
+    freezes=False,
+)
 
 
 @register(named("no hold is open long after its lease"), Subject.HOLD, freezes=False)
@@ -323,7 +331,7 @@ def _figures(rows: Rows) -> Iterator[Found]:
     for budget in chosen(rows):
         holds = naming.get(budget.pk, [])
         if wrong := _odd_figures(budget, holds):
-            yield budget.pk, wrong, payer(budget, {budget.pk: hold.account for hold, _ in holds})
+            yield budget.pk, wrong, payer(budget, {budget.pk: holds[-1][0].account} if holds else {})
 
 
 def _odd_figures(budget: Budget, holds: Sequence[tuple[OpenHold, int]]) -> str:

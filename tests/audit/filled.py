@@ -1,6 +1,5 @@
 """A book with one of everything that a ledger can contain, made by real calls through a real server."""
 
-import datetime as dt
 from typing import Any
 
 import msgspec
@@ -36,7 +35,7 @@ def fill(gateway: Gateway, upstream: Upstream) -> Filled:
     _calls(gateway, rich, upstream)
     script = upstream.play(scripts.whole(usage=HUGE))
     assert client.chat(gateway.url, poor.token, max_tokens=16, x_script=script).status_code == 200
-    per_call, token = gateway.issue(rich.team, billing="per_call")
+    _, token = gateway.issue(rich.team, billing="per_call")
     assert client.chat(gateway.url, token, model="both").status_code == 200
     eventually(lambda: gateway.wallet(rich.wallet)["held"] == 0)
     for server in gateway.servers:
@@ -85,8 +84,7 @@ def open_hold(customer: Customer, amount: int) -> ActiveHold:
     price = PriceVersion.objects.filter(model__name="chat").earliest("pk")
     named = budgets.ids_of(key=customer.key, team=customer.team)
     facts = {"team": customer.team, "key": customer.key, "billing": "metered", "model": "chat", "request_id": "mine"}
-    until = now + dt.timedelta(seconds=100)
-    opening = OpenHold(ids.uuid7(), customer.wallet, amount, amount, price.pk, named, facts, "tests", until, now)
+    opening = OpenHold(ids.uuid7(), customer.wallet, amount, amount, price.pk, named, facts, "tests", 100.0, now)
     (outcome,) = run(opening)
     assert isinstance(outcome, ActiveHold)
     return outcome

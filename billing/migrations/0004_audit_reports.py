@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0002_append_only"),
+        ("billing", "0003_idempotency_and_review"),
     ]
 
     operations = [

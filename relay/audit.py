@@ -2,15 +2,17 @@
 
 import datetime as dt
 import json
+import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 from django.db import connection
 from django.utils.translation import gettext_noop as named
 
-from billing import money, prices
-from billing.audit import Rows, Subject, register, register_sql
+from billing import audit, money, prices
+from billing.audit import Rows, Subject
 from billing.audit.checks import Found, query
 from billing.audit.invariants import BUDGET, chosen, payer
 from billing.models import BudgetOwner, PriceVersion
@@ -20,6 +22,8 @@ from relay import recovery
 
 # A call's window is chosen when its hold is opened, which is after the call's own time, but not by as much as this.
 EARLIER = dt.timedelta(hours=1)
+register = partial(audit.register, app="relay")
+register_sql = partial(audit.register_sql, app="relay")
 _WALLET = "(SELECT a.id FROM billing_account a WHERE a.team_id = c.team_id AND a.kind = 'wallet')"
 
 register_sql(
@@ -169,6 +173,10 @@ class _Recorded(NamedTuple):
     account: int | None
     told: Any  # the columns of _TOLD, in its order
 
+    @property
+    def number(self) -> uuid.UUID:
+        return self.key if isinstance(self.key, uuid.UUID) else uuid.UUID(self.key)
+
 
 @register(named("a usage record's lines follow from usage and price, and add up to its cost"), Subject.CALL)
 def _lines(rows: Rows) -> Iterator[Found]:
@@ -194,9 +202,11 @@ def _unlike_its_hold(call: _Recorded) -> str:
         return ""
     facts = json.loads(call.facts)
     for name, value in zip(_TOLD, call.told, strict=True):
-        if facts.get(name) != value:
-            return f"{name} {value!r}, hold has {facts.get(name)!r}"
-    return "" if facts.get("billing") in ("metered", "per_call") else f"hold is billed {facts.get('billing')!r}"
+        told = facts.get(name)
+        if told != value and (name in facts or (value and value != str(call.number))):
+            return f"{name} {value!r}, hold has {told!r}"
+    billing = facts.get("billing", "metered")
+    return "" if billing in ("metered", "per_call") else f"hold is billed {billing!r}"
 
 
 def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:

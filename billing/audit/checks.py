@@ -92,6 +92,12 @@ class Check(msgspec.Struct, frozen=True):
     find: Callable[[Rows], Iterable[Found]]
     deep: bool = False
     freezes: bool = True
+    app: str = "billing"
+
+    @property
+    def of_ledger(self) -> bool:
+        """Whether it is one of billing's own."""
+        return self.app == "billing"
 
     def findings(self, rows: Rows) -> Iterator[Finding]:
         for key, detail, account in self.find(rows):
@@ -103,19 +109,25 @@ registered: list[Check] = []
 
 
 def register(
-    name: str, subject: Subject, *, deep: bool = False, freezes: bool = True
+    name: str, subject: Subject, *, deep: bool = False, freezes: bool = True, app: str = "billing"
 ) -> Callable[[Callable[[Rows], Iterable[Found]]], Callable[[Rows], Iterable[Found]]]:
-    """Adds a check; for an app above billing too, such as usage records against charges."""
+    """Adds a check; an app above billing gives its name with its own, such as usage records against charges."""
 
     def add(find: Callable[[Rows], Iterable[Found]]) -> Callable[[Rows], Iterable[Found]]:
-        registered.append(Check(name, subject, find, deep, freezes))
+        registered.append(Check(name, subject, find, deep, freezes, app))
         return find
 
     return add
 
 
 def register_sql(
-    name: str, subject: Subject, sql: str, *parameters: Callable[[], Any], deep: bool = False, freezes: bool = True
+    name: str,
+    subject: Subject,
+    sql: str,
+    *parameters: Callable[[], Any],
+    deep: bool = False,
+    freezes: bool = True,
+    app: str = "billing",
 ) -> None:
     """Adds a check that is a statement. It selects key, detail and account of the rows that break the promise.
 
@@ -127,7 +139,7 @@ def register_sql(
         values = [parameter() for parameter in parameters]
         return query(sql, rows, values)
 
-    register(name, subject, deep=deep, freezes=freezes)(find)
+    register(name, subject, deep=deep, freezes=freezes, app=app)(find)
 
 
 def query(sql: str, rows: Rows, parameters: Sequence[Any] = ()) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import msgspec
 from django.db import connection
 from django.utils.translation import gettext_noop as named
 
-from billing import audit, money, prices
+from billing import audit, catalog, money, prices
 from billing.audit import Rows, Subject
 from billing.audit.checks import Found, query
 from billing.audit.invariants import BUDGET, chosen, payer
@@ -136,6 +136,19 @@ register_sql(
     freezes=False,
 )
 register_sql(
+    named("the last attempt used what its call is charged for"),
+    Subject.ATTEMPT,
+    """
+    SELECT p.id, 'used ' || coalesce(CAST(p.usage AS text), 'nothing') || ', the call '
+                 || coalesce(CAST(c.usage AS text), 'nothing'), NULL
+    FROM relay_attempt p JOIN relay_calllog c ON c.id = p.call_id
+    WHERE {rows:p.id} AND (
+        (c.usage_source <> 'none' AND (p.usage IS NULL OR p.usage <> c.usage OR p.usage_source <> c.usage_source)
+         AND NOT EXISTS (SELECT 1 FROM relay_attempt q WHERE q.call_id = p.call_id AND q.number > p.number))
+        OR (p.usage IS NULL) <> (p.usage_source = 'none') OR p.cost < 0 OR (p.cost IS NOT NULL AND p.usage IS NULL))""",
+    freezes=False,  # what the provider charges us
+)
+register_sql(
     named("an answer is kept for a call that was paid for"),
     Subject.HOLD,
     """
@@ -171,6 +184,8 @@ class _Recorded(NamedTuple):
     held: int | None
     facts: str | None
     account: int | None
+    channel: str
+    upstream_model: str
     told: Any  # the columns of _TOLD, in its order
 
     @property
@@ -181,13 +196,14 @@ class _Recorded(NamedTuple):
 @register(named("a usage record's lines follow from usage and price, and add up to its cost"), Subject.CALL)
 def _lines(rows: Rows) -> Iterator[Found]:
     """Each charge once more, from the price version and the usage, to the nano-unit and line by line."""
+    told = ", ".join(f"c.{column}" for column in _TOLD.values())
     sql = f"""
         SELECT c.id, c.state, c.usage_source, c.model, c.cost, c.price_id, c.usage, c.lines, h.state, h.amount, h.facts,
-               coalesce(h.account_id, {_WALLET}), {", ".join(f"c.{column}" for column in _TOLD.values())}
+               coalesce(h.account_id, {_WALLET}), c.channel, c.upstream_model, {told}
         FROM relay_calllog c LEFT JOIN billing_hold h ON h.id = c.id WHERE {{rows:c.id}}"""
     cards = _Cards()
     for values in query(sql, rows):
-        call = _Recorded._make((*values[:12], values[12:]))
+        call = _Recorded._make((*values[:14], values[14:]))
         try:
             wrong = _unlike_its_hold(call) or _unlike_its_price(call, cards)
         except (msgspec.DecodeError, ValueError, TypeError, KeyError) as error:
@@ -205,6 +221,9 @@ def _unlike_its_hold(call: _Recorded) -> str:
         told = facts.get(name)
         if told != value and (name in facts or (value and value != str(call.number))):
             return f"{name} {value!r}, hold has {told!r}"
+    tried = list(zip(facts.get("channels", ()), facts.get("models", ()), strict=False))
+    if tried and call.channel and (call.channel, call.upstream_model) not in tried:
+        return f"{call.upstream_model!r} on {call.channel!r}, hold has {tried}"
     billing = facts.get("billing", "metered")
     return "" if billing in ("metered", "per_call") else f"hold is billed {billing!r}"
 
@@ -223,9 +242,8 @@ def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:
     name, card = cards.of(call.price or 0)
     if card is None or name != call.model:
         return f"price {call.price} is for {name}, not for {call.model}"
-    mode = json.loads(call.facts or "{}").get("billing", "metered")
-    # A group's factor is in every line alike.
-    multiplier = recorded.lines[0].multiplier if recorded.lines else prices.ONE
+    facts = json.loads(call.facts or "{}")
+    mode, multiplier = facts.get("billing", "metered"), facts.get("multiplier", prices.ONE)
     whole = prices.charge(Usage(**counted), card, mode=mode, multiplier=multiplier)
     # What was counted, or is of a call whose client had left, costs at most what was held.
     believed = call.source == Source.REPORTED and call.state not in ("left", "lost")
@@ -246,7 +264,7 @@ class _Cards:
     def of(self, price: int) -> tuple[str, PriceCard | None]:
         if price not in self._known:
             version = PriceVersion.objects.select_related("model").filter(pk=price).first()
-            self._known[price] = (version.model.name, PriceCard(version.rates)) if version else ("nothing", None)
+            self._known[price] = (version.model.name, catalog.card_of(version)) if version else ("nothing", None)
         return self._known[price]
 
 

@@ -31,6 +31,7 @@ class Subject(StrEnum):
     CALL = "call"
     ATTEMPT = "attempt"
     PRICE = "price"
+    CHANGE = "change"
 
     @property
     def by_uuid(self) -> bool:
@@ -45,6 +46,7 @@ TABLES = {
     Subject.CALL: "relay_calllog",
     Subject.ATTEMPT: "relay_attempt",
     Subject.PRICE: "billing_priceversion",
+    Subject.CHANGE: "billing_budgetchange",
 }
 
 

@@ -1,5 +1,6 @@
 """What must be true of the ledger's own tables, as checks that find where it is not."""
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,9 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.translation import gettext_noop as named
 
+from billing import windows
 from billing.audit.checks import ALL, OPEN, Found, Rows, Subject, query, register, register_sql
 from billing.models import Account, AccountKind, Budget, BudgetOwner, Window
-from billing.windows import EPOCH
 
 LATE = 120  # seconds after its lease's end in which a hold must have been resolved
 UNLIKE = 1800  # seconds by which an open hold's time may differ from that in its id
@@ -343,7 +344,7 @@ def _odd_figures(budget: Budget, holds: Sequence[tuple[OpenHold, int]]) -> str:
         return f"held {budget.held}, open holds {held}"
     if budget.over != over or min(budget.cap, budget.used, budget.held) < 0:
         return f"cap {budget.cap}, used {budget.used}, held {budget.held}, over {budget.over}"
-    if budget.window not in Window.values or (budget.window == Window.TOTAL) != (budget.starts_at == EPOCH):
+    if budget.window not in Window.values or (budget.window == Window.TOTAL) != (budget.starts_at == windows.EPOCH):
         return f"{budget.window} since {budget.starts_at:%Y-%m-%d %H:%M}"
     if began > timezone.now().timestamp() + LATE:
         return f"the window begins at {budget.starts_at:%Y-%m-%d %H:%M}"
@@ -377,6 +378,43 @@ def _spent(rows: Rows) -> Iterator[Found]:
             yield budget.pk, f"used {budget.used}, holds {found}", wallet
         elif owner is not None and owner != budget.owner_id:
             yield budget.pk, f"of {budget.owner_kind} {budget.owner_id}, named by holds of {owner}", wallet
+
+
+register_sql(
+    named("a budget is as it was last decided"),
+    Subject.CHANGE,
+    """
+    SELECT n.id, n.owner_kind || ' ' || n.owner_id || ' ' || n."window" || ': ' ||
+                 CASE WHEN b.id IS NULL THEN 'cap ' || n.cap || ', no budget'
+                      WHEN n.cap IS NULL THEN 'no cap, budget ' || b.id
+                      ELSE 'cap ' || n.cap || ' and ' || n.extra || ' in ' || n.zone || ', budget ' || b.id || ' has '
+                           || b.cap || ' and ' || b.extra || ' in ' || b.zone END, NULL
+    FROM billing_budgetchange n
+    LEFT JOIN billing_budget b ON b.owner_kind = n.owner_kind AND b.owner_id = n.owner_id AND b."window" = n."window"
+    WHERE {rows:n.id}
+      AND NOT EXISTS (SELECT 1 FROM billing_budgetchange o WHERE o.owner_kind = n.owner_kind
+                      AND o.owner_id = n.owner_id AND o."window" = n."window" AND o.id > n.id)
+      AND ((n.cap IS NULL) <> (b.id IS NULL) OR b.cap <> n.cap OR b.extra <> n.extra OR b.zone <> n.zone
+           OR (b.extra_until IS NULL) <> (n.until IS NULL) OR b.extra_until <> n.until
+           OR (n.action = 'uncap') <> (n.cap IS NULL) OR (n.action = 'raise' AND n.extra = 0))""",
+    freezes=False,  # a cap that is wrong takes nobody's money; the administrators decide
+)
+
+
+@register(named("a budget's window began when its calendar says"), Subject.BUDGET, freezes=False)
+def _windows(rows: Rows) -> Iterator[Found]:
+    """But for one that is kept beyond its zone's own because the zone was changed in the middle of it."""
+    for budget in chosen(rows):
+        kept = budget.kept_until
+        # What is kept ends with a window of the zone that was changed to.
+        odd = kept is not None and (budget.window == Window.TOTAL or not _is_start(budget, kept))
+        if odd or not ((kept is not None and budget.starts_at < kept) or _is_start(budget, budget.starts_at)):
+            until = f" until {kept:%Y-%m-%d %H:%M}" if kept else ""
+            yield budget.pk, f"{budget.window} in {budget.zone} since {budget.starts_at:%Y-%m-%d %H:%M}{until}", None
+
+
+def _is_start(budget: Budget, moment: dt.datetime) -> bool:
+    return budget.window in Window.values and windows.start_of(budget.window, moment, budget.zone) == moment
 
 
 # ---- prices ---------------------------------------------------------------------------------------------------------

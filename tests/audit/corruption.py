@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from django.db import connection, models
 
-from billing.models import Account, Budget, Hold, PriceVersion, Transfer
+from billing.models import Account, Budget, BudgetChange, Hold, PriceVersion, Transfer
 from relay.models import Attempt, CallLog
 
 HOUR = dt.timedelta(hours=1)
@@ -45,6 +45,7 @@ UNKNOWABLE = {
     "billing_account frozen": "a decision of whoever froze it; nothing else depends on it",
     "billing_account credit_limit": "a decision of an administrator; less than is used, or below zero, is found",
     "billing_account created_at": "a label",
+    "billing_account group_id": "a decision of an administrator; what a call was charged by is in its facts",
     "billing_account id, a receivable": "a number; where transfers refer to it, it is found",
     "billing_transfer id": "a number; where another row refers to it, it is found",
     "billing_transfer actor": "a label",
@@ -60,26 +61,25 @@ UNKNOWABLE = {
     "billing_hold progress": "what a process that died knew; nothing else knows it",
     "billing_hold facts, an open hold": "what the record will say, before there is one; team and model are found",
     "billing_hold facts, a hold in review": "as of an open hold",
+    "billing_hold facts, the hold of a call that failed": "by which factor nothing was charged",
+    "billing_hold facts, the hold of a call that was tried twice": "its first try; the last is found",
     "billing_hold budgets, the hold of a call that failed": "nothing was spent, so it counts in no budget",
     "billing_hold lease_owner": "a label",
     "billing_hold suspected_at": "when the sweep first missed a renewal; it looks again",
     "billing_hold note": "a label",
     "billing_hold lease_until": "of a resolved hold a label; of an open one, what is far off is found",
     "billing_hold resolved_at": "of a hold without a charge a label; else it is the charge's time",
-    "billing_budget cap": "a decision of whoever set it; what exceeds it is in another column and is found",
-    "billing_budget window": "a decision; which of the windows that begin anew, shows at the next beginning",
-    "billing_budget zone": "a decision; it counts from the next window on",
-    "billing_budget the row": "taking a quota away deletes it",
+    "billing_budgetchange the row": "what was decided is in force in the budget; who and why, only this row says",
     "billing_priceversion valid_from": "it decides about calls to come; those made name their version",
     "billing_priceversion created_at": "a label",
     "billing_priceversion actor": "a label",
     "billing_priceversion rates": "the rate of a bucket that no call has used yet",
-    "relay_calllog usage, a call at the price of a call": "it costs the same whatever was used",
     "relay_calllog state": "whether a client waited for an answer that was complete: no cost depends on it unseen",
 }
 LABELS = {  # of a call and of an attempt: what was tried and how it went, told once
-    "relay_calllog": "upstream_model status error upstream_id finish hold_ms first_byte_ms duration_ms",
-    "relay_attempt": "id credential protocol outcome status detail began_ms first_byte_ms ended_ms",
+    "billing_budgetchange": "id action actor reason created_at",
+    "relay_calllog": "status error upstream_id finish hold_ms first_byte_ms duration_ms",
+    "relay_attempt": "id credential protocol outcome status detail cost began_ms first_byte_ms ended_ms",
 }
 REASONS = UNKNOWABLE | {
     f"{table} {column}": "a label" for table, columns in LABELS.items() for column in columns.split()
@@ -131,6 +131,7 @@ def _rows(rich: int, poor: int) -> Iterator[tuple[type[models.Model], str, model
     yield Hold, "a hold in review", Hold.objects.get(state="review")
     for budget in Budget.objects.all():
         yield Budget, f"a {budget.owner_kind}'s budget", budget
+    yield BudgetChange, "what was decided of a cap", BudgetChange.objects.latest("pk")
     for attempt in Attempt.objects.filter(call_id__in=[sorts["a call that was tried twice"].pk]):
         yield Attempt, f"attempt {attempt.number} of 2", attempt
     yield Attempt, "the only attempt", Attempt.objects.get(call_id=sorts["a settled call"].pk)
@@ -232,7 +233,7 @@ def _key(row: models.Model) -> Any:
 
 # ---- a book that lets itself be corrupted ---------------------------------------------------------------------------
 
-TABLES = (Account, Transfer, Hold, Budget, PriceVersion, CallLog, Attempt)
+TABLES = (Account, Transfer, Hold, Budget, BudgetChange, PriceVersion, CallLog, Attempt)
 
 
 def loosen() -> None:

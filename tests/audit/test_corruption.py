@@ -58,7 +58,7 @@ def test_every_corruption_is_found_by_the_full_audit_and_within_a_round_of_the_i
             missed += [(planted, way.__name__) for way in ways if not way()]
             transaction.set_rollback(True)
     unexplained = [f"{planted} is not {way}" for planted, way in missed if corruption.reason(planted) is None]
-    assert unexplained == [], f"seed {seed}"
+    assert unexplained == [], f"seed {seed}: " + "\n".join(unexplained)
     assert len(book.corruptions) - len({str(planted) for planted, _ in missed}) > 500
     # What is called unknowable is: nothing stands there that could be found.
     assert {corruption.reason(planted) for planted, _ in missed} == set(corruption.REASONS)

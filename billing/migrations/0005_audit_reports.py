@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0003_idempotency_and_review"),
+        ("billing", "0004_pricing_and_budgets"),
     ]
 
     operations = [

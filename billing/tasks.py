@@ -1,6 +1,11 @@
-"""Celery jobs of the ledger."""
+"""Celery jobs of the ledger.
+
+An audit reads for seconds or minutes, and a worker does one job at a time: so each runs in a thread beside the jobs,
+and the sweep of orphans need not wait for it.
+"""
 
 import threading
+from collections.abc import Callable
 
 import structlog
 from celery import shared_task
@@ -10,29 +15,34 @@ from billing.audit import reports
 
 log = structlog.get_logger(__name__)
 
-_whole = threading.Lock()
+_running: dict[str, threading.Thread] = {}
 
 
 @shared_task
-def audit_recent() -> int:
-    """Checks what is new and a slice of everything; the number of violations."""
-    return len(reports.look_at_recent())
+def audit_recent() -> bool:
+    """Begins to check what is new and a slice of everything. False where the last time is not over yet."""
+    return _aside("audit-recent", reports.look_at_recent)
 
 
 @shared_task
 def audit_books() -> bool:
-    """Begins a full audit beside the worker's other jobs, which must not wait for it. False where one is running."""
-    if not _whole.acquire(blocking=False):
+    """Begins a full audit. False where one is running."""
+    return _aside("audit-books", reports.full)
+
+
+def _aside(name: str, look: Callable[[], object]) -> bool:
+    before = _running.get(name)
+    if before is not None and before.is_alive():
         return False
-    threading.Thread(target=_audit_everything, name="audit", daemon=True).start()
+    _running[name] = threading.Thread(target=_look, args=(look,), name=name, daemon=True)
+    _running[name].start()
     return True
 
 
-def _audit_everything() -> None:
+def _look(look: Callable[[], object]) -> None:
     try:
-        reports.full()
+        look()
     except Exception:
         log.exception("audit.failed")  # the report says so as well
     finally:
         close_old_connections()
-        _whole.release()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from django.db import connection
-from django.utils.translation import gettext_noop as named
+from django.utils.translation import gettext_noop as _
 
 from billing import audit, catalog, money, prices
 from billing.audit import Rows, Subject
@@ -27,7 +27,7 @@ register_sql = partial(audit.register_sql, app="relay")
 _WALLET = "(SELECT a.id FROM billing_account a WHERE a.team_id = c.team_id AND a.kind = 'wallet')"
 
 register_sql(
-    named("a resolved hold has its usage record, with the same cost"),
+    _("a resolved hold has its usage record, with the same cost"),
     Subject.HOLD,
     """
     SELECT h.id, CASE WHEN c.id IS NULL THEN 'no usage record'
@@ -36,7 +36,7 @@ register_sql(
     WHERE {rows:h.id} AND h.state IN ('settled', 'voided') AND (c.id IS NULL OR c.cost <> h.charged)""",
 )
 register_sql(
-    named("an open hold has no usage record yet"),
+    _("an open hold has no usage record yet"),
     Subject.HOLD,
     """
     SELECT h.id, 'recorded as ' || c.state || ', hold is ' || h.state, h.account_id
@@ -44,7 +44,7 @@ register_sql(
     WHERE {rows:h.id} AND h.state NOT IN ('settled', 'voided')""",
 )
 register_sql(
-    named("a usage record says what became of its hold"),
+    _("a usage record says what became of its hold"),
     Subject.CALL,
     """
     SELECT c.id, 'recorded as ' || c.state || ', hold is ' || h.state, h.account_id
@@ -53,7 +53,7 @@ register_sql(
         OR c.state NOT IN ('settled', 'left', 'failed', 'lost'))""",
 )
 register_sql(
-    named("a usage record's state fits its status"),
+    _("a usage record's state fits its status"),
     Subject.CALL,
     """
     SELECT c.id, c.state || ' with status ' || c.status, NULL FROM relay_calllog c
@@ -62,7 +62,7 @@ register_sql(
     freezes=False,  # a label
 )
 register_sql(
-    named("a hold's key is its team's"),
+    _("a hold's key is its team's"),
     Subject.HOLD,
     """
     SELECT h.id, 'key ' || {key of h}, h.account_id FROM billing_hold h
@@ -70,7 +70,7 @@ register_sql(
     WHERE {rows:h.id} AND {key of h} IS NOT NULL AND coalesce(k.team_id, 0) <> coalesce(a.team_id, 0)""",
 )
 register_sql(
-    named("a budget's owner is there"),
+    _("a budget's owner is there"),
     Subject.BUDGET,
     """
     SELECT b.id, b.owner_kind || ' ' || b.owner_id, NULL FROM billing_budget b
@@ -79,7 +79,7 @@ register_sql(
     WHERE {rows:b.id} AND k.id IS NULL AND t.id IS NULL""",
 )
 register_sql(
-    named("a usage record says whose money it was, and how much was held"),
+    _("a usage record says whose money it was, and how much was held"),
     Subject.CALL,
     """
     SELECT c.id, CASE WHEN c.held <> h.amount THEN 'held ' || c.held || ', hold ' || h.amount
@@ -93,7 +93,7 @@ register_sql(
         OR coalesce(a.team_id, 0) <> c.team_id OR c.created_at <> h.created_at)""",
 )
 register_sql(
-    named("a call that costs has its hold"),
+    _("a call that costs has its hold"),
     Subject.CALL,
     f"""
     SELECT c.id, CASE WHEN c.cost > 0 THEN 'cost ' || c.cost || ', no hold' ELSE c.state || ', no hold' END, {_WALLET}
@@ -102,7 +102,7 @@ register_sql(
         OR EXISTS (SELECT 1 FROM relay_attempt p WHERE p.call_id = c.id))""",
 )
 register_sql(
-    named("a call's attempts are numbered, and the last is the one that it names"),
+    _("a call's attempts are numbered, and the last is the one that it names"),
     Subject.CALL,
     """
     SELECT id, CASE WHEN tried = 0 THEN 'none, and the call names ' || channel
@@ -119,7 +119,7 @@ register_sql(
     freezes=False,  # nobody pays by it
 )
 register_sql(
-    named("an attempt belongs to a call"),
+    _("an attempt belongs to a call"),
     Subject.ATTEMPT,
     """
     SELECT p.id, 'call missing', NULL FROM relay_attempt p LEFT JOIN relay_calllog c ON c.id = p.call_id
@@ -127,7 +127,7 @@ register_sql(
     freezes=False,
 )
 register_sql(
-    named("an attempt went to a channel that its call was to try"),
+    _("an attempt went to a channel that its call was to try"),
     Subject.ATTEMPT,
     """
     SELECT p.id, 'number ' || p.number || ' on ' || p.channel || ', not on ' || coalesce({channel of p}, 'any'), NULL
@@ -136,7 +136,7 @@ register_sql(
     freezes=False,
 )
 register_sql(
-    named("the last attempt used what its call is charged for"),
+    _("the last attempt used what its call is charged for"),
     Subject.ATTEMPT,
     """
     SELECT p.id, 'used ' || coalesce(CAST(p.usage AS text), 'nothing') || ', the call '
@@ -149,7 +149,7 @@ register_sql(
     freezes=False,  # what the provider charges us
 )
 register_sql(
-    named("an answer is kept for a call that was paid for"),
+    _("an answer is kept for a call that was paid for"),
     Subject.HOLD,
     """
     SELECT h.id, 'hold is ' || h.state, h.account_id
@@ -193,7 +193,7 @@ class _Recorded(NamedTuple):
         return self.key if isinstance(self.key, uuid.UUID) else uuid.UUID(self.key)
 
 
-@register(named("a usage record's lines follow from usage and price, and add up to its cost"), Subject.CALL)
+@register(_("a usage record's lines follow from usage and price, and add up to its cost"), Subject.CALL)
 def _lines(rows: Rows) -> Iterator[Found]:
     """Each charge once more, from the price version and the usage, to the nano-unit and line by line."""
     told = ", ".join(f"c.{column}" for column in _TOLD.values())

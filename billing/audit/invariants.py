@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 from django.utils import timezone
-from django.utils.translation import gettext_noop as named
+from django.utils.translation import gettext_noop as _
 
 from billing import windows
 from billing.audit.checks import ALL, OPEN, Found, Rows, Subject, query, register, register_sql
@@ -18,9 +18,9 @@ from billing.models import Account, AccountKind, Budget, BudgetOwner, Window
 LATE = 120  # seconds after its lease's end in which a hold must have been resolved
 UNLIKE = 1800  # seconds by which an open hold's time may differ from that in its id
 APART = 60  # seconds by which a charge's time may differ from its hold's end: databases without one clock for both
-BUDGET = named("a budget equals what was spent in its window")
-BALANCE = named("a wallet's balance is the sum of its transfers")
-COUNTED = named("what was counted in a wallet before has not changed")
+BUDGET = _("a budget equals what was spent in its window")
+BALANCE = _("a wallet's balance is the sum of its transfers")
+COUNTED = _("what was counted in a wallet before has not changed")
 
 # From which kinds of account to which a transfer of each kind goes.
 ROUTES = {
@@ -82,7 +82,7 @@ def counted(account: int, until: int) -> int:
 
 
 register_sql(
-    named("held is the sum of the open holds"),
+    _("held is the sum of the open holds"),
     Subject.ACCOUNT,
     f"""
     SELECT a.id, 'held ' || a.held || ', open holds ' || coalesce(h.total, 0), a.id
@@ -92,14 +92,14 @@ register_sql(
     WHERE {{rows:a.id}} AND a.held <> coalesce(h.total, 0)""",
 )
 register_sql(
-    named("nothing available below zero"),
+    _("nothing available below zero"),
     Subject.ACCOUNT,
     """
     SELECT a.id, 'available ' || (a.balance - a.held + a.credit_limit), a.id FROM billing_account a
     WHERE {rows:a.id} AND (a.balance - a.held + a.credit_limit < 0 OR a.held < 0 OR a.credit_limit < 0)""",
 )
 register_sql(
-    named("only wallets keep totals, and each is a team's"),
+    _("only wallets keep totals, and each is a team's"),
     Subject.ACCOUNT,
     """
     SELECT a.id, a.kind || ' of ' || CASE WHEN a.team_id IS NULL THEN 'nobody' ELSE 'team ' || a.team_id END
@@ -112,7 +112,7 @@ register_sql(
         OR a.kind NOT IN ('wallet', 'receivable', 'revenue', 'payments', 'promo', 'provider_cost'))""",
 )
 register_sql(
-    named("a team's wallet has its receivable account, and the other way round"),
+    _("a team's wallet has its receivable account, and the other way round"),
     Subject.ACCOUNT,
     """
     SELECT a.id, a.kind || ' alone in ' || a.currency, a.id FROM billing_account a
@@ -121,7 +121,7 @@ register_sql(
     WHERE {rows:a.id} AND a.kind IN ('wallet', 'receivable') AND o.id IS NULL""",
 )
 register_sql(
-    named("an account is there once"),
+    _("an account is there once"),
     Subject.ACCOUNT,
     """
     SELECT a.id, a.kind || ' as account ' || o.id, a.id FROM billing_account a
@@ -130,14 +130,14 @@ register_sql(
     WHERE {rows:a.id}""",
 )
 register_sql(
-    named("every account is in the ledger's currency"),
+    _("every account is in the ledger's currency"),
     Subject.ACCOUNT,
     "SELECT a.id, a.currency, a.id FROM billing_account a WHERE {rows:a.id} AND a.currency <> %s",
     lambda: settings.CURRENCY,
     freezes=False,  # a setting that was changed stops nobody
 )
 register_sql(
-    named("a receivable account was paid no more than it was owed"),
+    _("a receivable account was paid no more than it was owed"),
     Subject.ACCOUNT,
     """
     SELECT id, 'owed ' || owed || ', paid ' || paid, wallet FROM (
@@ -155,7 +155,7 @@ register_sql(
 # ---- transfers ------------------------------------------------------------------------------------------------------
 
 register_sql(
-    named("every transfer has both accounts"),
+    _("every transfer has both accounts"),
     Subject.TRANSFER,
     f"""
     SELECT t.id, CASE WHEN d.id IS NULL OR c.id IS NULL THEN 'account missing'
@@ -166,7 +166,7 @@ register_sql(
       AND (d.id IS NULL OR c.id IS NULL OR d.currency <> c.currency OR t.amount <= 0 OR d.id = c.id)""",
 )
 register_sql(
-    named("a transfer's accounts fit its kind"),
+    _("a transfer's accounts fit its kind"),
     Subject.TRANSFER,
     f"""
     SELECT t.id, t.kind || ' from ' || d.kind || ' to ' || c.kind, {_WALLET}
@@ -174,7 +174,7 @@ register_sql(
     WHERE {{rows:t.id}} AND t.kind <> 'reversal' AND (t.reverses_id IS NOT NULL OR NOT ({_ROUTES}))""",
 )
 register_sql(
-    named("a reversal equals what it reverses"),
+    _("a reversal equals what it reverses"),
     Subject.TRANSFER,
     f"""
     SELECT t.id, CASE WHEN o.id IS NULL THEN 'reverses nothing'
@@ -185,7 +185,7 @@ register_sql(
         OR o.kind = 'reversal' OR o.id >= t.id OR t.reference <> 'reversal:' || o.id)""",
 )
 register_sql(
-    named("a charge debits the hold's own wallet"),
+    _("a charge debits the hold's own wallet"),
     Subject.TRANSFER,
     f"""
     SELECT t.id, CASE WHEN h.id IS NULL THEN t.kind || ' names no hold'
@@ -204,7 +204,7 @@ register_sql(
         OR abs({{seconds between charge and end}}) > {APART})""",
 )
 register_sql(
-    named("what caused a transfer caused it once"),
+    _("what caused a transfer caused it once"),
     Subject.TRANSFER,
     f"""
     SELECT t.id, t.kind || ' ' || t.reference || ' is there as transfer ' || o.id || ' too', {_WALLET}
@@ -216,7 +216,7 @@ register_sql(
 # ---- holds ----------------------------------------------------------------------------------------------------------
 
 register_sql(
-    named("every hold has its account and its price"),
+    _("every hold has its account and its price"),
     Subject.HOLD,
     """
     SELECT h.id, CASE WHEN a.id IS NULL THEN 'account missing' WHEN p.id IS NULL THEN 'price missing'
@@ -229,7 +229,7 @@ register_sql(
         OR {model of h} <> coalesce(m.name, ''))""",
 )
 register_sql(
-    named("a settled hold has its charge, a void or open one none"),
+    _("a settled hold has its charge, a void or open one none"),
     Subject.HOLD,
     """
     SELECT id, state || ', charged ' || charged || ', transfers ' || total, account_id FROM (
@@ -240,7 +240,7 @@ register_sql(
     WHERE total <> CASE WHEN state = 'settled' THEN charged ELSE 0 END""",
 )
 register_sql(
-    named("a hold's state, time and amounts go together"),
+    _("a hold's state, time and amounts go together"),
     Subject.HOLD,
     f"""
     SELECT h.id, h.state || ', amount ' || h.amount || ', charged ' || h.charged || ', generation ' || h.generation
@@ -252,7 +252,7 @@ register_sql(
         OR (h.state IN ({OPEN})) <> (h.resolved_at IS NULL))""",
 )
 register_sql(
-    named("an idempotency key stands for a call of its own wallet that was not void"),
+    _("an idempotency key stands for a call of its own wallet that was not void"),
     Subject.HOLD,
     """
     SELECT h.id, 'key of account ' || i.account_id || ', hold of ' || h.account_id || ' is ' || h.state, h.account_id
@@ -262,7 +262,7 @@ register_sql(
 )
 
 
-@register(named("no hold is open long after its lease"), Subject.HOLD, freezes=False)
+@register(_("no hold is open long after its lease"), Subject.HOLD, freezes=False)
 def _leases(rows: Rows) -> Iterator[Found]:
     """It says that nobody sweeps, not that money is wrong: the customer is not stopped for it."""
     now = timezone.now().timestamp()
@@ -277,7 +277,7 @@ def _leases(rows: Rows) -> Iterator[Found]:
             yield key, f"{state}, its lease lasts {ends - now:.0f} s", account
 
 
-@register(named("an open hold was made when its id says"), Subject.HOLD, freezes=False)
+@register(_("an open hold was made when its id says"), Subject.HOLD, freezes=False)
 def _times(rows: Rows) -> Iterator[Found]:
     """Of the others the usage record says when."""
     sql = f"""
@@ -322,7 +322,7 @@ def payer(budget: Budget, known: dict[int, int]) -> int | None:
     return wallets.values_list("pk", flat=True).first()
 
 
-@register(named("a budget's figures go together"), Subject.BUDGET)
+@register(_("a budget's figures go together"), Subject.BUDGET)
 def _figures(rows: Rows) -> Iterator[Found]:
     """What open holds hold, what exceeds the cap, and a window that has begun and that later holds are in."""
     naming: dict[int, list[tuple[OpenHold, int]]] = {}
@@ -381,7 +381,7 @@ def _spent(rows: Rows) -> Iterator[Found]:
 
 
 register_sql(
-    named("a budget is as it was last decided"),
+    _("a budget is as it was last decided"),
     Subject.CHANGE,
     """
     SELECT n.id, n.owner_kind || ' ' || n.owner_id || ' ' || n."window" || ': ' ||
@@ -401,7 +401,7 @@ register_sql(
 )
 
 
-@register(named("a budget's window began when its calendar says"), Subject.BUDGET, freezes=False)
+@register(_("a budget's window began when its calendar says"), Subject.BUDGET, freezes=False)
 def _windows(rows: Rows) -> Iterator[Found]:
     """But for one that is kept beyond its zone's own because the zone was changed in the middle of it."""
     for budget in chosen(rows):
@@ -420,7 +420,7 @@ def _is_start(budget: Budget, moment: dt.datetime) -> bool:
 # ---- prices ---------------------------------------------------------------------------------------------------------
 
 register_sql(
-    named("a model has one price at a moment"),
+    _("a model has one price at a moment"),
     Subject.PRICE,
     """
     SELECT p.id, 'as price ' || o.id, NULL FROM billing_priceversion p
@@ -432,7 +432,7 @@ register_sql(
 # ---- the whole ------------------------------------------------------------------------------------------------------
 
 
-@register(named("books sum to zero"), Subject.BOOKS, deep=True)
+@register(_("books sum to zero"), Subject.BOOKS, deep=True)
 def _zero(rows: Rows) -> Iterator[Found]:
     if not rows.everything:
         return

@@ -14,8 +14,9 @@ from tests.audit.corruption import Corruption
 from tests.audit.filled import Filled
 from tests.kit import databases
 
-# A round takes PostgreSQL a few hundredths of a second, and there are a thousand of them. EVERY=1 tries all.
-SHARE = {"sqlite": 1.0, "postgres": 1.0 if os.environ.get("EVERY") else 0.25}
+# There are more than a thousand of them, and an audit takes PostgreSQL hundredths of a second. A run tries some, chosen
+# anew each time; EVERY=1 tries all on both.
+SHARE = {"sqlite": 1.0, "postgres": 1.0 if os.environ.get("EVERY") else 0.2}
 
 
 class Book:
@@ -49,20 +50,22 @@ def found_by_round() -> bool:
 
 def test_every_corruption_is_found_by_the_full_audit_and_within_a_round_of_the_incremental_one(book: Book) -> None:
     seed = random.randrange(2**32)
-    chosen = random.Random(seed)
+    count = int(len(book.corruptions) * SHARE[book.kind])
     missed: list[tuple[Corruption, str]] = []
-    for planted in book.corruptions:
-        ways = [found_by_full, found_by_round] if chosen.random() < SHARE[book.kind] else [found_by_full]
+    for planted in random.Random(seed).sample(book.corruptions, count):
         with transaction.atomic():
             planted.plant()
-            missed += [(planted, way.__name__) for way in ways if not way()]
+            missed += [(planted, way.__name__) for way in (found_by_full, found_by_round) if not way()]
             transaction.set_rollback(True)
     unexplained = [f"{planted} is not {way}" for planted, way in missed if corruption.reason(planted) is None]
     assert unexplained == [], f"seed {seed}: " + "\n".join(unexplained)
-    assert len(book.corruptions) - len({str(planted) for planted, _ in missed}) > 500
-    # What is called unknowable is: nothing stands there that could be found.
-    assert {corruption.reason(planted) for planted, _ in missed} == set(corruption.REASONS)
+    found = count - len({str(planted) for planted, _ in missed})
+    assert found > 100
     assert audit.run() == []
+    if SHARE[book.kind] == 1:
+        # What is called unknowable is: nothing stands there that could be found.
+        assert {corruption.reason(planted) for planted, _ in missed} == set(corruption.REASONS)
+        assert found > 600
 
 
 def test_a_corruption_far_down_is_found_when_the_rounds_come_by_and_by_then_only(

@@ -1,7 +1,6 @@
 """The administration's pages of the books and of the audit: found by what people know, quick however long they are."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from django.db import connection
@@ -18,10 +17,10 @@ from tests.billing.conftest import book as book  # the fixture
 
 
 @pytest.fixture
-def staff(book: Ledger) -> Iterator[Client]:
+def staff(book: Ledger) -> Client:
     client = Client()
     client.force_login(User.objects.create_superuser("operator@example.com", "a long enough password"))
-    yield client
+    return client
 
 
 def listed(staff: Client, name: str, **query: str) -> list[object]:

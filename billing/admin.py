@@ -12,7 +12,9 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html_join
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import (
@@ -22,17 +24,15 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from billing import catalog, groups, ledger, money, prices
+from billing import catalog, groups, ledger, money, prices, selectors
 from billing.models import (
     Account,
     AccountKind,
     Budget,
     BudgetChange,
     CatalogModel,
-    Hold,
     PriceGroup,
     PriceVersion,
-    Transfer,
 )
 from billing.prices import PriceCard
 
@@ -314,8 +314,9 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         max_length=200,
         label=_("Frozen because"),
-        help_text=_("A frozen wallet pays for no new call. Empty it to lift the freeze."),
+        help_text=_("A frozen wallet pays for no new call. Empty it, and give a reason, to lift the freeze."),
         widget=UnfoldAdminTextInputWidget(),
+        show_hidden_initial=True,  # whoever adjusts a wallet must not lift a freeze that came since the page was read
     )
     group = forms.ModelChoiceField(
         PriceGroup.objects.order_by("name"),
@@ -346,6 +347,9 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
                 self.add_error("adjustment", ValidationError(str(error)))
             if not (cleaned.get("reason") or "").strip():
                 self.add_error("reason", ValidationError(_("An adjustment needs a reason; it stays in the books.")))
+        lifted = "stopped" in self.changed_data and not (cleaned.get("stopped") or "").strip()
+        if lifted and not (cleaned.get("reason") or "").strip():
+            self.add_error("reason", ValidationError(_("Lifting a freeze needs a reason; it stays in the history.")))
         wallet = self.instance
         if self.amount < 0 and wallet.balance - wallet.held + wallet.credit_limit < -self.amount:
             self.add_error("adjustment", ValidationError(_("The wallet has less than that available.")))
@@ -363,14 +367,29 @@ class AccountAdmin(Kept):
     balance_shown = money_column("balance", _("balance"))
     held_shown = money_column("held", _("held"))
     credit_shown = money_column("credit_limit", _("credit limit"))
-    _totals = ("kind", "team", "balance_shown", "held_shown", "credit_shown", "created_at")
+    _totals = ("kind", "team", "balance_shown", "held_shown", "credit_shown", "owed", "created_at", "more")
     readonly_fields = _totals
     fieldsets = (
         (None, {"fields": _totals}),
-        (_("Adjust"), {"fields": ("adjustment", "reason", "reference")}),
+        (_("Adjust or freeze"), {"fields": ("adjustment", "stopped", "reason", "reference")}),
         (_("Price group"), {"fields": ("group",)}),
-        (_("Freeze"), {"fields": ("stopped",)}),
     )
+
+    @admin.display(description=_("owes"))
+    def owed(self, account: Account) -> str:
+        """What a receivable account comes to; other platform accounts have too many transfers to be added here."""
+        if account.kind != AccountKind.RECEIVABLE:
+            return "—"
+        return f"{money.to_text(selectors.owed(account), decimals=2)} {settings.CURRENCY}"
+
+    @admin.display(description=_("more of it"))
+    def more(self, account: Account) -> str:
+        links = [
+            (reverse("admin:billing_transfer_changelist") + f"?q=account+{account.pk}", _("transfers")),
+            (reverse("admin:billing_hold_changelist") + f"?q=account+{account.pk}", _("holds")),
+            (reverse("admin:billing_auditfinding_changelist") + f"?q=account+{account.pk}", _("audit findings")),
+        ]
+        return format_html_join(" · ", '<a class="text-primary-600 underline" href="{}">{}</a>', links)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -384,8 +403,8 @@ class AccountAdmin(Kept):
         return fieldsets if self.has_change_permission(request, obj) else fieldsets[:1]
 
     def save_model(self, request: HttpRequest, obj: Account, form: Any, change: bool) -> None:
-        stopped = form.cleaned_data["stopped"].strip()
-        if stopped != obj.frozen:
+        if "stopped" in form.changed_data:
+            stopped = form.cleaned_data["stopped"].strip()
             ledger.freeze(wallet=obj, reason=stopped) if stopped else ledger.unfreeze(wallet=obj)
         if "group" in form.changed_data:
             groups.put(wallet=obj, group=form.cleaned_data["group"])
@@ -410,39 +429,14 @@ class AccountAdmin(Kept):
         if form.amount:
             done.append(f"adjusted by {money.to_text(form.amount)}: {form.cleaned_data['reason']}")
         if "stopped" in form.changed_data:
-            done.append(f"frozen: {form.cleaned_data['stopped']}" if form.cleaned_data["stopped"] else "freeze lifted")
+            lifted = f"freeze lifted: {form.cleaned_data['reason']}"
+            done.append(f"frozen: {form.cleaned_data['stopped']}" if form.cleaned_data["stopped"] else lifted)
         if "group" in form.changed_data:
             done.append(f"price group: {form.cleaned_data['group'] or 'none'}")
         return "; ".join(done) or super().construct_change_message(request, form, formsets, add)
 
 
 # ---- the books ------------------------------------------------------------------------------------------------------
-
-
-@admin.register(Transfer)
-class TransferAdmin(ReadOnly):
-    list_display = ("created_at", "kind", "debit", "credit", "amount_shown", "reference", "actor", "reason")
-    list_filter = ("kind",)
-    search_fields = ("=reference",)
-    list_select_related = ("debit__team", "credit__team")
-    ordering = ("-pk",)
-    amount_shown = money_column("amount", _("amount"))
-    fields = ("kind", "debit", "credit", "amount_shown", "reference", "reverses", "actor", "reason", "created_at")
-    readonly_fields = fields
-
-
-@admin.register(Hold)
-class HoldAdmin(ReadOnly):
-    list_display = ("id", "account", "state", "amount_shown", "charged_shown", "created_at", "resolved_at")
-    list_filter = ("state",)
-    search_fields = ("=id",)
-    list_select_related = ("account__team",)
-    ordering = ("-id",)
-    amount_shown = money_column("amount", _("held"))
-    charged_shown = money_column("charged", _("charged"))
-    fields: tuple[str, ...] = ("id", "account", "state", "amount_shown", "charged_shown", "price", "facts", "progress")
-    fields += ("generation", "lease_owner", "lease_until", "created_at", "resolved_at", "note")
-    readonly_fields = fields
 
 
 @admin.register(Budget)
@@ -475,3 +469,7 @@ class BudgetChangeAdmin(ReadOnly):
     @admin.display(description=_("cap"), ordering="cap")
     def cap_shown(self, change: BudgetChange) -> str:
         return "—" if change.cap is None else f"{money.to_text(change.cap, decimals=2)} {settings.CURRENCY}"
+
+
+# The pages of transfers, holds and audit reports are made of these and register themselves.
+from billing import books_admin  # noqa: E402, F401

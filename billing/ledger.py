@@ -137,3 +137,9 @@ def freeze(*, wallet: Account, reason: str) -> None:
 
 def unfreeze(*, wallet: Account) -> None:
     Account.objects.filter(pk=wallet.pk).update(frozen="")
+
+
+def stop(account: int, *, reason: str) -> bool:
+    """Freezes a wallet that runs, as `freeze`; one that is frozen already keeps its reason. Whether it was done."""
+    running = Account.objects.filter(pk=account, kind=AccountKind.WALLET, frozen="")
+    return bool(running.update(frozen=reason[:200]))

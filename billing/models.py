@@ -387,3 +387,100 @@ class Revision(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.value}"
+
+
+class ReportKind(models.TextChoices):
+    FULL = "full", _("full")
+    RECENT = "recent", _("incremental")
+
+
+class ReportState(models.TextChoices):
+    RUNNING = "running", _("running")
+    OK = "ok", _("books are whole")
+    VIOLATED = "violated", _("violations")
+    FAILED = "failed", _("did not finish")
+
+
+class AuditReport(models.Model):
+    """One run of the audit (`billing.audit`). It is there from the beginning, so one that dies leaves it RUNNING.
+
+    `figures` counts the rows that were looked at and says where the run began; `violations` counts what was found,
+    known or new; `note` says why a run did not finish.
+    """
+
+    kind = models.CharField(_("kind"), max_length=8, choices=ReportKind)
+    state = models.CharField(_("result"), max_length=8, choices=ReportState, default=ReportState.RUNNING)
+    began_at = models.DateTimeField(_("began"))
+    ended_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    figures = models.JSONField(_("looked at"), default=dict)
+    violations = models.PositiveIntegerField(_("violations"), default=0)
+    note = models.CharField(_("note"), max_length=500, blank=True)
+
+    class Meta:
+        verbose_name = _("audit report")
+        verbose_name_plural = _("audit reports")
+        indexes = [models.Index(name="report_kind_state", fields=["kind", "state", "-id"])]
+
+    def __str__(self) -> str:
+        return f"{self.pk} {self.get_kind_display()}"
+
+
+class AuditFinding(models.Model):
+    """A violated invariant, from the report that first had it until one that looked again and did not find it.
+
+    `invariant` is the promise that is broken, `subject` the row, `account` the one that it concerns, which `froze`
+    says was stopped for it. `alerted_at` is when the administrators were written to.
+    """
+
+    report = models.ForeignKey(AuditReport, models.PROTECT, related_name="findings", verbose_name=_("report"))
+    invariant = models.CharField(_("invariant"), max_length=100)
+    subject = models.CharField(_("subject"), max_length=60)
+    detail = models.CharField(_("detail"), max_length=500)
+    account = models.ForeignKey(
+        Account, models.DO_NOTHING, null=True, db_constraint=False, related_name="findings", verbose_name=_("account")
+    )
+    froze = models.BooleanField(_("account frozen"), default=False)
+    first_seen = models.DateTimeField(_("first seen"))
+    last_seen = models.DateTimeField(_("last seen"))
+    gone_at = models.DateTimeField(_("gone"), null=True, blank=True)
+    alerted_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("audit finding")
+        verbose_name_plural = _("audit findings")
+        constraints = [
+            models.UniqueConstraint(
+                name="finding_once", fields=["invariant", "subject"], condition=Q(gone_at__isnull=True)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.subject}"
+
+
+class AuditMark(models.Model):
+    """What the audit had counted of a wallet or a budget up to a transfer, so that it need not count it again.
+
+    `subject` and `number` name it, `total` is its balance or what was used. For a budget, `since` is the start of its
+    window in Unix seconds. No foreign key: a check of it would wait for the row that every call locks.
+    """
+
+    pk = models.CompositePrimaryKey("subject", "number")
+    subject = models.CharField(max_length=8)
+    number = models.BigIntegerField()
+    transfer = models.BigIntegerField()
+    total = models.BigIntegerField()
+    since = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.subject} {self.number} up to {self.transfer}"
+
+
+class AuditCursor(models.Model):
+    """How far the incremental audit has looked; its one row's `state` is `billing.audit.recent.State`."""
+
+    name = models.CharField(max_length=16, primary_key=True)
+    state = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,12 +1,14 @@
-"""The read side of billing for pages: the price list, and a wallet's open holds."""
+"""The read side of billing for pages: the price list, a wallet's open holds, and what is found in the books."""
 
 import datetime as dt
+import uuid
 
 import msgspec
+from django.db.models import Q, QuerySet, Sum
 
 from billing import catalog
 from billing.catalog import Model, Price
-from billing.models import OPEN_STATES, Hold, PriceVersion
+from billing.models import OPEN_STATES, Account, Hold, PriceVersion, Transfer, TransferKind
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -39,3 +41,58 @@ def price_valid_from(price: int | None) -> dt.datetime | None:
     if price is None:
         return None
     return PriceVersion.objects.filter(pk=price).values_list("valid_from", flat=True).first()
+
+
+def owed(receivable: Account) -> int:
+    """What a team owes: its shortfalls less what was paid, in nano-units."""
+    paid = Transfer.objects.filter(credit=receivable).exclude(kind=TransferKind.CHARGE)
+    booked = Transfer.objects.filter(debit=receivable)
+    return int(_sum(booked) - _sum(paid))
+
+
+def _sum(transfers: QuerySet[Transfer]) -> int:
+    return transfers.aggregate(total=Sum("amount"))["total"] or 0
+
+
+# ---- searching books of any size: by keys that have an index ---------------------------------------------------------
+
+MOST_ACCOUNTS = 20  # that a name may stand for
+LATEST = 1_000  # charges of an account among which its holds are looked for
+
+
+def accounts_named(text: str) -> list[int]:
+    """The accounts that `account 7`, a team's name or an address stand for."""
+    word, _, number = text.partition(" ")
+    if word == "account" and number.isdecimal() and len(number) < 19:
+        return [int(number)]
+    named = Q(team__name__icontains=text) | Q(team__personal_of__email__icontains=text)
+    return list(Account.objects.filter(named).values_list("pk", flat=True)[:MOST_ACCOUNTS])
+
+
+def transfers_found(transfers: QuerySet[Transfer], text: str) -> QuerySet[Transfer]:
+    """By reference (a call's id), or by team or account."""
+    if (number := _uuid(text)) is not None:
+        return transfers.filter(reference=str(number))
+    if Transfer.objects.filter(reference=text).exists():
+        return transfers.filter(reference=text)
+    accounts = accounts_named(text)
+    into = Q(credit__in=accounts) & ~Q(kind=TransferKind.CHARGE)  # the books credit no wallet by a charge
+    return transfers.filter(Q(debit__in=accounts) | into)
+
+
+def holds_found(holds: QuerySet[Hold], text: str) -> QuerySet[Hold]:
+    """By id, or by team or account: those that are open, and those of the latest charges."""
+    if (number := _uuid(text)) is not None:
+        return holds.filter(pk=number)
+    accounts = accounts_named(text)
+    found = set(Hold.objects.filter(account__in=accounts, state__in=OPEN_STATES).values_list("pk", flat=True)[:LATEST])
+    charges = Transfer.objects.filter(debit__in=accounts, kind=TransferKind.CHARGE).order_by("-pk")
+    found |= {number for text in charges.values_list("reference", flat=True)[:LATEST] if (number := _uuid(text))}
+    return holds.filter(pk__in=found)
+
+
+def _uuid(text: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(text.strip())
+    except ValueError:
+        return None

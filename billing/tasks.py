@@ -1,18 +1,48 @@
-"""Celery jobs of the ledger."""
+"""Celery jobs of the ledger.
+
+An audit reads for seconds or minutes, and a worker does one job at a time: so each runs in a thread beside the jobs,
+and the sweep of orphans need not wait for it.
+"""
+
+import threading
+from collections.abc import Callable
 
 import structlog
 from celery import shared_task
+from django.db import close_old_connections
 
-from billing import audit
+from billing.audit import reports
 
 log = structlog.get_logger(__name__)
 
+_running: dict[str, threading.Thread] = {}
+
 
 @shared_task
-def audit_books() -> int:
-    """Checks every invariant and logs each violation as an error; the number of them."""
-    findings = audit.run()
-    for finding in findings:
-        log.error("audit.violation", check=finding.check, subject=finding.subject, detail=finding.detail)
-    log.info("audit.done", violations=len(findings))
-    return len(findings)
+def audit_recent() -> bool:
+    """Begins to check what is new and a slice of everything. False where the last time is not over yet."""
+    return _aside("audit-recent", reports.look_at_recent)
+
+
+@shared_task
+def audit_books() -> bool:
+    """Begins a full audit. False where one is running."""
+    return _aside("audit-books", reports.full)
+
+
+def _aside(name: str, look: Callable[[], object]) -> bool:
+    before = _running.get(name)
+    if before is not None and before.is_alive():
+        return False
+    _running[name] = threading.Thread(target=_look, args=(look,), name=name, daemon=True)
+    _running[name].start()
+    return True
+
+
+def _look(look: Callable[[], object]) -> None:
+    try:
+        look()
+    except Exception:
+        log.exception("audit.failed")  # the report says so as well
+    finally:
+        close_old_connections()

@@ -6,6 +6,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 import django
 from celery import Celery
+from celery.schedules import crontab
 from django.conf import settings
 
 from portal import broker
@@ -48,7 +49,12 @@ app.conf.update(
         # An expired message is worth nothing: the next sweep finds the same rows.
         "sweep_holds": {"task": "relay.tasks.sweep_holds", "schedule": 10.0, "options": {"expires": 30}},
         "forget_answers": {"task": "relay.tasks.forget_answers", "schedule": 600.0, "options": {"expires": 600}},
-        "audit_books": {"task": "billing.tasks.audit_books", "schedule": 300.0, "options": {"expires": 600}},
+        "audit_recent": {"task": "billing.tasks.audit_recent", "schedule": 60.0, "options": {"expires": 60}},
+        "audit_books": {
+            "task": "billing.tasks.audit_books",
+            "schedule": crontab(hour="3", minute="17"),
+            "options": {"expires": 3600},
+        },
     },
 )
 app.autodiscover_tasks(["relay", "billing"])

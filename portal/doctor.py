@@ -15,8 +15,9 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from billing import catalog
+from billing.audit import reports
 from billing.catalog import Catalog
-from billing.models import Hold, HoldState
+from billing.models import AuditReport, Hold, HoldState, ReportKind, ReportState
 from portal import demo_data, readiness
 from relay import demo, services
 from relay.models import Channel, DefaultModel, Heartbeat
@@ -24,6 +25,7 @@ from relay.models import Channel, DefaultModel, Heartbeat
 # What Django finds wrong with an address that is not HTTPS, four times over.
 _HTTPS_CHECKS = frozenset({"security.W004", "security.W008", "security.W012", "security.W016"})
 WORKER_SILENT = dt.timedelta(seconds=60)
+AUDIT_SILENT = dt.timedelta(minutes=10)
 ERROR, WARNING = "error", "warning"
 
 
@@ -140,6 +142,24 @@ def _reviews() -> Iterator[Finding]:
         )
 
 
+def _audit() -> Iterator[Finding]:
+    if violations := reports.open_findings():
+        yield Finding(
+            ERROR,
+            f"the books have {violations} violations",
+            "See the audit's findings in the administration; `manage.py audit` looks again",
+        )
+    for kind in ReportKind:
+        last = reports.latest(kind)
+        if last is not None and last.state == ReportState.FAILED:
+            yield Finding(ERROR, f"the last {kind} audit did not finish: {last.note[:200]}", "Run `manage.py audit`")
+    first = AuditReport.objects.order_by("pk").first()
+    last = reports.latest(ReportKind.RECENT)
+    if first is not None and (last is None or timezone.now() - last.began_at > AUDIT_SILENT):
+        since = f"{last.began_at:%Y-%m-%d %H:%M} UTC" if last else "the installation"
+        yield Finding(WARNING, f"the books have not been audited since {since}", "Start `manage.py worker`")
+
+
 # ---- channels and models --------------------------------------------------------------------------------------------
 
 
@@ -201,4 +221,4 @@ def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
             )
 
 
-_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _worker, _reviews, _channels)
+_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _worker, _audit, _reviews, _channels)

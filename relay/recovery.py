@@ -50,6 +50,11 @@ def _charge(row: Hold, usage: Usage) -> Charge:
     return prices.capped(charge, row.amount)
 
 
+def decided(charged: int) -> Charge:
+    """The charge of an administrator's decision: one line of its own kind."""
+    return Charge(charged, (Line("review", 1, charged * prices.ONE, prices.ONE, charged),)) if charged else NOTHING
+
+
 @transaction.atomic
 def resolve(*, hold: Hold, charged: int, actor: str, reason: str) -> None:
     """An administrator's decision: `charged` nano-units, at most what is held; 0 gives all of it back.
@@ -60,8 +65,7 @@ def resolve(*, hold: Hold, charged: int, actor: str, reason: str) -> None:
         raise ValueError(f"the charge must lie between 0 and {hold.amount}")
     if not reason.strip():
         raise ValueError("a decision needs a reason")
-    charge = Charge(charged, (Line("review", 1, charged * prices.ONE, prices.ONE, charged),)) if charged else NOTHING
-    rows = records.lost_rows(hold, None, None, charge)
+    rows = records.lost_rows(hold, None, None, decided(charged))
     note = f"{hold.note}; {actor}: {reason.strip()}"
     in_review = Hold.objects.filter(pk=hold.pk, generation=hold.generation, state=HoldState.REVIEW).exists()
     if not in_review or not holds.recover(hold, charged=charged or None, rows=rows, note=note):

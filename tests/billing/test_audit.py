@@ -46,10 +46,10 @@ PLANTED = {
         "UPDATE billing_hold SET charged = charged + 1 WHERE state = 'settled'",
         "DELETE FROM billing_transfer WHERE kind = 'charge'",
         "UPDATE billing_hold SET state = 'voided', charged = 0 WHERE state = 'settled'",
-        "DELETE FROM billing_hold WHERE state = 'settled'",
-        NEW + OTHER + "'', '', created_at FROM billing_transfer WHERE kind = 'charge'",
     ],
     "a charge debits the hold's own wallet": [
+        "DELETE FROM billing_hold WHERE state = 'settled'",
+        NEW + OTHER + "'', '', created_at FROM billing_transfer WHERE kind = 'charge'",
         "UPDATE billing_hold SET account_id = account_id + 1000 WHERE state = 'settled'",
     ],
     "every transfer has both accounts": [
@@ -59,9 +59,9 @@ PLANTED = {
     ],
     "a budget equals what was spent in its window": [
         "UPDATE billing_budget SET used = used + 1",
-        "UPDATE billing_budget SET held = held - 1",
         "UPDATE billing_hold SET budgets = '[]' WHERE state = 'settled'",
     ],
+    "a budget's figures go together": ["UPDATE billing_budget SET held = held - 1"],
     "a resolved hold has its usage record, with the same cost": ["UPDATE billing_hold SET lease_owner = 'nobody'"],
 }
 CASES = [(check, number) for check, statements in PLANTED.items() for number in range(len(statements))]

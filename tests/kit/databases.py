@@ -10,6 +10,7 @@ beside a running server does.
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,18 @@ def new(kind: str, postgres: Postgres | None = None) -> str:
         return services.postgres.url(name)
     path = Path(tempfile.mkdtemp(prefix="sqlite-", dir=_folder)) / f"{name}.sqlite3"
     shutil.copyfile(template, path)
+    return f"sqlite:///{path}"
+
+
+def copy_of(url: str) -> str:
+    """The URL of a copy. Nobody may be connected to what is copied."""
+    name = f"pisces_{uuid.uuid4().hex[:12]}"
+    if url.startswith("postgres"):
+        services.postgres.execute(f"CREATE DATABASE {name} TEMPLATE {url.rsplit('/', 1)[1]}")
+        return services.postgres.url(name)
+    path = Path(tempfile.mkdtemp(prefix="sqlite-", dir=_folder)) / f"{name}.sqlite3"
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as source, sqlite3.connect(path) as target:
+        source.backup(target)
     return f"sqlite:///{path}"
 
 

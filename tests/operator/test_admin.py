@@ -87,7 +87,7 @@ def test_only_what_is_listed_here_is_administered() -> None:
     assert names == {
         "portal.User", "portal.Team", "relay.Channel", "relay.CallLog", "keys.ApiKey", "billing.CatalogModel",
         "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget", "billing.BudgetChange",
-        "billing.PriceGroup", "relay.Review",
+        "billing.PriceGroup", "relay.Review", "billing.AuditReport", "billing.AuditFinding",
     }  # fmt: skip
 
 
@@ -253,8 +253,11 @@ def test_a_credential_is_switched_off_and_removed(staff: Client) -> None:
 
 def _wallet_form(staff: Client, wallet: Account, **fields: str) -> tuple[str, dict[str, str]]:
     url = reverse("admin:billing_account_change", args=[wallet.pk])
-    reference = staff.get(url).context["adminform"].form["reference"].value()
-    return url, {"adjustment": "", "reason": "", "stopped": "", "reference": str(reference)} | fields
+    page = staff.get(url)
+    form = page.context["adminform"].form
+    assert b'name="initial-stopped"' in page.content
+    shown = {"stopped": wallet.frozen, "initial-stopped": form["stopped"].value()}
+    return url, {"adjustment": "", "reason": "", "reference": str(form["reference"].value())} | shown | fields
 
 
 def test_an_adjustment_is_a_transfer_with_its_reason_and_counts_once(staff: Client, team: Team) -> None:
@@ -289,9 +292,22 @@ def test_a_wallet_is_frozen_with_a_reason_and_freed(staff: Client, team: Team) -
     url, form = _wallet_form(staff, wallet, stopped="card stolen")
     staff.post(url, form)
     assert ledger.wallet_of(team.pk).frozen == "card stolen"
-    url, form = _wallet_form(staff, wallet)
-    staff.post(url, form)
+    url, form = _wallet_form(staff, wallet, stopped="")
+    assert "needs a reason" in _errors(staff.post(url, form))
+    assert ledger.wallet_of(team.pk).frozen == "card stolen"
+    staff.post(url, form | {"reason": "a new card"})
     assert ledger.wallet_of(team.pk).frozen == ""
+    history = staff.get(reverse("admin:billing_account_history", args=[wallet.pk])).content.decode()
+    assert "freeze lifted: a new card" in history
+
+
+def test_adjusting_a_wallet_lifts_no_freeze_that_came_since_the_page_was_read(staff: Client, team: Team) -> None:
+    wallet = ledger.wallet_of(team.pk)
+    url, form = _wallet_form(staff, wallet, adjustment="1", reason="goodwill")
+    ledger.freeze(wallet=wallet, reason="audit report 7")
+    assert staff.post(url, form).status_code == 302
+    assert ledger.wallet_of(team.pk).frozen == "audit report 7"
+    assert ledger.wallet_of(team.pk).balance == money.parse("11")
 
 
 def test_a_platform_account_is_only_looked_at(staff: Client, team: Team) -> None:

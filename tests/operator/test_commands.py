@@ -176,26 +176,37 @@ def _hold(team: Team, **fields: Any) -> Hold:
     values = {
         "account": ledger.wallet_of(team.pk), "amount": 0, "state": "voided", "price": model.prices.get(),
         "lease_until": now, "created_at": now, "resolved_at": now,
+        "facts": {
+            "team": team.pk, "key": None, "billing": "metered", "request_id": "mine", "endpoint": "chat.completions",
+            "protocol": "openai", "model": "m", "streamed": False, "ip": "", "channels": ["main"],
+        },
     }  # fmt: skip
     return Hold.objects.create(**{**values, **fields})
 
 
+def _details() -> list[str]:
+    return sorted({finding.detail for finding in audit.run()})
+
+
 def test_the_audit_compares_usage_records_with_holds(team: Team) -> None:
     hold = _hold(team)
-    assert [finding.detail for finding in audit.run()] == ["no usage record"]
-    call = _call(team, id=hold.pk, cost=0, state="failed")
+    assert _details() == ["no usage record"]
+    nothing = {"cost": 0, "lines": [], "usage": {}, "usage_source": "none", "channel": ""}
+    call = _call(
+        team, id=hold.pk, state="failed", status=502, price_id=hold.price_id, created_at=hold.created_at, **nothing
+    )
     assert audit.run() == []
     CallLog.objects.filter(pk=call.pk).update(cost=7)
-    assert [finding.detail for finding in audit.run()] == ["cost 7, charged 0"]
-    CallLog.objects.filter(pk=call.pk).update(cost=0, state="settled")
-    assert [finding.detail for finding in audit.run()] == ["recorded as settled, hold is voided"]
+    assert "cost 7, charged 0" in _details()
+    CallLog.objects.filter(pk=call.pk).update(cost=0, state="settled", status=200)
+    assert _details() == ["recorded as settled, hold is voided"]
     Hold.objects.filter(pk=hold.pk).update(state="held", resolved_at=None)
-    assert [finding.detail for finding in audit.run()] == ["recorded as settled, hold is held"]
+    assert "recorded as settled, hold is held" in _details()
 
 
 def test_the_audit_finds_a_cost_without_a_hold(team: Team) -> None:
     _call(team)
-    assert [finding.detail for finding in audit.run()] == ["cost 450, no hold"]
+    assert "cost 450, no hold" in _details()
 
 
 # ---- seed_demo ------------------------------------------------------------------------------------------------------

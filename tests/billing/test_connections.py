@@ -237,10 +237,13 @@ def test_a_transaction_that_is_not_over_is_asked_after_until_it_is(
 
 @on_postgres
 def test_a_fate_that_cannot_be_asked_is_unknown_and_costs_the_connection(book: Ledger) -> None:
+    with psycopg.connect(**connections._parameters()) as committed:
+        done = str(committed.execute("SELECT pg_current_xact_id()").fetchone()[0])  # type: ignore[index]
+
     async def scene(used: Connection) -> list[Any]:
         await batch(used, book.opening(10))
         found = await used.fate(Decided("999999999999", []))  # of the future, which is an error
-        return [found, await used.fate(Decided("3", [])), await batch(used, book.opening(20))]
+        return [found, await used.fate(Decided(done, [])), await batch(used, book.opening(20))]
 
     first, second, outcomes = on_one(book, scene)
     assert (first, second) == (Fate.UNKNOWN, Fate.COMMITTED)

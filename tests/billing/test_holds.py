@@ -16,7 +16,7 @@ from django.utils import timezone
 from billing import budgets, holds, ids
 from billing.group_commit import writer
 from billing.journal import Journal, journal, last_words
-from billing.models import Account, BudgetOwner, Hold, IdempotencyKey, Revision, Transfer
+from billing.models import Account, Budget, BudgetOwner, Hold, IdempotencyKey, Revision, Transfer
 from billing.operations import ActiveHold, Claim, CloseHold, OpenHold, Operation, Progress, Row, Table
 from tests.billing.conftest import Ledger
 
@@ -567,3 +567,16 @@ def test_the_lease_of_a_hold_is_its_own(book: Ledger) -> None:
     row = book.hold(active)
     assert row.lease_owner == "somebody"
     assert timezone.now() < row.lease_until <= timezone.now() + dt.timedelta(seconds=7)
+
+
+def test_a_window_that_is_kept_and_a_raise_that_runs_are_read_from_the_budgets_row(book: Ledger) -> None:
+    now = timezone.now()
+    day = budgets.set_cap(owner=BudgetOwner.KEY, owner_id=1, window="day", cap=100)
+    assert day is not None
+    began, soon = day.starts_at - dt.timedelta(days=1), now + dt.timedelta(hours=1)
+    Budget.objects.filter(pk=day.pk).update(
+        starts_at=began, kept_until=soon, used=70, over=0, extra=50, extra_until=soon
+    )
+    assert book.open(900, 1, budgets=[day.pk]).amount == 80
+    day.refresh_from_db()
+    assert (day.starts_at, day.used, day.held, day.over) == (began, 70, 80, 50)

@@ -211,5 +211,6 @@ def test_a_multiplier_says_what_is_wrong_with_it() -> None:
             prices.parse_multiplier(written)
         assert str(refused.value) == said
     assert prices.parse_multiplier("0.000001") == 1
+    assert type(prices.parse_multiplier("0.8")) is int
     assert prices.write_multiplier(1) == "0.000001"
     assert prices.write_multiplier(1_500_000, decimals=2) == "1.50"

@@ -1,0 +1,327 @@
+"""How a batch gets to the database and what is known of it afterwards; and reading from an event loop."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import django.db
+import msgspec
+import psycopg
+import pytest
+from django.db import connection
+
+from billing import connections, ledger, postgres, sqlite
+from billing.connections import Connection
+from billing.models import Account, Hold, Revision
+from billing.operations import CloseHold, Done, Operation, Outcome, Record, Row, Table
+from billing.postgres import AsyncConnection, Decided, Fate
+from tests.billing.conftest import Ledger
+from tests.kit.ports import eventually
+
+on_sqlite = pytest.mark.parametrize("books", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("books", ["postgres"], indirect=True)
+TAKEN = Row(Table("billing_revision", (("name", "text"), ("value", "bigint"))), ("taken", 1))
+
+
+# ---- reading --------------------------------------------------------------------------------------------------------
+
+
+def test_a_reading_says_what_its_function_says_and_leaves_no_connection_in_its_thread(book: Ledger) -> None:
+    def balance(account: int, more: int) -> int:
+        return Account.objects.get(pk=account).balance + more
+
+    async def scene() -> int:
+        found = await connections.read(balance, book.account, 5, within=5)
+        closed = await asyncio.to_thread(lambda: connection.connection is None)
+        assert closed
+        return found
+
+    assert asyncio.run(scene()) == 1005
+
+
+@on_sqlite
+def test_a_reading_raises_what_its_function_raises(book: Ledger) -> None:
+    def broken() -> None:
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError, match="nothing there"):
+        asyncio.run(connections.read(broken, within=5))
+
+
+@on_sqlite
+def test_a_reading_that_nobody_answers_ends_in_time(book: Ledger) -> None:
+    silence = threading.Event()
+
+    async def scene() -> float:
+        began = time.monotonic()
+        try:
+            with pytest.raises(django.db.OperationalError) as refused:
+                await connections.read(silence.wait, 20, within=0.1)
+        finally:
+            silence.set()
+        assert str(refused.value) == "the database did not answer in time"
+        return time.monotonic() - began
+
+    assert 0.1 <= asyncio.run(scene()) < 10
+
+
+@on_sqlite
+def test_a_reading_waits_for_a_database_that_answers_others(book: Ledger) -> None:
+    """It is busy then, not away. Reading ends soon after the others' answers do."""
+    slow = threading.Event()
+
+    async def scene() -> bool:
+        waiting = asyncio.create_task(connections.read(slow.wait, 20, within=0.2))
+        for _ in range(8):
+            await asyncio.sleep(0.06)
+            await connections.read(bool, within=5)
+        assert not waiting.done()
+        slow.set()
+        return await waiting
+
+    assert asyncio.run(scene()) is True
+
+
+@on_postgres
+def test_a_thread_whose_database_says_nothing_is_not_left_waiting(book: Ledger) -> None:
+    ended: list[str] = []
+
+    def sleep(seconds: float) -> None:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_sleep(%s)", [seconds])
+        except django.db.Error as error:
+            ended.append(type(error).__name__)
+            raise
+
+    async def scene() -> None:
+        with pytest.raises(django.db.OperationalError):
+            await connections.read(sleep, 60, within=0.3)
+
+    asyncio.run(asyncio.wait_for(scene(), 15))
+    eventually(lambda: ended)
+    assert ended == ["OperationalError"]
+    assert book.wallet.balance == 1000
+
+
+# ---- the writer's connection ----------------------------------------------------------------------------------------
+
+
+async def batch(used: Connection, *operations: Operation) -> list[Outcome]:
+    return await used.run(operations, revenue=ledger.known_revenue_account() or 0)
+
+
+def on_one(book: Ledger, scene: Any) -> Any:
+    """Runs the scene with one connection of a writer."""
+    ledger.revenue_account()
+
+    async def whole() -> Any:
+        used = connections.new_connection()
+        try:
+            return await scene(used)
+        finally:
+            await used.close()
+
+    return asyncio.run(asyncio.wait_for(whole(), 30))
+
+
+def backends() -> set[int]:
+    """The server's processes that serve others in this database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return {pid for (pid,) in cursor.fetchall()}
+
+
+@on_postgres
+def test_a_connection_is_used_again_and_closed_in_the_end(book: Ledger) -> None:
+    seen: list[set[int]] = []
+
+    async def scene(used: Connection) -> None:
+        seen.append(await asyncio.to_thread(backends))
+        for _ in range(2):
+            await batch(used, book.opening(10))
+            seen.append(await asyncio.to_thread(backends))
+
+    on_one(book, scene)
+    others, first, second = seen
+    assert first == second
+    assert len(first - others) == 1
+    eventually(lambda: not backends() & (first - others))
+    assert book.wallet.held == 20
+
+
+def test_after_a_batch_that_failed_the_next_one_is_written(book: Ledger) -> None:
+    Revision.objects.create(name="taken")
+
+    async def scene(used: Connection) -> list[Outcome]:
+        active = (await batch(used, book.opening(10)))[0]
+        assert not isinstance(active, Done)
+        with pytest.raises(connections.DEFECTS):
+            await batch(used, book.opening(20), Record((TAKEN,)))
+        if used.decided is not None:
+            assert await used.fate(used.decided) is Fate.UNDONE
+        found = await batch(used, book.opening(30))
+        assert used.decided is None
+        return found
+
+    on_one(book, scene)
+    assert book.wallet.held == 40
+    assert book.findings() == []
+
+
+@on_sqlite
+def test_a_commit_that_sqlite_refused_was_rolled_back(book: Ledger) -> None:
+    async def scene(used: Connection) -> Fate:
+        assert used.decided is None
+        return await used.fate(Decided("1", []))
+
+    assert on_one(book, scene) is Fate.UNDONE
+
+
+@on_sqlite
+def test_the_writers_sqlite_is_as_durable_as_it_can_be(book: Ledger) -> None:
+    raw = sqlite.open_connection(str(connection.settings_dict["NAME"]))
+    modes = [raw.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "foreign_keys")]
+    assert modes == ["wal", 2, 1]
+    assert raw.execute("PRAGMA busy_timeout").fetchone()[0] == 20_000
+    assert raw.isolation_level is None
+    raw.close()
+    missing = sqlite.open_connection("file:nowhere?mode=memory")
+    missing.close()
+
+
+@on_postgres
+def test_the_fate_of_a_transaction_is_the_servers_word(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "FATE_EVERY", 0.001)
+    with psycopg.connect(**connections._parameters()) as committed:
+        done = str(committed.execute("SELECT pg_current_xact_id()").fetchone()[0])  # type: ignore[index]
+    with psycopg.connect(**connections._parameters()) as undone:
+        gone = str(undone.execute("SELECT pg_current_xact_id()").fetchone()[0])  # type: ignore[index]
+        undone.rollback()
+
+    async def scene(used: Connection) -> list[Fate]:
+        fates = [await used.fate(Decided(transaction, [])) for transaction in (done, gone, "", done)]
+        return [*fates, await used.fate(Decided(open_one, []))]
+
+    with psycopg.connect(**connections._parameters()) as running:
+        open_one = str(running.execute("SELECT pg_current_xact_id()").fetchone()[0])  # type: ignore[index]
+        fates = on_one(book, scene)
+    assert fates == [Fate.COMMITTED, Fate.UNDONE, Fate.UNDONE, Fate.COMMITTED, Fate.UNKNOWN]
+
+
+@on_postgres
+def test_a_transaction_that_is_not_over_is_asked_after_until_it_is(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers = [Fate.UNKNOWN, Fate.UNKNOWN, Fate.COMMITTED]
+
+    async def fate(self: AsyncConnection, transaction: str) -> Fate:
+        asked.append(transaction)
+        return answers.pop(0) if answers else Fate.UNKNOWN
+
+    monkeypatch.setattr(AsyncConnection, "fate", fate)
+    monkeypatch.setattr(connections, "FATE_EVERY", 0.001)
+
+    async def scene(used: Connection) -> list[Fate]:
+        return [await used.fate(Decided("5", [])), await used.fate(Decided("6", []))]
+
+    assert on_one(book, scene) == [Fate.COMMITTED, Fate.UNKNOWN]
+    assert asked == ["5"] * 3 + ["6"] * connections.FATE_AT_MOST
+
+
+@on_postgres
+def test_a_fate_that_cannot_be_asked_is_unknown_and_costs_the_connection(book: Ledger) -> None:
+    with psycopg.connect(**connections._parameters()) as committed:
+        done = str(committed.execute("SELECT pg_current_xact_id()").fetchone()[0])  # type: ignore[index]
+
+    async def scene(used: Connection) -> list[Any]:
+        await batch(used, book.opening(10))
+        found = await used.fate(Decided("999999999999", []))  # of the future, which is an error
+        return [found, await used.fate(Decided(done, [])), await batch(used, book.opening(20))]
+
+    first, second, outcomes = on_one(book, scene)
+    assert (first, second) == (Fate.UNKNOWN, Fate.COMMITTED)
+    assert len(outcomes) == 1
+    assert book.wallet.held == 30
+
+
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """The port of somebody who takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@on_postgres
+def test_a_server_that_says_nothing_is_given_up_in_time(
+    book: Ledger, deaf: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "CONNECT_WITHIN", 0.2)
+    parameters = {**connections._parameters(), "port": deaf}
+    began = time.monotonic()
+    with pytest.raises(psycopg.OperationalError, match=r"^the database cannot be reached$"):
+        asyncio.run(AsyncConnection.open(parameters))
+    assert 0.2 <= time.monotonic() - began < 10
+
+
+@on_postgres
+def test_an_answer_that_does_not_come_costs_the_connection_and_nothing_is_written(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "ANSWER_WITHIN", 0.3)
+
+    async def scene(used: Connection) -> list[Outcome]:
+        with psycopg.connect(**connections._parameters()) as other:
+            other.execute("SELECT 1 FROM billing_account FOR UPDATE")
+            with pytest.raises(psycopg.OperationalError, match=r"^the database did not answer in time$"):
+                await batch(used, book.opening(10))
+            assert used.decided is None
+        monkeypatch.setattr(postgres, "ANSWER_WITHIN", 10)
+        return await batch(used, book.opening(20))
+
+    assert len(on_one(book, scene)) == 1
+    assert book.wallet.held == 20
+
+
+@on_postgres
+def test_a_batch_that_is_larger_than_the_sockets_buffers_is_written_whole(book: Ledger) -> None:
+    large = {"text": "x" * 12_000_000}
+    wanted = msgspec.structs.replace(book.opening(10), facts=large)
+
+    async def scene(used: Connection) -> list[Outcome]:
+        (active,) = await batch(used, wanted)
+        assert not isinstance(active, Done)
+        return await batch(used, CloseHold(active, 5))  # type: ignore[arg-type]
+
+    assert on_one(book, scene) == [Done()]
+    assert Hold.objects.get(pk=wanted.id).facts == large
+
+
+@on_postgres
+def test_a_wire_that_breaks_while_a_batch_is_sent_is_an_error_of_whoever_waits(book: Ledger) -> None:
+    class Broken:
+        def flush(self) -> int:
+            raise psycopg.OperationalError("broken")
+
+    async def scene() -> None:
+        used = await AsyncConnection.open(connections._parameters())
+        whole: Any = used._pg
+        used._waiter = asyncio.get_running_loop().create_future()
+        used._pg = Broken()  # type: ignore[assignment]
+        used._writable()
+        with pytest.raises(psycopg.OperationalError, match="broken"):
+            await used._waiter
+        found = used.lost
+        used._writable()  # nobody waits any more
+        assert (found, used.lost) == (False, True)
+        used._pg = whole
+        used.close()
+        used.close()
+
+    asyncio.run(scene())

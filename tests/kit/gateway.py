@@ -106,6 +106,19 @@ class Gateway:
         self.servers.append(server)
         return server.wait()
 
+    def work(self) -> "subprocess.Popen[bytes]":
+        """A worker with its clock; whoever starts it ends it."""
+        with (self.folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "manage.py", "worker"],
+                cwd=databases.ROOT,
+                env=self._variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
     def stop(self) -> None:
         for server in self.servers:
             server.stop()

@@ -22,7 +22,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from billing import connections, ledger
+from billing import connections, failpoints, ledger
 from billing.group_commit import Late, LedgerUnavailable, no_rows, writer
 from billing.journal import LastWords, journal, last_words, remove_finished
 from billing.models import Hold, HoldState, IdempotencyKey
@@ -123,6 +123,7 @@ async def hold(
         late=late,
     )
     if isinstance(outcome, ActiveHold):
+        failpoints.hit("after_hold_commit")
         _open[call] = _Leased(outcome, asyncio.get_running_loop().time())
         return outcome
     if isinstance(outcome, Claimed):

@@ -47,6 +47,9 @@ HOLD_LEASE = env.float("HOLD_LEASE", default=45.0)
 DRAIN_ON_HANGUP = env.float("DRAIN_ON_HANGUP", default=60.0)
 MAX_STORED_ANSWER = env.int("MAX_STORED_ANSWER", default=8 * 1024 * 1024)
 SEND_STALL = env.float("SEND_STALL", default=60.0)
+# Where a test wants this process to die (`billing.failpoints`); refused unless DEBUG or the second allows it.
+FAILPOINT = env.str("FAILPOINT", default="")
+FAILPOINTS_ALLOWED = env.bool("FAILPOINTS_ALLOWED", default=False)
 SHUTDOWN_GRACE = env.int("SHUTDOWN_GRACE", default=60)
 
 INSTALLED_APPS = [

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import structlog
 from django.conf import settings
 
-from billing import holds, money, prices
+from billing import failpoints, holds, money, prices
 from billing.catalog import Model, Price
 from billing.operations import Progress
 from billing.usage import Source
@@ -211,6 +211,7 @@ async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call
     begun: Begun | None = None
     assert call.hold
     holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
+    failpoints.hit("before_dispatch")
     try:
         with guard:
             reply = await upstream.post(
@@ -225,6 +226,7 @@ async def _attempt(attempt: Attempt, body: bytes, asked: ChatRequest, call: Call
                 return begun
             attempt.first_byte_ms = call.elapsed_ms()
             holds.watch(call.hold, _arrival(reply, asked, call))
+            failpoints.hit("after_first_byte")
             guard.expect(Why.IDLE, timeouts.idle)
             return wire_response.decode(await reply.read(guard))
     except Interrupted as stopped:
@@ -353,6 +355,7 @@ async def _forward(
     assert call.hold is not None
     number = len(call.attempts)
     holds.watch(call.hold, lambda: _stream_progress(stream, asked, number))
+    failpoints.hit("after_first_byte")
     idle = call.attempts[-1].candidate.timeouts.idle
     guard.expect(Why.IDLE, idle)
     try:
@@ -384,6 +387,7 @@ async def _forward(
 
 
 def _stream_progress(stream: ChatStream, asked: ChatRequest, number: int) -> Progress:
+    failpoints.hit("mid_stream")
     buckets = dict(stream.usage.buckets()) if stream.usage else None
     return Progress(number, asked.text_bytes, stream.output_bytes, answering=True, usage=buckets)
 

@@ -2,7 +2,7 @@
 
 import structlog
 
-from billing import holds, money, prices
+from billing import failpoints, holds, money, prices
 from billing.operations import Progress, Row
 from billing.prices import Charge
 from billing.usage import Source, Usage
@@ -60,6 +60,7 @@ async def book(call: Call, ending: Ending, answer: Answer | None = None) -> None
     kept: list[Row] = []
     if call.claim is not None and answer is not None and call.charge is not None:
         kept = await idempotency.rows(call.id, answer)
+    failpoints.hit("before_settle_commit")
     try:
         if call.charge is None:
             await holds.release(call.hold, rows=_rows(call, ending))
@@ -67,6 +68,9 @@ async def book(call: Call, ending: Ending, answer: Answer | None = None) -> None
             await holds.settle(call.hold, charged=call.charge.amount, rows=[*_rows(call, ending), *kept])
     except (holds.LedgerUnavailable, holds.HoldLost) as error:
         raise RelayError(Cause.UNAVAILABLE, "The call could not be booked.", retry_after=1) from error
+    failpoints.hit("after_commit_before_reply")
+    if kept:
+        failpoints.hit("after_store_answer")
 
 
 def _rows(call: Call, ending: Ending) -> list[Row]:

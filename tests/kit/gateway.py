@@ -101,10 +101,30 @@ class Gateway:
 
     def start(self, command: Sequence[str] = SERVE, **variables: str) -> Server:
         """One more server process on the same database; `command` is told host and port."""
+        return self._begin(command, variables).wait()
+
+    def start_each(self, *several: dict[str, str]) -> list[Server]:
+        """A server process for each set of variables, all of which start at once."""
+        return [server.wait() for server in [self._begin(SERVE, variables) for variables in several]]
+
+    def _begin(self, command: Sequence[str], variables: dict[str, str]) -> Server:
         name = f"server-{len(self.servers) + 1}"
         server = Server(self.folder, {**self._variables, **variables}, name, command)
         self.servers.append(server)
-        return server.wait()
+        return server
+
+    def work(self) -> "subprocess.Popen[bytes]":
+        """A worker with its clock; whoever starts it ends it."""
+        with (self.folder / "worker.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "manage.py", "worker"],
+                cwd=databases.ROOT,
+                env=self._variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
 
     def stop(self) -> None:
         for server in self.servers:

@@ -1,0 +1,172 @@
+"""An installation whose every part may be killed: servers, a worker with its clock, PostgreSQL and Redis of its own.
+
+The scripted upstream keeps the truth: what it served, and to whom. After each round of load and killing the books are
+compared with it, and with what the clients saw.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import random
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from tests.kit import load
+from tests.kit.gateway import Gateway
+from tests.kit.plugin import furnish
+from tests.kit.ports import eventually
+from tests.kit.services import Postgres, Redis, services
+from tests.kit.upstream import Upstream
+
+COST, COST_TEXT = 200_000, "0.0002"
+CREDIT = "100000"
+LEASE = 5.0  # seconds
+RESOLVED_WITHIN = 60.0  # seconds from a lease's end
+PARTS = ("server", "worker", "postgres", "redis")
+
+
+class Supervisor:
+    """Started with `running`. `kill(part)` is `kill -9`, and starts that part again."""
+
+    def __init__(self, upstream: Upstream, black_hole: str) -> None:
+        self.upstream = upstream
+        self.postgres, self.redis = Postgres(), Redis()
+        self.gateway = Gateway("postgres", postgres=self.postgres, REDIS_URL=self.redis.url, HOLD_LEASE=str(LEASE))
+        furnish(self.gateway, upstream, black_hole)
+        self.customers = [self.gateway.customer(CREDIT) for _ in range(3)]
+        self.served_before = len(upstream.exchanges)
+        self.seen: list[load.Seen] = []
+        self.killed: Counter[str] = Counter()
+        self.worker = self.gateway.work()
+        for _ in range(2):
+            self.gateway.start()
+
+    def stop(self) -> None:
+        self._end_worker(signal.SIGTERM)
+        self.gateway.stop()
+        self.postgres.stop()
+        self.redis.stop()
+
+    # ---- killing
+
+    def kill(self, part: str, source: random.Random) -> None:
+        self.killed[part] += 1
+        if part == "server":
+            victim = source.choice(self.gateway.servers)
+            victim.kill()
+            self.gateway.servers.remove(victim)
+            self.gateway.start()
+        elif part == "worker":
+            self._end_worker(signal.SIGKILL)
+            self.worker = self.gateway.work()
+        else:
+            service = self.postgres if part == "postgres" else self.redis
+            service.kill()
+            service.restart()
+
+    def _end_worker(self, how: signal.Signals) -> None:
+        self.worker.send_signal(how)
+        try:
+            self.worker.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            self.worker.kill()
+            self.worker.wait()
+
+    # ---- load
+
+    def round(self, part: str, source: random.Random) -> None:
+        """Load on all servers; in its middle one part is killed and started again."""
+        tokens = [customer.token for customer in self.customers]
+
+        async def scene() -> list[load.Seen]:
+            stop = asyncio.Event()
+            urls = [server.url for server in self.gateway.servers]
+            running = asyncio.create_task(load.until(stop, urls, tokens, source))
+            await asyncio.sleep(0.2 + source.random() * 0.6)
+            await asyncio.to_thread(self.kill, part, source)
+            await asyncio.sleep(0.3)
+            stop.set()
+            return await running
+
+        self.seen += asyncio.run(scene())
+
+    # ---- the truth
+
+    def check(self) -> None:
+        """The books against what clients saw and what the upstream served, as far as both have got."""
+        served = Counter(
+            exchange.json.get("x_call") for exchange in self.upstream.exchanges[self.served_before :] if exchange.body
+        )
+        calls = [call for customer in self.customers for call in self.gateway.calls(customer.key)]
+        records = {call["request_id"]: call for call in calls}
+        holds = [hold for customer in self.customers for hold in self.gateway.holds(customer.wallet)]
+        transfers = [row for customer in self.customers for row in self.gateway.transfers(customer.wallet)]
+        charges = Counter(row["reference"] for row in transfers if row["kind"] == "charge")
+        assert len(records) == len(calls), "a call is recorded once"
+        for one in (seen for seen in self.seen if seen.complete):
+            call = records[one.id]
+            assert (call["state"], call["cost"], one.cost) == ("settled", COST, COST_TEXT), (one, call)
+            assert charges[str(call["id"])] == 1, one
+            assert served[one.id] == 1, one
+        for one in (seen for seen in self.seen if seen.status == 503):
+            assert one.id not in records or records[one.id]["cost"] == 0 or served[one.id], one
+        for call in calls:
+            assert charges[str(call["id"])] == (1 if call["cost"] else 0), call
+            if call["cost"]:
+                assert served[call["request_id"]] == 1, f"charged for what the upstream never saw: {call}"
+        known = {hold["facts"]["request_id"] for hold in holds}
+        assert set(served) <= known, "a call left without a durable hold"
+        assert self.gateway.audit() == []
+        self._orphans_are_resolved(holds)
+
+    @staticmethod
+    def _orphans_are_resolved(holds: list[dict[str, Any]]) -> None:
+        late = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=RESOLVED_WITHIN)
+        waiting = [hold for hold in holds if hold["state"] in ("held", "dispatched", "recovering")]
+        assert not [hold for hold in waiting if hold["lease_until"] < late], "an orphan was not resolved in time"
+
+    def settled_down(self, *, within: float) -> None:
+        """Every hold is resolved or waits for an administrator."""
+        eventually(lambda: not self._open("held", "dispatched", "recovering"), within=within, every=0.5)
+
+    def resolve_reviews(self) -> int:
+        """Decides for the customer wherever nobody can tell. How many."""
+        from billing.models import Hold
+        from relay import recovery
+
+        unclear = self._open("review")
+        with self.gateway.inside():
+            for number in unclear:
+                recovery.resolve(hold=Hold.objects.get(pk=number), charged=0, actor="tests", reason="nobody can tell")
+        return len(unclear)
+
+    def _open(self, *states: str) -> list[Any]:
+        found = (hold for customer in self.customers for hold in self.gateway.holds(customer.wallet))
+        return [hold["id"] for hold in found if hold["state"] in states]
+
+    def finish(self) -> None:
+        """Nothing is held, and what the wallets have lost is what the calls cost."""
+        self.resolve_reviews()
+        self.check()
+        for customer in self.customers:
+            wallet = self.gateway.wallet(customer.wallet)
+            spent = sum(call["cost"] for call in self.gateway.calls(customer.key))
+            assert (wallet["held"], wallet["balance"]) == (0, int(CREDIT) * 10**9 - spent)
+
+    @property
+    def complete(self) -> int:
+        return sum(seen.complete for seen in self.seen)
+
+
+@contextlib.contextmanager
+def running(upstream: Upstream, black_hole: str) -> Iterator[Supervisor]:
+    for name in ("postgres", "redis"):
+        services.get(name)
+    supervisor = Supervisor(upstream, black_hole)
+    try:
+        yield supervisor
+    finally:
+        supervisor.stop()

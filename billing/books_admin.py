@@ -4,6 +4,7 @@ The tables may have any number of rows. Pages are counted up to `MOST_COUNTED` o
 an index (`billing.selectors`).
 """
 
+import datetime as dt
 import uuid
 from typing import Any
 
@@ -20,7 +21,7 @@ from unfold.decorators import display
 from billing import selectors
 from billing.admin import ReadOnly, ReadOnlyInline, money_column
 from billing.audit import reports
-from billing.models import OPEN_STATES, AuditFinding, AuditReport, Hold, HoldState, ReportState, Transfer
+from billing.models import OPEN_STATES, Account, AuditFinding, AuditReport, Hold, HoldState, ReportState, Transfer
 
 MOST_COUNTED = 10_000
 _HOLD_COLOURS: dict[str, str] = {
@@ -87,7 +88,7 @@ class TransferAdmin(Book):
 
 @admin.register(Hold)
 class HoldAdmin(Book):
-    list_display: tuple[str, ...] = ("id", "account", "state_shown", "amount_shown", "charged_shown", "lease_until")
+    list_display: tuple[str, ...] = ("number", "wallet", "state_shown", "amount_shown", "charged_shown", "leased")
     list_display += ("created_at", "resolved_at")
     list_filter = ("state",)
     search_help_text = _("a call's id, a team, an address, or “account 7”")
@@ -113,6 +114,18 @@ class HoldAdmin(Book):
     @display(description=_("state"), label=_HOLD_COLOURS)  # type: ignore[untyped-decorator]  # unfold has no types
     def state_shown(self, hold: Hold) -> tuple[str, Any]:
         return hold.state, hold.get_state_display()
+
+    @admin.display(description=_("call"), ordering="id")
+    def number(self, hold: Hold) -> str:
+        return str(hold.pk)
+
+    @admin.display(description=_("account"))
+    def wallet(self, hold: Hold) -> Account:
+        return hold.account
+
+    @admin.display(description=_("leased until"), ordering="lease_until")
+    def leased(self, hold: Hold) -> dt.datetime | None:
+        return hold.lease_until if hold.state in OPEN_STATES else None
 
     @admin.display(description=_("transfers"))
     def transfers(self, hold: Hold) -> str:

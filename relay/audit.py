@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from django.db import connection
+from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
 from billing import audit, catalog, money, prices
@@ -22,6 +23,7 @@ from relay import recovery
 
 # A call's window is chosen when its hold is opened, which is after the call's own time, but not by as much as this.
 EARLIER = dt.timedelta(hours=1)
+FRESH = dt.timedelta(days=1)
 register = partial(audit.register, app="relay")
 register_sql = partial(audit.register_sql, app="relay")
 _WALLET = "(SELECT a.id FROM billing_account a WHERE a.team_id = c.team_id AND a.kind = 'wallet')"
@@ -195,13 +197,17 @@ class _Recorded(NamedTuple):
 
 @register(_("a usage record's lines follow from usage and price, and add up to its cost"), Subject.CALL)
 def _lines(rows: Rows) -> Iterator[Found]:
-    """Each charge once more, from the price version and the usage, to the nano-unit and line by line."""
+    """Each charge once more, from the price version and the usage, to the nano-unit and line by line.
+
+    Only a call of the last day freezes its wallet: a release that prices otherwise than the one before must not stop
+    everybody for what they paid then. That an old call's cost is its charge, other checks say.
+    """
     told = ", ".join(f"c.{column}" for column in _TOLD.values())
     sql = f"""
         SELECT c.id, c.state, c.usage_source, c.model, c.cost, c.price_id, c.usage, c.lines, h.state, h.amount, h.facts,
                coalesce(h.account_id, {_WALLET}), c.channel, c.upstream_model, {told}
         FROM relay_calllog c LEFT JOIN billing_hold h ON h.id = c.id WHERE {{rows:c.id}}"""
-    cards = _Cards()
+    cards, yesterday = _Cards(), (timezone.now() - FRESH).timestamp()
     for values in query(sql, rows):
         call = _Recorded._make((*values[:14], values[14:]))
         try:
@@ -209,7 +215,7 @@ def _lines(rows: Rows) -> Iterator[Found]:
         except (msgspec.DecodeError, ValueError, TypeError, KeyError) as error:
             wrong = f"unreadable: {error}"
         if wrong:
-            yield call.key, wrong[:300], call.account
+            yield call.key, wrong[:300], call.account, (call.number.int >> 80) / 1000 > yesterday
 
 
 def _unlike_its_hold(call: _Recorded) -> str:

@@ -17,7 +17,9 @@ from billing.models import OPEN_STATES
 
 OPEN = ", ".join(f"'{state.value}'" for state in OPEN_STATES)
 Key = int | uuid.UUID
-Found = tuple[Any, Any, Any]  # the row's key, what is wrong with it, the account that it concerns or None
+# The row's key, what is wrong with it, the account that it concerns or None; and, if not as the check says, whether
+# that account is to be frozen for it.
+Found = tuple[Any, Any, Any] | tuple[Any, Any, Any, bool]
 
 
 class Subject(StrEnum):
@@ -102,9 +104,10 @@ class Check(msgspec.Struct, frozen=True):
         return self.app == "billing"
 
     def findings(self, rows: Rows) -> Iterator[Finding]:
-        for key, detail, account in self.find(rows):
+        for key, detail, account, *grave in self.find(rows):
             subject = self.subject.value if self.subject is Subject.BOOKS else f"{self.subject} {_written(key)}"
-            yield Finding(self.name, subject, str(detail), account, self.freezes and account is not None)
+            freezes = account is not None and (bool(grave[0]) if grave else self.freezes)
+            yield Finding(self.name, subject, str(detail), account, freezes)
 
 
 registered: list[Check] = []
@@ -131,7 +134,7 @@ def register_sql(
     freezes: bool = True,
     app: str = "billing",
 ) -> None:
-    """Adds a check that is a statement. It selects key, detail and account of the rows that break the promise.
+    """Adds a check that is a statement. It selects what `Found` says of the rows that break the promise.
 
     `{rows:COLUMN}`, once, becomes the condition for the rows asked about; the names of `dialect` are filled in.
     `parameters` are asked for at each run, and stand after the rows' own.

@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -41,6 +41,8 @@ _ROUTES = " OR ".join(
     for kind, routes in ROUTES.items()
     for source, target in sorted(routes)
 )
+# A kind that this release does not know may be of the next one, whose servers run already: nobody is frozen for it.
+_KNOWN = f"t.kind IN ({', '.join(repr(kind) for kind in ROUTES)})"
 # The wallet that a transfer concerns.
 _WALLET = "CASE WHEN d.kind = 'wallet' THEN d.id WHEN c.kind = 'wallet' THEN c.id END"
 _SIDES = "LEFT JOIN billing_account d ON d.id = t.debit_id LEFT JOIN billing_account c ON c.id = t.credit_id"
@@ -169,7 +171,7 @@ register_sql(
     _("a transfer's accounts fit its kind"),
     Subject.TRANSFER,
     f"""
-    SELECT t.id, t.kind || ' from ' || d.kind || ' to ' || c.kind, {_WALLET}
+    SELECT t.id, t.kind || ' from ' || d.kind || ' to ' || c.kind, {_WALLET}, {_KNOWN}
     FROM billing_transfer t {_SIDES}
     WHERE {{rows:t.id}} AND t.kind <> 'reversal' AND (t.reverses_id IS NOT NULL OR NOT ({_ROUTES}))""",
 )
@@ -192,16 +194,22 @@ register_sql(
                       WHEN h.state <> 'settled' THEN t.kind || ' of a hold that is ' || h.state
                       WHEN t.kind = 'charge' AND t.debit_id <> h.account_id
                            THEN 'debits account ' || t.debit_id || ', hold is of ' || h.account_id
-                      WHEN t.kind = 'shortfall' AND coalesce(d.team_id, -1) <> coalesce(w.team_id, -2)
-                           THEN 'debits the debt of another team than the hold''s'
-                      ELSE 'written at another time than the hold ended' END, coalesce(w.id, {_WALLET})
+                      ELSE 'debits the debt of another team than the hold''s' END, coalesce(w.id, {_WALLET})
     FROM billing_transfer t {_SIDES}
     LEFT JOIN billing_hold h ON h.id = {{hold of t}} LEFT JOIN billing_account w ON w.id = h.account_id
     WHERE {{rows:t.id}} AND t.kind IN ('charge', 'shortfall') AND (
         h.id IS NULL OR h.state <> 'settled'
         OR (t.kind = 'charge' AND t.debit_id <> h.account_id)
-        OR (t.kind = 'shortfall' AND coalesce(d.team_id, -1) <> coalesce(w.team_id, -2))
-        OR abs({{seconds between charge and end}}) > {APART})""",
+        OR (t.kind = 'shortfall' AND coalesce(d.team_id, -1) <> coalesce(w.team_id, -2)))""",
+)
+register_sql(
+    _("a charge was written when its hold ended"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, t.kind || ' at ' || t.created_at || ', hold ended at ' || h.resolved_at, h.account_id
+    FROM billing_transfer t JOIN billing_hold h ON h.id = {{hold of t}}
+    WHERE {{rows:t.id}} AND t.kind IN ('charge', 'shortfall') AND abs({{seconds between charge and end}}) > {APART}""",
+    freezes=False,  # a label
 )
 register_sql(
     _("what caused a transfer caused it once"),
@@ -244,7 +252,8 @@ register_sql(
     Subject.HOLD,
     f"""
     SELECT h.id, h.state || ', amount ' || h.amount || ', charged ' || h.charged || ', generation ' || h.generation
-                 || CASE WHEN h.resolved_at IS NULL THEN ', unresolved' ELSE ', resolved' END, h.account_id
+                 || CASE WHEN h.resolved_at IS NULL THEN ', unresolved' ELSE ', resolved' END,
+           h.account_id, h.state IN ({OPEN}, 'settled', 'voided')
     FROM billing_hold h
     WHERE {{rows:h.id}} AND (
         h.amount < 0 OR h.charged < 0 OR h.generation < 1 OR (h.charged <> 0 AND h.state <> 'settled')
@@ -309,6 +318,15 @@ def open_holds() -> Iterator[OpenHold]:
         yield OpenHold(key, account, amount, float(moment), json.loads(budgets))
 
 
+def holds_by_budget() -> dict[int, list[tuple[OpenHold, int]]]:
+    """The open holds that name each budget, with the start of the window that they are in."""
+    naming: dict[int, list[tuple[OpenHold, int]]] = {}
+    for hold in open_holds():
+        for number, start in hold.budgets:
+            naming.setdefault(number, []).append((hold, start))
+    return naming
+
+
 def chosen(rows: Rows) -> Iterator[Budget]:
     condition, parameters = rows.condition("id")
     yield from Budget.objects.raw(f"SELECT * FROM billing_budget WHERE {condition}", parameters).iterator()
@@ -324,20 +342,16 @@ def payer(budget: Budget, known: dict[int, int]) -> int | None:
 
 @register(_("a budget's figures go together"), Subject.BUDGET)
 def _figures(rows: Rows) -> Iterator[Found]:
-    """What open holds hold, what exceeds the cap, and a window that has begun and that later holds are in."""
-    naming: dict[int, list[tuple[OpenHold, int]]] = {}
-    for hold in open_holds():
-        for number, start in hold.budgets:
-            naming.setdefault(number, []).append((hold, start))
+    """What open holds hold, what exceeds the cap, and a window that has begun."""
+    naming = holds_by_budget()
     for budget in chosen(rows):
         holds = naming.get(budget.pk, [])
-        if wrong := _odd_figures(budget, holds):
+        if wrong := _odd_figures(budget, sum(hold.amount for hold, _start in holds)):
             yield budget.pk, wrong, payer(budget, {budget.pk: holds[-1][0].account} if holds else {})
 
 
-def _odd_figures(budget: Budget, holds: Sequence[tuple[OpenHold, int]]) -> str:
-    """What is wrong with a budget's own row, given the open holds that name it and the window's start there."""
-    held = sum(hold.amount for hold, _ in holds)
+def _odd_figures(budget: Budget, held: int) -> str:
+    """What is wrong with a budget's own row, given what open holds hold of it."""
     over = max(0, budget.used + budget.held - budget.cap)
     began = budget.starts_at.timestamp()
     if budget.held != held:
@@ -348,9 +362,6 @@ def _odd_figures(budget: Budget, holds: Sequence[tuple[OpenHold, int]]) -> str:
         return f"{budget.window} since {budget.starts_at:%Y-%m-%d %H:%M}"
     if began > timezone.now().timestamp() + LATE:
         return f"the window begins at {budget.starts_at:%Y-%m-%d %H:%M}"
-    for hold, start in holds:
-        if start > began or (start < int(began) and hold.made > began + UNLIKE):
-            return f"window since {began:.0f}, an open hold's since {start}"
     return ""
 
 
@@ -411,6 +422,18 @@ def _windows(rows: Rows) -> Iterator[Found]:
         if odd or not ((kept is not None and budget.starts_at < kept) or _is_start(budget, budget.starts_at)):
             until = f" until {kept:%Y-%m-%d %H:%M}" if kept else ""
             yield budget.pk, f"{budget.window} in {budget.zone} since {budget.starts_at:%Y-%m-%d %H:%M}{until}", None
+
+
+@register(_("an open hold is in a budget's window of its time"), Subject.BUDGET, freezes=False)
+def _times_of_windows(rows: Rows) -> Iterator[Found]:
+    """Its charge would count in another one. What was charged is in `BUDGET`."""
+    naming = holds_by_budget()
+    for budget in chosen(rows):
+        began = int(budget.starts_at.timestamp())
+        for hold, start in naming.get(budget.pk, ()):
+            if start > began or (start < began and hold.made > began + UNLIKE):
+                yield budget.pk, f"window since {began}, an open hold's since {start}", hold.account
+                break
 
 
 def _is_start(budget: Budget, moment: dt.datetime) -> bool:

@@ -134,7 +134,9 @@ def backends() -> set[int]:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        return {pid for (pid,) in cursor.fetchall()}
+        found = {pid for (pid,) in cursor.fetchall()}
+    connection.close()  # the thread's own
+    return found
 
 
 @on_postgres

@@ -7,17 +7,19 @@ import uuid
 from collections.abc import Awaitable, Iterator
 from typing import Any
 
+import django.db
 import msgspec
+import psycopg
 import pytest
 from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 
-from billing import budgets, holds, ids
+from billing import budgets, connections, holds, ids
 from billing.group_commit import writer
 from billing.journal import Journal, journal, last_words
 from billing.models import Account, Budget, BudgetOwner, Hold, IdempotencyKey, Revision, Transfer
-from billing.operations import ActiveHold, Claim, CloseHold, OpenHold, Operation, Progress, Row, Table
+from billing.operations import ActiveHold, Claim, CloseHold, Done, OpenHold, Operation, Progress, Row, Table
 from tests.billing.conftest import Ledger
 
 # For what no statement of a driver decides.
@@ -187,6 +189,50 @@ def test_a_hold_that_somebody_else_has_claimed_is_lost_whatever_it_says(book: Le
     unknown = ActiveHold(ids.uuid7(), book.account, 5, 1)
     with pytest.raises(holds.HoldLost):
         run(holds.settle(unknown, charged=0))
+
+
+def confirming(monkeypatch: pytest.MonkeyPatch, *answers: object) -> list[tuple[Any, ...]]:
+    """What the reading of a hold's row meets, in turn; what it was asked, and the pauses between."""
+    asked: list[tuple[Any, ...]] = []
+    left = list(answers)
+
+    async def read(*arguments: Any, within: float) -> object:
+        asked.append((*arguments, within))
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def slept(seconds: float) -> None:
+        asked.append((seconds,))
+
+    async def lost(operation: Operation) -> Done:
+        return Done(changed=False)
+
+    monkeypatch.setattr(connections, "read", read)
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    monkeypatch.setattr(writer, "submit", lost)
+    return asked
+
+
+def test_a_closing_waits_for_a_database_that_cannot_say_what_became_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    away, active = django.db.OperationalError(), ActiveHold(uuid.uuid4(), 1, 10, 3)
+    asked = confirming(monkeypatch, away, psycopg.OperationalError(), ("settled", 5, 3))
+    asyncio.run(holds.settle(active, charged=5))
+    question = (holds._resolution, active.id, connections.READ_WITHIN)
+    assert asked == [question, (holds.CONFIRM_EVERY,), question, (holds.CONFIRM_EVERY,), question]
+
+
+def test_a_closing_that_nobody_can_tell_of_is_said_to_be_unwritten_after_half_a_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    active = ActiveHold(uuid.uuid4(), 1, 10, 3)
+    asked = confirming(monkeypatch, *(django.db.OperationalError() for _ in range(99)))
+    with pytest.raises(holds.LedgerUnavailable) as refused:
+        asyncio.run(holds.release(active))
+    assert str(refused.value) == "what became of the hold cannot be read"
+    assert len([each for each in asked if len(each) == 3]) == holds.CONFIRM_AT_MOST
+    assert asked[-1] != (holds.CONFIRM_EVERY,)
 
 
 # ---- how far a call has got -----------------------------------------------------------------------------------------
@@ -522,20 +568,21 @@ def test_a_recovered_call_keeps_its_key_if_it_was_paid(book: Ledger, charged: in
 
 
 def test_what_nobody_can_tell_waits_for_an_administrator_with_its_money_reserved(book: Ledger) -> None:
-    active = book.open(100)
+    active, other = book.open(100), book.open(50)
     lapse(active)
-    (orphan,) = holds.expired()
+    lapse(other, lease_until=timezone.now() - LONG_AGO + dt.timedelta(seconds=1))
+    orphan, _ = holds.expired()
     stale = Hold.objects.get(pk=active.id)
     stale.generation = 1
     assert not holds.review(stale, why="not mine")
     assert holds.review(orphan.row, why="w" * 600)
     row = book.hold(active)
     assert (row.state, row.note, row.generation) == ("review", "w" * 500, 2)
-    assert book.wallet.held == 100
+    assert (book.wallet.held, book.hold(other).state) == (150, "recovering")
     assert not holds.review(orphan.row, why="again")
     assert book.hold(active).note == "w" * 500
     assert holds.recover(row, charged=30, note="resolved")
-    assert (book.wallet.balance, book.wallet.held) == (970, 0)
+    assert (book.wallet.balance, book.wallet.held) == (970, 50)
     assert book.findings() == []
 
 

@@ -1,7 +1,10 @@
 """The journal outlives its process, says nothing that did not happen, and admits what it does not know."""
 
+import os
 import random
+import socket
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,8 +104,13 @@ def test_after_another_boot_what_it_does_not_say_is_no_proof(folder: Path, monke
 def test_a_journal_that_is_not_here_or_is_something_else_says_nothing(folder: Path) -> None:
     assert last_words("elsewhere:1:0123456789abcdef") is None
     owner = Journal().open()
-    next(folder.iterdir()).write_bytes(b"something else")
-    assert last_words(owner) is None
+    path = next(folder.iterdir())
+    content = path.read_bytes()
+    for other in (b"something else", content[:-1], content + b"\0", b"another-format-1" + content[16:]):
+        path.write_bytes(other)
+        assert last_words(owner) is None
+    path.write_bytes(content)
+    assert last_words(owner) == journals.LastWords({}, complete=True)
 
 
 def test_a_folder_that_cannot_be_written_costs_the_notes_and_nothing_else(tmp_path: Path) -> None:
@@ -124,3 +132,94 @@ def test_files_are_deleted_once_their_process_has_ended_and_no_hold_names_it(fol
         path.write_bytes(b"")
     journals.remove_finished({"host:1:fedcba9876543210"})
     assert {path.stem for path in folder.iterdir()} == {owner.rpartition(":")[2], needed.stem}
+
+
+def test_a_journal_is_its_owners_own_and_says_so_in_its_name(folder: Path) -> None:
+    book = Journal()
+    owner = book.open()
+    host, process, token = owner.split(":")
+    (path,) = folder.iterdir()
+    assert (host, process, path.name) == (socket.gethostname()[:32], str(os.getpid()), f"{token}.journal")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(token) == 16
+    assert Journal().open() != owner  # in the folder that is there by now
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_the_folder_of_journals_is_made_with_those_above_it(tmp_path: Path) -> None:
+    with override_settings(VAR_DIR=tmp_path / "not" / "there"):
+        assert last_words(Journal().open()) is not None
+
+
+def test_a_note_fills_its_place_to_the_last_byte_and_no_further(folder: Path) -> None:
+    book = Journal()
+    owner = book.open()
+    file = book._file
+    assert file is not None
+    slot, room = journals.Slot(2, 0), 502
+    before = bytes(file)
+    with pytest.raises(AssertionError):
+        slot.write(file, b"x" * (room + 1))
+    assert bytes(file) == before
+    call = uuid.uuid4()
+    note = journals._encoder.encode([call, 1, Progress(1)])
+    slot.write(file, note.ljust(room))
+    words = last_words(owner)
+    assert words is not None
+    assert words.calls == {call: Progress(1)}
+
+
+def test_a_copy_that_claims_to_be_longer_than_its_place_is_none(folder: Path) -> None:
+    book = Journal()
+    owner = book.open()
+    file = book._file
+    assert file is not None
+    note = journals._encoder.encode([uuid.uuid4(), 1, Progress(1)]).ljust(503)
+    at = journals._HEADER
+    file[at : at + 513] = journals._FRAME.pack(zlib.crc32(note), 1, len(note)) + note
+    words = last_words(owner)
+    assert words is not None
+    assert words.calls == {}
+
+
+def test_where_nobody_knows_which_boot_it_is_nothing_is_proved(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "_boot", lambda: b"")
+    book, call = Journal(), uuid.uuid4()
+    owner = book.open()
+    book.note(call, 1, Progress(1))
+    words = last_words(owner)
+    assert words is not None
+    assert (list(words.calls), words.complete) == ([call], False)
+
+
+def test_a_boot_has_a_name_where_the_kernel_gives_it_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    named = Path("/proc/sys/kernel/random/boot_id")
+    if named.exists():
+        assert journals._boot().decode() == named.read_text().strip().replace("-", "")
+        assert len(journals._boot()) == 32
+
+    def unreadable(self: Path) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", unreadable)
+    assert journals._boot() == b""
+
+
+def test_two_sweeps_at_once_may_delete_the_same_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.mkdir()
+    (folder / "0123456789abcdef.journal").write_bytes(b"")
+
+    def taken(path: Path) -> bool:
+        path.unlink()
+        return True
+
+    monkeypatch.setattr(journals, "_is_abandoned", taken)
+    journals.remove_finished(set())
+    assert list(folder.iterdir()) == []
+
+
+def test_a_journal_that_was_never_opened_notes_nothing() -> None:
+    book = Journal()
+    book.note(uuid.uuid4(), 1, Progress(1))
+    book.forget(uuid.uuid4())
+    assert book.owner == ""

@@ -65,6 +65,16 @@ def test_a_transfer_without_a_reference_gets_one_of_its_own(book: Ledger) -> Non
 
 
 @on_sqlite
+def test_a_correction_of_one_nano_unit_has_a_direction_and_one_of_nothing_is_none(book: Ledger) -> None:
+    promo = ledger.platform_account("promo")
+    for amount, sides in ((1, (promo.pk, book.account)), (-1, (book.account, promo.pk))):
+        made = ledger.adjust(wallet=book.wallet, amount=amount, actor="a", reason="r")
+        assert (made.debit_id, made.credit_id, made.amount) == (*sides, 1)
+    with pytest.raises(money.InvalidAmount):
+        ledger.adjust(wallet=book.wallet, amount=0, actor="a", reason="r")
+
+
+@on_sqlite
 def test_the_smallest_and_the_largest_amount_can_be_posted(book: Ledger) -> None:
     payments, promo = ledger.platform_account("payments"), ledger.platform_account("promo")
     for amount in (1, money.LIMIT - 1):

@@ -180,7 +180,7 @@ async def _close(operation: CloseHold) -> None:
 async def _confirm(operation: CloseHold) -> None:
     """A closing that changed nothing was this one's own, written before an answer got lost, or somebody else's."""
     found = None
-    for attempt in range(CONFIRM_AT_MOST):
+    for attempt in range(CONFIRM_AT_MOST):  # pragma: no branch - the last attempt answers or raises
         try:
             found = await connections.read(_resolution, operation.hold.id, within=connections.READ_WITHIN)
             break

@@ -183,6 +183,14 @@ def test_a_window_that_has_ended_is_shown_as_new_with_what_calls_still_hold(book
     assert (kept.starts_at, kept.used) == (yesterday, 70)
 
 
+def test_a_raise_that_runs_is_shown_and_a_cap_that_was_none_is_not_missed(book: Ledger) -> None:
+    made, until = cap(100), NOON + dt.timedelta(seconds=1)
+    budgets.raise_cap(budget=made.pk, extra=5, until=until, actor="a", reason="r")
+    (shown,) = budgets.of_keys([1])[1]
+    assert (shown.extra, shown.extra_until) == (5, until)
+    assert list(budgets.set_caps(owner=KEY, owner_id=1, caps={"week": None, "total": 9})) == ["day", "total"]
+
+
 def test_a_raise_says_what_is_wrong_with_it(book: Ledger) -> None:
     made = cap(100)
     longest = NOON + budgets.LONGEST_RAISE

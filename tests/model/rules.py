@@ -120,6 +120,10 @@ class Play:
         assert self.system.recover(active, charged)
         self.model.apply(CloseHold(active, charged), self.system.now)
 
+    def _catch_up(self) -> None:
+        """A clock that went back stands no longer before the windows that it had begun."""
+        self.system.now = max([self.system.now, *(budget.since for budget in self.model.budgets.values())])
+
     # ---- draws
 
     def _operation(self) -> Operation:
@@ -218,6 +222,7 @@ class Play:
         """A raise begins or is ended, or the team moves to another zone."""
         if kind == 8:
             zone = self.source.choice(ZONES)
+            self._catch_up()
             self.system.set_zone(zone)
             self.model.set_zone(zone, self.system.now)
         elif self.owners:
@@ -259,7 +264,7 @@ class Play:
 
     def end(self) -> None:
         self.check()
-        self.system.now = max([self.system.now, *(budget.since for budget in self.model.budgets.values())])
+        self._catch_up()
         assert self.system.audit() == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 
-from billing import holds
+from billing import holds, ledger
 from billing.group_commit import writer
 from relay import calibration, counting, snapshot
 from relay.channels import upstream
@@ -17,6 +17,7 @@ _tasks: list["asyncio.Task[Any]"] = []
 async def start() -> None:
     """Loads the snapshot and starts what keeps it, and the leases of open holds, fresh."""
     await sync_to_async(snapshot.refresh, thread_sensitive=False)()
+    await sync_to_async(ledger.revenue_account, thread_sensitive=False)()  # the first hold need not wait for it
     _tasks.append(asyncio.create_task(snapshot.keep_fresh()))
     _tasks.append(asyncio.create_task(holds.keep_leases()))
     _tasks.append(asyncio.create_task(calibration.keep()))

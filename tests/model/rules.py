@@ -26,7 +26,7 @@ class Play:
     def __init__(self, system: System, source: random.Random) -> None:
         self.system, self.source = system, source
         self.model = Reference(system.revenue)
-        self.model.platform |= {system.payments, *(receivable for _, receivable in system.wallets)}
+        self.model.platform |= {system.payments, system.promo, *(receivable for _, receivable in system.wallets)}
         self.model.wallets = {wallet: Wallet(receivable) for wallet, receivable in system.wallets}
         self.granted: list[ActiveHold] = []  # what owners believe to hold, closed and lost ones among them
         self.posted: list[Post] = []
@@ -120,6 +120,10 @@ class Play:
         assert self.system.recover(active, charged)
         self.model.apply(CloseHold(active, charged), self.system.now)
 
+    def _catch_up(self) -> None:
+        """A clock that went back stands no longer before the windows that it had begun."""
+        self.system.now = max([self.system.now, *(budget.since for budget in self.model.budgets.values())])
+
     # ---- draws
 
     def _operation(self) -> Operation:
@@ -139,7 +143,7 @@ class Play:
         budgets = [n for n in self.owners.values() if self.source.random() < 0.4]
         if self.source.random() < 0.02:
             budgets.append(UNKNOWN)
-        number = uuid.UUID(int=self.source.getrandbits(128), version=4)
+        number = self._id()
         if self.granted and self.source.random() < 0.02:
             number = self.source.choice(self.granted).id
         claim = None
@@ -149,6 +153,12 @@ class Play:
             number, account, wanted, minimum, self.system.price, tuple(sorted(budgets)), {}, "model", LEASE,
             self.system.now, claim,
         )  # fmt: skip
+
+    def _id(self) -> uuid.UUID:
+        """A UUIDv7 of the system's time (RFC 9562, section 5.7)."""
+        milliseconds = int(self.system.now.timestamp() * 1000)
+        drawn = self.source.getrandbits(12) << 64 | self.source.getrandbits(62)
+        return uuid.UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | drawn)
 
     def _closing(self) -> CloseHold:
         """By the owner, or again, or by one who lost it, or with a generation that never was."""
@@ -162,11 +172,16 @@ class Play:
         return CloseHold(hold, charged)
 
     def _posting(self) -> Post:
+        """Credit from payments, corrections by way of promotion, and what no account can do."""
         wallet = self.source.choice(list(self.model.wallets))
-        other = self.source.choice([*self.model.wallets, self.system.payments, UNKNOWN])
-        pair = self.source.choice(((self.system.payments, wallet), (self.system.payments, wallet), (wallet, other)))
+        payments, promo = self.system.payments, self.system.promo
+        kind, debit, credit = self.source.choice((
+            ("credit", payments, wallet), ("credit", payments, wallet), ("adjustment", promo, wallet),
+            ("adjustment", wallet, promo), ("adjustment", wallet, promo), ("adjustment", wallet, UNKNOWN),
+            ("credit", UNKNOWN, wallet), ("credit", wallet, wallet),
+        ))  # fmt: skip
         amount = max(1, self._amount(self.model.available(wallet)))
-        post = Post(self.source.choice(("credit", "adjustment")), *pair, amount, f"p{self.source.getrandbits(64)}")
+        post = Post(kind, debit, credit, amount, f"p{self.source.getrandbits(64)}")
         if self.posted and self.source.random() < 0.05:
             post = self.source.choice(self.posted)
         self.posted.append(post)
@@ -207,6 +222,7 @@ class Play:
         """A raise begins or is ended, or the team moves to another zone."""
         if kind == 8:
             zone = self.source.choice(ZONES)
+            self._catch_up()
             self.system.set_zone(zone)
             self.model.set_zone(zone, self.system.now)
         elif self.owners:
@@ -248,6 +264,7 @@ class Play:
 
     def end(self) -> None:
         self.check()
+        self._catch_up()
         assert self.system.audit() == []
 
 

@@ -107,6 +107,29 @@ def test_a_thread_whose_database_says_nothing_is_not_left_waiting(book: Ledger) 
     assert book.wallet.balance == 1000
 
 
+@pytest.mark.parametrize("error", [OSError(), psycopg.OperationalError()])
+def test_a_thread_that_ends_by_itself_meanwhile_is_no_trouble(error: Exception) -> None:
+    class Gone(psycopg.Connection[Any]):
+        closed = False
+
+        def __init__(self) -> None:
+            """Connected to nothing."""
+
+        def __del__(self, __warn: object = None) -> None:
+            """Nothing is open."""
+
+        def fileno(self) -> int:
+            raise error
+
+    class Wrapper:
+        connection = Gone()
+
+    reading = connections._Reading()
+    reading.give_up()  # it has not begun, or is over
+    reading._wrapper = Wrapper()
+    reading.give_up()
+
+
 # ---- the writer's connection ----------------------------------------------------------------------------------------
 
 
@@ -183,6 +206,22 @@ def test_a_commit_that_sqlite_refused_was_rolled_back(book: Ledger) -> None:
         return await used.fate(Decided("1", []))
 
     assert on_one(book, scene) is Fate.UNDONE
+
+
+@on_sqlite
+def test_other_work_in_threads_does_not_hold_up_the_ledger(book: Ledger) -> None:
+    gate = threading.Event()
+
+    async def scene(used: Connection) -> list[Outcome]:
+        loop = asyncio.get_running_loop()
+        others = [loop.run_in_executor(None, gate.wait, 20) for _ in range(100)]
+        try:
+            return await asyncio.wait_for(batch(used, book.opening(10)), 10)
+        finally:
+            gate.set()
+            await asyncio.gather(*others)
+
+    assert len(on_one(book, scene)) == 1
 
 
 @on_sqlite

@@ -10,7 +10,7 @@ from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
 from billing import ledger, money
-from billing.models import Account, Transfer, TransferKind
+from billing.models import Account, Revision, Transfer, TransferKind
 from portal import services as portal
 from tests.billing.conftest import Ledger
 
@@ -94,9 +94,23 @@ def test_a_transfer_that_is_refused_says_why_and_leaves_nothing(book: Ledger) ->
     assert refused(ledger.InsufficientFunds, debit=wallet, credit=payments, amount=1001) == "r-1"
     unknown = f"account {payments.pk} or {nobody.pk} does not exist"
     assert refused(ValueError, debit=payments, credit=nobody) == unknown
+    too_much = "the wallet would have more than the ledger can add up"
+    assert refused(money.InvalidAmount, credit=wallet, amount=money.LIMIT - 1) == too_much
     ledger.credit(wallet=wallet, amount=1, actor="a", reason="r", reference="r-1")
     assert refused(ledger.AlreadyPosted, credit=wallet) == "r-1"
     assert (Transfer.objects.count(), book.wallet.balance) == (before + 1, 1001)
+    assert book.findings() == []
+
+
+def test_a_transfer_that_is_refused_undoes_nothing_of_the_transaction_around_it(book: Ledger) -> None:
+    ledger.credit(wallet=book.wallet, amount=1, actor="a", reason="r", reference="r-1")
+    with transaction.atomic():
+        Revision.objects.create(name="before")
+        with pytest.raises(ledger.AlreadyPosted):
+            ledger.credit(wallet=book.wallet, amount=1, actor="a", reason="r", reference="r-1")
+        ledger.credit(wallet=book.wallet, amount=2, actor="a", reason="r", reference="r-2")
+    assert Revision.objects.filter(name="before").exists()
+    assert book.wallet.balance == 1003
     assert book.findings() == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from billing import rules
+from billing import money, rules
 from billing.operations import (
     ActiveHold,
     Claim,
@@ -364,6 +364,18 @@ def test_a_wallet_gives_no_more_than_is_available_and_platform_accounts_count_no
     assert (mine.balance, totals(payments)) == (186, (0, 0))
     assert decide(state, Post("adjustment", WALLET, PAYMENTS, 6, "ref"))[0] == [Done()]
     assert (mine.balance, totals(payments)) == (180, (0, 0))
+
+
+def test_a_wallet_never_has_more_than_the_ledger_can_add_up() -> None:
+    mine, payments = wallet(100), platform(PAYMENTS)
+    state = books(mine, payments)
+    outcome, changes = decide(state, Post("credit", PAYMENTS, WALLET, money.LIMIT - 100, "ref"))
+    assert (outcome, changes) == ([Refused(Refusal.TOO_MUCH)], Changes())
+    assert mine.balance == 100
+    assert decide(state, Post("credit", PAYMENTS, WALLET, money.LIMIT - 101, "ref"))[0] == [Done()]
+    assert mine.balance == money.LIMIT - 1
+    assert decide(state, Post("adjustment", WALLET, PAYMENTS, money.LIMIT - 1, "ref"))[0] == [Done()]
+    assert mine.balance == 0
 
 
 @pytest.mark.parametrize(("debit", "credit"), [(WALLET, 12345), (12345, WALLET)])

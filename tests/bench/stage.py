@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from tests.bench import processes, provider
 from tests.bench.provider import Provider
 from tests.kit.gateway import Gateway
 from tests.kit.ports import free_port
-from tests.kit.services import services
+from tests.kit.services import Postgres, services
 
 NAMES = {"postgres": "PostgreSQL", "sqlite": "SQLite"}
 PRICE = {"input": "0.15", "output": "0.60"}
@@ -40,7 +41,8 @@ class Stage:
         self._folder = folder
         self._installations: list[tuple[Gateway, str]] = []
         stack.callback(services.stop)
-        self.kinds = [kind for kind in NAMES if kind == "sqlite" or services.probe(kind)]
+        durable = partial(Postgres, durable=True)
+        self.kinds = [kind for kind in NAMES if kind == "sqlite" or services.probe(kind, durable)]
         self.paced = stack.enter_context(provider.own(folder))
         self.static = self._static()
 

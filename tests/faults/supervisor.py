@@ -33,7 +33,7 @@ class Supervisor:
 
     def __init__(self, upstream: Upstream, black_hole: str) -> None:
         self.upstream = upstream
-        self.postgres, self.redis = Postgres(), Redis()
+        self.postgres, self.redis = Postgres(durable=True), Redis()
         self.gateway = Gateway("postgres", postgres=self.postgres, REDIS_URL=self.redis.url, HOLD_LEASE=str(LEASE))
         furnish(self.gateway, upstream, black_hole)
         self.customers = [self.gateway.customer(CREDIT) for _ in range(3)]

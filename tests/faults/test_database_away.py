@@ -176,7 +176,7 @@ def test_a_connection_that_falls_silent_in_the_middle_keeps_nobody_else_s_wallet
 def mortal() -> Iterator[Postgres]:
     """A PostgreSQL of the test's own, to be killed."""
     services.get("postgres")
-    postgres = Postgres()
+    postgres = Postgres(durable=True)
     yield postgres
     postgres.stop()
 

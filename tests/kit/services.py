@@ -35,10 +35,11 @@ def required() -> bool:
 class Postgres:
     """A PostgreSQL of this session's own: no passwords, reachable on loopback only.
 
-    Without `durable` it waits for no disk, and may lose what it has when the machine ends.
+    Without `durable` it waits for no disk. It survives `kill -9` all the same, though not the end of the machine, and
+    makes a database in a fourth of the time.
     """
 
-    def __init__(self, *, durable: bool = True) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self._durable = durable
         self._programs = _postgres_programs()
         self._folder = Path(tempfile.mkdtemp(prefix="pisces-postgres-"))
@@ -257,11 +258,11 @@ class Services:
         self.used: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
 
-    def probe(self, name: str) -> bool:
-        """Starts the service if it can be had."""
+    def probe(self, name: str, make: Callable[[], Any] | None = None) -> bool:
+        """Starts the service if it can be had, by `make` where the usual one will not do."""
         if name not in self.used and name not in self.missing:
             try:
-                self.used[name] = _KINDS[name]()
+                self.used[name] = (make or _KINDS[name])()
             except Missing as error:
                 self.missing[name] = str(error)
         return name in self.used

@@ -12,14 +12,14 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
-from billing import audit, catalog, money, prices
+from billing import audit, catalog, prices
 from billing.audit import Rows, Subject
 from billing.audit.checks import Found, query
 from billing.audit.invariants import BUDGET, chosen, payer
 from billing.models import BudgetOwner, PriceVersion
 from billing.prices import Charge, Line, PriceCard
 from billing.usage import BUCKETS, Source, Usage
-from relay import recovery
+from relay import recovery, settlement
 
 # A call's window is chosen when its hold is opened, which is after the call's own time, but not by as much as this.
 EARLIER = dt.timedelta(hours=1)
@@ -251,9 +251,7 @@ def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:
     facts = json.loads(call.facts or "{}")
     mode, multiplier = facts.get("billing", "metered"), facts.get("multiplier", prices.ONE)
     whole = prices.charge(Usage(**counted), card, mode=mode, multiplier=multiplier)
-    # What was counted, or is of a call whose client had left, costs at most what was held.
-    believed = call.source == Source.REPORTED and call.state not in ("left", "lost")
-    due = prices.capped(whole, money.LIMIT if believed else call.held or 0)
+    due = prices.capped(whole, settlement.most(call.source, call.state, call.held or 0))
     return "" if due == recorded else f"cost {call.cost} by {_figures(recorded)}, due {due.amount} by {_figures(due)}"
 
 

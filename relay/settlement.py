@@ -41,12 +41,19 @@ def price(call: Call, ending: Ending) -> None:
     assert call.principal
     principal = call.principal
     charge = prices.charge(ending.usage, call.price.card, mode=principal.billing, multiplier=principal.multiplier)
-    # An estimate never costs more than was held, nor does whoever hung up pay more. A report beyond what the books can
-    # add up is booked as the most that a charge may be.
-    bounded = ending.source is not Source.REPORTED or ending.state == "left"
-    call.charge = prices.capped(charge, call.hold.amount if bounded else money.LARGEST_CHARGE)
+    call.charge = prices.capped(charge, most(ending.source, ending.state, call.hold.amount))
     buckets = dict(ending.usage.buckets())
     holds.note(call.hold, Progress(len(call.attempts), answering=True, usage=buckets))
+
+
+def most(source: str, state: str, held: int) -> int:
+    """The most that a call may be charged, by where its usage comes from, how it ended, and what was held for it.
+
+    An estimate never costs more than was held, nor does whoever hung up, or whose answer was lost, pay more. A report
+    beyond what the books can add up is booked as the most that a charge may be.
+    """
+    believed = source == Source.REPORTED and state not in ("left", "lost")
+    return money.LARGEST_CHARGE if believed else held
 
 
 async def book(call: Call, ending: Ending, answer: Answer | None = None) -> None:

@@ -48,7 +48,7 @@ def play(kind: str, seed: int, operations: int, *, every: int) -> int:
 
 @pytest.mark.parametrize("kind", ["memory", *databases.KINDS])
 def test_whatever_happens_the_ledger_is_what_the_reference_says_and_no_invariant_breaks(kind: str) -> None:
-    usual = {"memory": 40_000, "sqlite": 2500, "postgres": 2000}[kind]
+    usual = {"memory": 25_000, "sqlite": 1500, "postgres": 800}[kind]
     operations = int(os.environ.get("MODEL_OPERATIONS", usual))
     assert play(kind, SEED, operations, every=1 if kind == "memory" else 20) >= operations
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 from celery import shared_task
-from django.db import close_old_connections
+from django.db import connection
 
 from billing.audit import reports
 
@@ -45,4 +45,4 @@ def _look(look: Callable[[], object]) -> None:
     except Exception:
         log.exception("audit.failed")  # the report says so as well
     finally:
-        close_old_connections()
+        connection.close()  # the thread's own, which ends with it

@@ -5,7 +5,7 @@ framework's does.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -17,7 +17,7 @@ from relay.guard import Guard
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -128,7 +128,11 @@ class Outlet:
     def put(self, data: bytes) -> None:
         if self._kept is not None:
             self._remember(data)
-        self._put({"type": "http.response.body", "body": data, "more_body": True})
+        message = {"type": "http.response.body", "body": data, "more_body": True}
+        if self._begun and self._writer is None:
+            self._send_now(message)
+        else:
+            self._put(message)
 
     def end(self, data: bytes = b"") -> None:
         self._put({"type": "http.response.body", "body": data})
@@ -154,10 +158,13 @@ class Outlet:
         if self._writer is not None:
             self._waiting.append(message)
             return
+        self._send_now(message)
+
+    def _send_now(self, message: dict[str, Any]) -> None:
         # The server's `send` runs to its end unless the connection's buffer is full: no task has to be woken for it.
-        sending = self._send(message).__await__()
+        sending = self._send(message)
         try:
-            obstacle = next(sending)
+            obstacle = sending.send(None)
         except StopIteration:
             return
         self._writer = asyncio.ensure_future(self._catch_up(_Begun(sending, obstacle)))
@@ -185,19 +192,19 @@ class Outlet:
 
 
 class _Begun:
-    """An awaitable that has been stepped once, by `next`, and yielded what it waits for; awaiting it goes on."""
+    """A coroutine that has been stepped once and yielded what it waits for; awaiting this goes on with it."""
 
-    def __init__(self, steps: Generator[Any, None, None], obstacle: Any) -> None:
-        self._steps = steps
+    def __init__(self, begun: Coroutine[Any, Any, None], obstacle: Any) -> None:
+        self._coroutine = begun
         self._obstacle = obstacle
 
     def __await__(self) -> Generator[Any, None, None]:
         try:
             yield self._obstacle
         except BaseException:
-            self._steps.close()
+            self._coroutine.close()
             raise
-        yield from self._steps
+        yield from self._coroutine.__await__()
 
 
 class Answer(msgspec.Struct):

@@ -18,6 +18,7 @@ from billing.catalog import Price
 from billing.group_commit import writer
 from billing.operations import Progress
 from billing.usage import Source, Usage
+from keys import services as keys
 from keys.services import Principal
 from portal import services as portal
 from relay.channels.routing import Candidate, Timeouts
@@ -61,22 +62,24 @@ class Wallet:
         self._candidate = Candidate(
             "bench", "openai", "http://127.0.0.1/v1", "bench", 0, 1, "cancel", True, Timeouts(), ()
         )
+        key, _ = keys.issue(team_id=team.pk, spec=keys.Spec(name="bench"))
         self._principal = Principal(
-            key=1, team=team.pk, account=wallet.pk, budgets=(), billing="metered", state="active", expires_at=None,
+            key=key.pk, team=team.pk, account=wallet.pk, budgets=(), billing="metered", state="active", expires_at=None,
             models=frozenset(), endpoints=frozenset(), networks=(), multiplier=prices.ONE,
         )  # fmt: skip
 
     async def pair(self) -> tuple[float, float]:
         """The seconds of one hold and of its settlement."""
         call = Call("", "chat.completions", "openai", "127.0.0.1", principal=self._principal, model="bench")
-        call.request_id, call.price = str(call.id), self._price
+        call.request_id, call.price, call.candidates = str(call.id), self._price, [self._candidate]
         began = time.perf_counter()
         call.hold = await holds.hold(
             call=call.id, account=self._principal.account, wanted=1_000_000, minimum=10_000, price=self._price.id,
             budgets=(), facts=call.facts(), created_at=call.created_at, late=call.late_rows,
         )  # fmt: skip
         held = time.perf_counter()
-        call.attempts.append(Attempt(self._candidate, None, 0.1, 200, 1.0, 2.0, "complete"))
+        attempt = Attempt(self._candidate, None, 0.1, 200, 1.0, 2.0, "complete", usage=USAGE, source=Source.REPORTED)
+        call.attempts.append(attempt)
         charge = prices.charge(USAGE, self._price.card)
         holds.note(call.hold, Progress(1, answering=True, usage=dict(USAGE.buckets())))
         rows = call.rows("settled", status=200, usage=USAGE, source=Source.REPORTED, charge=charge)
@@ -125,7 +128,8 @@ def measure(kind: str, *, count: int, rounds: int) -> list[Round]:
         with databases.inside(url):
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 found = runner.run(_rounds(count, rounds))
-            assert audit.run() == [], "the books are not whole"
+            found_wrong = audit.run()
+            assert found_wrong == [], f"the books are not whole: {found_wrong[:3]}"
         return found
     finally:
         databases.drop(url)

@@ -1,14 +1,17 @@
 """Whatever somebody changes by hand in the tables of money, by however little, the audit finds."""
 
+import datetime as dt
 import os
 import random
 from collections.abc import Iterator
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from billing import audit
 from billing.audit import recent, reports
+from billing.models import Hold
 from tests.audit import corruption
 from tests.audit.corruption import Corruption
 from tests.audit.filled import Filled
@@ -34,6 +37,7 @@ def book(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> Iterator[Book]:
     monkeypatch.setattr(recent, "overlap", lambda: -7200.0)
     with databases.inside(url):
         corruption.loosen()
+        Hold.objects.filter(resolved_at=None).update(lease_until=timezone.now() + dt.timedelta(seconds=100))
         for _ in range(3):
             assert reports.look_at_recent() == []
         yield Book(filled)

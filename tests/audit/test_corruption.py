@@ -1,14 +1,17 @@
 """Whatever somebody changes by hand in the tables of money, by however little, the audit finds."""
 
+import datetime as dt
 import os
 import random
 from collections.abc import Iterator
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 
 from billing import audit
 from billing.audit import recent, reports
+from billing.models import Hold
 from tests.audit import corruption
 from tests.audit.corruption import Corruption
 from tests.audit.filled import Filled
@@ -16,7 +19,7 @@ from tests.kit import databases
 
 # There are more than a thousand of them, and each is looked for twice. A run tries some, chosen anew each time; with
 # EVERY=1 in the environment, all of them.
-SHARE = {"sqlite": 1.0, "postgres": 1.0} if os.environ.get("EVERY") else {"sqlite": 0.5, "postgres": 0.2}
+SHARE = {"sqlite": 1.0, "postgres": 1.0} if os.environ.get("EVERY") else {"sqlite": 0.35, "postgres": 0.1}
 
 
 class Book:
@@ -34,6 +37,7 @@ def book(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> Iterator[Book]:
     monkeypatch.setattr(recent, "overlap", lambda: -7200.0)
     with databases.inside(url):
         corruption.loosen()
+        Hold.objects.filter(resolved_at=None).update(lease_until=timezone.now() + dt.timedelta(seconds=100))
         for _ in range(3):
             assert reports.look_at_recent() == []
         yield Book(filled)
@@ -60,7 +64,7 @@ def test_every_corruption_is_found_by_the_full_audit_and_within_a_round_of_the_i
     unexplained = [f"{planted} is not {way}" for planted, way in missed if corruption.reason(planted) is None]
     assert unexplained == [], f"seed {seed}: " + "\n".join(unexplained)
     found = count - len({str(planted) for planted, _ in missed})
-    assert found > 100
+    assert found > 50
     assert audit.run() == []
     if SHARE[book.kind] == 1:
         # What is called unknowable is: nothing stands there that could be found.

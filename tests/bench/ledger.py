@@ -28,7 +28,7 @@ from tests.bench.measure import percentile
 from tests.kit import databases
 from tests.kit.services import services
 
-IN_FLIGHT = 256
+IN_FLIGHT = 192
 BARS = {"postgres": (5000, 25.0), "sqlite": (3000, None)}
 NAMES = {"postgres": "PostgreSQL", "sqlite": "SQLite"}
 USAGE = Usage(input=100, output=50)

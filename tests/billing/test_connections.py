@@ -155,7 +155,8 @@ def backends() -> set[int]:
     """The server's processes that serve others in this database."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
         found = {pid for (pid,) in cursor.fetchall()}
     connection.close()  # the thread's own

@@ -1,0 +1,64 @@
+"""What requests of every protocol have in common once they are read: bounds, prompt, the way into the hub. Pure."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from relay.counting import families, media
+from relay.counting.prompt import Prompt
+from relay.protocols import prompt
+from relay.protocols.canonical import Request
+
+
+class BaseAsked(ABC):
+    """A request as `codec.Asked` promises it, by what its protocol's subclass reads.
+
+    A subclass says with MEDIA which words a body with pictures, files or sound must contain: only with one of them is
+    the body decoded just to bound what it costs. JSON may write any of them with an escape, so `\\u` is one of them.
+    """
+
+    __slots__ = ("_canonical", "_inside", "_things", "body", "limit", "model", "n", "stream")
+
+    protocol: ClassVar[str]
+    MEDIA: ClassVar[tuple[bytes, ...]]
+
+    def __init__(self, body: bytes, *, model: str, stream: bool, limit: int | None, n: int = 1) -> None:
+        self.body = body
+        self.model = model
+        self.stream = stream
+        self.limit = limit
+        self.n = n
+        self._canonical: Request | None = None
+        self._things: list[media.Media] = self._find_media()
+        self._inside = sum(thing.inside for thing in self._things)
+
+    @abstractmethod
+    def encode(self, *, model: str, limit: int | None) -> bytes: ...
+
+    @abstractmethod
+    def _decode(self) -> Request:
+        """The body in the hub's values. Raises RelayError."""
+
+    @property
+    def text_bytes(self) -> int:
+        return len(self.body) - self._inside
+
+    def canonical(self) -> Request:
+        if self._canonical is None:
+            self._canonical = self._decode()
+        return self._canonical
+
+    def input_bound(self, *upstream_models: str) -> int:
+        has_tools = b"tools" in self.body
+        most = 0
+        for family in {families.of(model) for model in upstream_models or (self.model,)}:
+            beside = family.framing + (family.tools if has_tools else 0)
+            most = max(most, beside + sum(thing.most(family) for thing in self._things))
+        return self.text_bytes + most
+
+    def prompt(self) -> Prompt:
+        return prompt.read(self.canonical())
+
+    def _find_media(self) -> list[media.Media]:
+        if not any(word in self.body for word in self.MEDIA):
+            return []
+        return prompt.media_of(self.canonical())

@@ -1,0 +1,149 @@
+"""What a model accepts: facts about families of models, which a catalogue row may correct. Pure data.
+
+The encoders ask here whether to map, degrade, drop or refuse; they know no model's name themselves. Sources: vendors'
+API references and model pages as of 2026-11.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+import msgspec
+
+MODALITIES = frozenset(("text", "image", "document", "audio", "video"))
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`thinking`: how the model is told to think. `effort`: a level by name (OpenAI; Gemini from 3 on); `budget`:
+    tokens; `adaptive`: Anthropic's own, with an effort beside it; `none`: not at all. `efforts` are its levels.
+
+    `input` are the kinds of parts; `picture_urls`: it fetches pictures itself, `document_urls` and `files` likewise;
+    `result_media`: pictures may be in a tool's result. `sampling`: temperature and its like; `forced_tools`: a tool may
+    be demanded; `prefill`: the last turn may be the model's; `mid_system`: system turns may stand between others;
+    `schema`: answers can be bound to a JSON Schema, `json_mode` to JSON, `schema_with_tools` both with tools;
+    `new_limit`: takes `max_completion_tokens` only. `max_output`, `context`: tokens, None where nobody wrote it down.
+    """
+
+    thinking: Literal["none", "effort", "budget", "adaptive"] = "none"
+    thinking_always: bool = False
+    efforts: tuple[str, ...] = ()
+    least_budget: int = 1024
+    sampling: bool = True
+    most_temperature: float = 2.0
+    penalties: bool = True
+    seed: bool = True
+    logprobs: bool = True
+    most_stops: int | None = 4
+    tools: bool = True
+    forced_tools: bool = True
+    parallel_switch: bool = True
+    prefill: bool = True
+    mid_system: bool = True
+    input: frozenset[str] = MODALITIES
+    picture_urls: bool = True
+    document_urls: bool = True
+    result_media: bool = False
+    schema: bool = True
+    json_mode: bool = True
+    schema_with_tools: bool = True
+    new_limit: bool = False
+    max_output: int | None = None
+    context: int | None = None
+
+
+_TEXT_IMAGE = frozenset(("text", "image"))
+_TEXT_IMAGE_DOCUMENT = frozenset(("text", "image", "document"))
+_OPENAI_EFFORTS = ("minimal", "low", "medium", "high")
+
+_OPENAI = Capabilities(input=frozenset(("text", "image", "document")), document_urls=False)
+_REASONER = msgspec.structs.replace(
+    _OPENAI, thinking="effort", thinking_always=True, sampling=False, penalties=False, logprobs=False,
+    most_stops=0, new_limit=True, efforts=("low", "medium", "high"), max_output=100_000,
+)  # fmt: skip
+_CLAUDE = Capabilities(
+    thinking="budget", efforts=(), most_temperature=1.0, penalties=False, seed=False, logprobs=False, most_stops=None,
+    mid_system=False, input=_TEXT_IMAGE_DOCUMENT, result_media=True, schema=False, json_mode=False,
+    max_output=64_000, context=200_000,
+)  # fmt: skip
+_CLAUDE_STRUCTURED = msgspec.structs.replace(_CLAUDE, schema=True)
+_CLAUDE_ADAPTIVE = msgspec.structs.replace(
+    _CLAUDE_STRUCTURED, thinking="adaptive", efforts=("low", "medium", "high", "max"), prefill=False,
+)  # fmt: skip
+_CLAUDE_LATEST = msgspec.structs.replace(
+    _CLAUDE_ADAPTIVE, thinking_always=True, efforts=("low", "medium", "high", "xhigh", "max"), sampling=False,
+    forced_tools=False, mid_system=True, max_output=128_000,
+)  # fmt: skip
+_GEMINI = Capabilities(
+    thinking="none", mid_system=False, parallel_switch=False, most_stops=5, picture_urls=False, document_urls=False,
+    schema_with_tools=False, max_output=65_536, context=1_048_576,
+)  # fmt: skip
+_GEMINI_25 = msgspec.structs.replace(_GEMINI, thinking="budget", least_budget=512)
+_GEMINI_3 = msgspec.structs.replace(
+    _GEMINI, thinking="effort", thinking_always=True, efforts=("low", "high"), schema_with_tools=True,
+    result_media=True,
+)  # fmt: skip
+
+# The first line that fits counts.
+_TABLE: tuple[tuple[str, Capabilities], ...] = (
+    (r"gpt-4o.*audio|gpt-audio", msgspec.structs.replace(_OPENAI, input=frozenset(("text", "audio")), schema=False)),
+    (r"gpt-3\.5|gpt-4(-0|-1106|-turbo|$)", msgspec.structs.replace(_OPENAI, schema=False, max_output=4096)),
+    (r"gpt-4o", msgspec.structs.replace(_OPENAI, max_output=16_384, context=128_000)),
+    (r"gpt-4\.1", msgspec.structs.replace(_OPENAI, max_output=32_768, context=1_047_576)),
+    (r"o1-mini|o1-preview", msgspec.structs.replace(_REASONER, thinking="none", tools=False, schema=False)),
+    (r"o[134](?![\d.])", _REASONER),
+    (r"gpt-5(\.\d)?-chat", msgspec.structs.replace(_OPENAI, new_limit=True, max_output=16_384)),
+    (r"gpt-5(?![\d.])", msgspec.structs.replace(_REASONER, efforts=_OPENAI_EFFORTS, max_output=128_000)),
+    (
+        r"gpt-5\.\d|gpt-[6-9]",
+        msgspec.structs.replace(
+            _REASONER, thinking_always=False, efforts=("none", "low", "medium", "high", "xhigh"), max_output=128_000
+        ),
+    ),
+    (r"claude-(opus|sonnet)-5|claude-(fable|mythos)", _CLAUDE_LATEST),
+    (r"claude-haiku-5", msgspec.structs.replace(_CLAUDE_LATEST, forced_tools=True)),
+    (r"claude-opus-4-[78]", msgspec.structs.replace(_CLAUDE_ADAPTIVE, sampling=False, max_output=128_000)),
+    (r"claude-(opus|sonnet)-4-6", _CLAUDE_ADAPTIVE),
+    (r"claude-(opus|sonnet|haiku)-4-5", _CLAUDE_STRUCTURED),
+    (r"claude-3-(opus|haiku|sonnet)", msgspec.structs.replace(_CLAUDE, thinking="none", max_output=4096)),
+    (r"claude-3-5", msgspec.structs.replace(_CLAUDE, thinking="none", max_output=8192)),
+    (r"claude", _CLAUDE),
+    (r"gemini-2\.5", _GEMINI_25),
+    (r"gemini-3.*flash", msgspec.structs.replace(_GEMINI_3, efforts=("minimal", "low", "medium", "high"))),
+    (r"gemini-[3-9]", _GEMINI_3),
+    (r"gemini", msgspec.structs.replace(_GEMINI, max_output=8192)),
+    (r"deepseek-(reasoner|r1)", Capabilities(input=frozenset(("text",)), sampling=False, schema=False)),
+    (r"deepseek", Capabilities(input=frozenset(("text",)), schema=False)),
+)
+_FAMILIES = tuple((re.compile(rf"(?:^|[/\]:._-]){pattern}"), found) for pattern, found in _TABLE)
+
+_BY_PROTOCOL = {
+    "openai": Capabilities(),
+    "responses": msgspec.structs.replace(_OPENAI, result_media=True, most_stops=0, document_urls=True),
+    "anthropic": _CLAUDE,
+    "gemini": _GEMINI_25,
+}
+
+
+@lru_cache(maxsize=4096)
+def of(upstream_model: str, protocol: str) -> Capabilities:
+    """What is known of a model by its upstream name; of an unknown one, what its protocol usually allows."""
+    name = upstream_model.lower().replace(".", "-") if "claude" in upstream_model.lower() else upstream_model.lower()
+    for pattern, found in _FAMILIES:
+        if pattern.search(name):
+            return _spoken_by(found, protocol)
+    return _BY_PROTOCOL[protocol]
+
+
+def _spoken_by(found: Capabilities, protocol: str) -> Capabilities:
+    """What the protocol itself has no word for."""
+    if protocol == "openai":  # a tool's result is text there
+        return msgspec.structs.replace(found, result_media=False, document_urls=False)
+    if protocol == "responses":
+        return msgspec.structs.replace(found, result_media=True, document_urls=True, most_stops=0)
+    return found
+
+
+def corrected(found: Capabilities, written: Mapping[str, Any]) -> Capabilities:
+    """`found` with what a catalogue row says. Raises msgspec.ValidationError for what there is not."""
+    return msgspec.convert({**msgspec.to_builtins(found), **written}, Capabilities, strict=True)

@@ -1,0 +1,164 @@
+"""What a protocol's folder offers, and what all of them share: the shapes that the pipeline speaks to. Pure.
+
+A call whose client and upstream speak the same protocol is passed: the original bytes, with the model's name replaced
+and usage overheard. Any other is translated: decoded into the hub (`canonical`, `events`) and encoded from it.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from billing.usage import Usage
+from relay.counting.output import Output
+from relay.counting.prompt import Prompt
+from relay.errors import RelayError
+from relay.protocols.canonical import Request, Response
+from relay.protocols.capabilities import Capabilities
+from relay.protocols.events import Event
+
+Told = dict[str, Any]  # the gateway's own object, `pisces`, in an answer
+
+
+class Asked(Protocol):
+    """A client's request, read as far as every call needs it. `limit` is its own bound on output tokens for each of `n`
+    answers, `text_bytes` the size of its text without the data of pictures and files."""
+
+    protocol: str
+    model: str
+    stream: bool
+    limit: int | None
+    n: int
+
+    @property
+    def text_bytes(self) -> int: ...
+
+    def input_bound(self, *upstream_models: str) -> int:
+        """Input tokens that none of these models reports more than. Raises RelayError for media past their limits."""
+
+    def prompt(self) -> Prompt:
+        """What the model is given, for counting. Reads the whole body."""
+
+    def encode(self, *, model: str, limit: int | None) -> bytes:
+        """The body for an upstream of the same protocol: the client's own bytes but for what has to differ."""
+
+    def canonical(self) -> Request:
+        """The request in the hub's values. Raises RelayError (400) for what cannot be read."""
+
+
+class Whole(Protocol):
+    """An upstream's whole answer, on its way to the client. `usage` is None where the upstream reported none;
+    `output_bytes` is the size of what the model put out as it stood in the JSON."""
+
+    id: str
+    usage: Usage | None
+    finish: str
+
+    @property
+    def output_bytes(self) -> int: ...
+
+    def seen(self, upstream_model: str) -> Output:
+        """What was put out, for counting."""
+
+    def encode(self, *, model: str, pisces: Told) -> bytes:
+        """The client's body, under the offered name, with the gateway's own object in it."""
+
+
+class Stream(Protocol):
+    """An upstream's stream on its way to the client: its bytes in, the client's bytes out.
+
+    `finish` is set with the first finish reason, `finished` once the answer is complete and only usage or the end may
+    still come, `done` when nothing more will; what ends the client's stream is kept back until `last`, which is called
+    once the books are written. `failure` is set where the upstream failed or sent what cannot be read: what was
+    returned until then is valid, and nothing but `fail` follows it.
+    """
+
+    id: str
+    usage: Usage | None
+    finish: str
+    done: bool
+    failure: RelayError | None
+    seen: Output
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def output_bytes(self) -> int: ...
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def close(self) -> bytes:
+        """The upstream has ended. Sets `failure` where its answer had not."""
+
+    def last(self, pisces: Told) -> bytes: ...
+
+    def fail(self, error: RelayError, pisces: Told) -> bytes:
+        """The protocol's in-band error, after which the stream is over and does not look whole."""
+
+    def ping(self) -> bytes:
+        """What keeps a silent connection alive and means nothing to the client."""
+
+
+class Decoder(Protocol):
+    """An upstream's stream into events. `feed` takes the data of one server-sent event. What cannot be read, and an
+    error in the stream, is a `Failed`. After `Finished` or `Failed` nothing comes any more. `finished`: the answer's
+    end has been read, and only usage or the end of the stream may still come."""
+
+    finished: bool
+
+    def feed(self, data: bytes) -> list[Event]: ...
+
+    def close(self) -> list[Event]:
+        """The upstream has ended. Closes what is open; `Finished`, or `Failed` if the answer had no end."""
+
+
+class Encoder(Protocol):
+    """Events into a client's stream. `feed` of `Finished` returns what may go before the books are written, mostly
+    nothing; the rest comes with `last`. Raises BrokenGrammar."""
+
+    def feed(self, event: Event) -> bytes: ...
+
+    def last(self, pisces: Told) -> bytes: ...
+
+    def fail(self, error: RelayError, pisces: Told) -> bytes: ...
+
+    def ping(self) -> bytes: ...
+
+
+class Encoded(msgspec.Struct):
+    """A request for an upstream. `losses` names the client's parameters that it cannot have, `names` the tools that had
+    to be renamed (the upstream's name to the client's), `customs` those that take free text and were made functions
+    with one argument, `input` (by the upstream's name)."""
+
+    body: dict[str, Any]
+    losses: list[str] = msgspec.field(default_factory=list)
+    names: dict[str, str] = msgspec.field(default_factory=dict)
+    customs: frozenset[str] = frozenset()
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """One protocol. `path` is where an upstream takes a call for (model, streamed), below its base URL.
+
+    `read` takes a body and what the path says (the model and whether to stream, "" and None where it says nothing);
+    `whole` and `passing` are for upstreams of the client's own protocol; `usage` is what that client's stream shows of
+    it. `encode_request` takes the output tokens to ask for, None for the request's own.
+    """
+
+    name: str
+    path: Callable[[str, bool], str]
+    read: Callable[..., Asked]  # (body, *, model: str = "", stream: bool | None = None)
+    whole: Callable[[bytes], Whole]
+    passing: Callable[..., Stream]  # (asked, *, model: offered name, upstream_model: str)
+    encode_request: Callable[..., Encoded]  # (Request, *, model: str, limit: int | None, caps: Capabilities)
+    decode_response: Callable[[bytes], Response]  # raises RelayError (upstream_error)
+    encode_response: Callable[..., bytes]  # (Response, *, asked, model: str, pisces: Told)
+    decoder: Callable[[], Decoder]
+    encoder: Callable[..., Encoder]  # (asked, *, model: str, prompt_tokens: int)
+    decode_error: Callable[..., RelayError]  # (status: int, content: bytes, *, retry_after: str | None)
+    encode_error: Callable[[RelayError, Told], bytes]
+
+
+__all__ = [
+    "Asked", "Capabilities", "Decoder", "Dialect", "Encoded", "Encoder", "Stream", "Told", "Whole",
+]  # fmt: skip

@@ -1,0 +1,143 @@
+"""An answer that is read in one protocol and written in another: whole or streamed, by way of the hub. Pure."""
+
+from collections.abc import Callable, Iterable
+
+from billing.usage import Usage
+from relay.counting.output import Output, Text
+from relay.errors import Cause, RelayError
+from relay.protocols import customs, sse
+from relay.protocols import seen as seeing
+from relay.protocols.canonical import Response, ToolCall
+from relay.protocols.codec import Decoder, Encoded, Encoder, Told
+from relay.protocols.events import Event, Failed, Finished, Grammar, PartDelta, PartStarted, Started
+from relay.protocols.fold import unfold
+
+
+class TranslatedWhole:
+    """As `codec.Whole` promises it. `encode` is the client's protocol's."""
+
+    def __init__(self, response: Response, sent: Encoded, encode: Callable[..., bytes]) -> None:
+        self.response = restored(response, sent)
+        self._encode = encode
+        self.id = response.id
+        self.usage: Usage | None = response.usage
+        self.finish = response.finish.value
+
+    @property
+    def output_bytes(self) -> int:
+        return seeing.output_bytes(self.response)
+
+    def seen(self, upstream_model: str) -> Output:
+        return seeing.of(self.response, upstream_model)
+
+    def encode(self, *, model: str, pisces: Told) -> bytes:
+        return self._encode(self.response, model=model, pisces=pisces)
+
+
+def restored(response: Response, sent: Encoded) -> Response:
+    """The answer with the tools' names and kinds as the client knows them."""
+    for part in response.parts:
+        if isinstance(part, ToolCall):
+            if part.name in sent.customs:
+                part.arguments, part.custom = customs.input_of(part.arguments), True
+            part.name = sent.names.get(part.name, part.name)
+    return response
+
+
+class TranslatedStream:
+    """As `codec.Stream` promises it: upstream bytes → frames → events → the client's bytes."""
+
+    __slots__ = (
+        "_decoder", "_encoder", "_grammar", "_places", "_restore", "_splitter", "done", "failure", "finish",
+        "id", "seen", "usage",
+    )  # fmt: skip
+
+    def __init__(self, decoder: Decoder, encoder: Encoder, sent: Encoded, *, upstream_model: str) -> None:
+        self._decoder = decoder
+        self._encoder = encoder
+        self._restore = customs.Restorer(sent) if sent.names or sent.customs else None
+        self._splitter = sse.Splitter()
+        self._grammar = Grammar()
+        self._places: dict[int, Text | None] = {}
+        self.id = ""
+        self.usage: Usage | None = None
+        self.finish = ""
+        self.done = False
+        self.failure: RelayError | None = None
+        self.seen = Output(upstream_model)
+
+    @property
+    def finished(self) -> bool:
+        return self.done or self._decoder.finished
+
+    @property
+    def output_bytes(self) -> int:
+        return self.seen.size
+
+    def feed(self, data: bytes) -> bytes:
+        try:
+            frames = self._splitter.feed(data)
+        except RelayError as error:
+            self.failure = error
+            return b""
+        return self._through(frames)
+
+    def close(self) -> bytes:
+        out = self._through(self._splitter.close())
+        if not self.done and self.failure is None:
+            out += self._put(self._decoder.close())
+        if not self.done and self.failure is None:
+            self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")
+        return out
+
+    def last(self, pisces: Told) -> bytes:
+        return self._encoder.last(pisces)
+
+    def fail(self, error: RelayError, pisces: Told) -> bytes:
+        return self._encoder.fail(error, pisces)
+
+    def ping(self) -> bytes:
+        return self._encoder.ping()
+
+    def _through(self, frames: list[bytes]) -> bytes:
+        out = []
+        for frame in frames:
+            if self.done or self.failure is not None:
+                break
+            data = sse.payload(frame)
+            if data is not None:
+                out.append(self._put(self._decoder.feed(data)))
+        return b"".join(out)
+
+    def _put(self, events: Iterable[Event]) -> bytes:
+        if self._restore is not None:
+            events = self._restore.feed(events)
+        out = []
+        for event in events:
+            self._grammar.see(event)
+            if isinstance(event, Failed):
+                self.failure = event.error
+                break
+            self._note(event)
+            out.append(self._encoder.feed(event))
+        return b"".join(out)
+
+    def _note(self, event: Event) -> None:
+        match event:
+            case PartDelta(number=number, text=text):
+                place = self._places[number]
+                if place is not None:
+                    seeing.add(place, text)
+            case PartStarted(number=number, part=part):
+                self._places[number] = seeing.place(part, number, self.seen)
+            case Started():
+                self.id = event.id
+            case Finished():
+                self.usage, self.finish = event.usage, event.reason.value
+                self.seen.ended += 1
+                self.done = True
+
+
+def as_stream(response: Response, encoder: Encoder) -> bytes:
+    """A whole answer as the stream that a client asked for, but for what `last` adds."""
+    return b"".join(encoder.feed(event) for event in unfold(response))

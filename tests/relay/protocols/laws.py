@@ -4,6 +4,7 @@ A wire is the bytes of a stream as the vendor sends it. Limits of what a protoco
 gets both values first and may take out what the way back cannot know.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -22,7 +23,7 @@ def decoded(dialect: Dialect, wire: bytes, cuts: Iterable[int] = ()) -> list[Eve
     splitter, decoder, grammar = sse.Splitter(), dialect.decoder(), Grammar()
     events: list[Event] = []
     edges = [0, *sorted(cuts), len(wire)]
-    frames = [frame for a, b in zip(edges, edges[1:], strict=False) for frame in splitter.feed(wire[a:b])]
+    frames = [frame for a, b in itertools.pairwise(edges) for frame in splitter.feed(wire[a:b])]
     for frame in [*frames, *splitter.close()]:
         data = sse.payload(frame)
         if data is not None:

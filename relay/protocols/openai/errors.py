@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from relay.errors import Cause, RelayError
+from relay.errors import RelayError
+from relay.protocols import refusals
 from relay.protocols.openai.response import error_text
 
 
@@ -46,23 +47,8 @@ def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayErro
     detail = _detail(content)
     text = detail.message or error_text(content)
     provider = {key: value for key in ("type", "code") if isinstance(value := getattr(detail, key), str)}
-    if status in (400, 413, 422):
-        param = detail.param if isinstance(detail.param, str) else None
-        return RelayError(Cause.UPSTREAM_REJECTED, text[:2000], status=status, param=param, provider=provider)
-    if status == 429:
-        return RelayError(
-            Cause.RATE_LIMITED, f"The provider's rate limit is reached: {text[:500]}", retry_after=_seconds(retry_after)
-        )
-    if status in (503, 529):
-        return RelayError(
-            Cause.UNAVAILABLE, f"The provider is overloaded: {text[:500]}", retry_after=_seconds(retry_after)
-        )
-    if status in (401, 402, 403):
-        # Its text speaks of our credential, which is not the caller's business.
-        return RelayError(Cause.UPSTREAM_ERROR, "The provider refused the gateway's credential.")
-    if status == 404:
-        return RelayError(Cause.UPSTREAM_ERROR, "The provider does not know the model or the endpoint.")
-    return RelayError(Cause.UPSTREAM_ERROR, f"The provider failed with status {status}: {text[:500]}")
+    param = detail.param if isinstance(detail.param, str) else None
+    return refusals.of(status, text, param=param, provider=provider, retry_after=retry_after)
 
 
 def _detail(content: bytes) -> _Error:
@@ -71,10 +57,3 @@ def _detail(content: bytes) -> _Error:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _Error()
     return _Error(message=found) if isinstance(found, str) else found or _Error()
-
-
-def _seconds(header: str | None) -> float:
-    try:
-        return min(3600.0, max(1.0, float(header or "")))
-    except ValueError:
-        return 5.0

@@ -1,0 +1,41 @@
+"""What a provider's error status means for the caller (DESIGN, section 7): one policy for every protocol."""
+
+from typing import Any
+
+from relay.errors import Cause, RelayError
+
+
+def of(
+    status: int,
+    text: str,
+    *,
+    param: str | None = None,
+    provider: dict[str, Any] | None = None,
+    retry_after: str | None = None,
+) -> RelayError:
+    """`text` is what the provider said, found by the protocol's own envelope. `provider` is kept for clients that match
+    on it. `retry_after` is the header as it came."""
+    if status in (400, 413, 422):
+        return RelayError(Cause.UPSTREAM_REJECTED, text[:2000], status=status, param=param, provider=provider)
+    if status == 429:
+        return RelayError(
+            Cause.RATE_LIMITED, f"The provider's rate limit is reached: {text[:500]}", retry_after=seconds(retry_after)
+        )
+    if status in (503, 529):
+        return RelayError(
+            Cause.UNAVAILABLE, f"The provider is overloaded: {text[:500]}", retry_after=seconds(retry_after)
+        )
+    if status in (401, 402, 403):
+        # Its text speaks of our credential, which is not the caller's business.
+        return RelayError(Cause.UPSTREAM_ERROR, "The provider refused the gateway's credential.")
+    if status == 404:
+        return RelayError(Cause.UPSTREAM_ERROR, "The provider does not know the model or the endpoint.")
+    return RelayError(Cause.UPSTREAM_ERROR, f"The provider failed with status {status}: {text[:500]}")
+
+
+def seconds(header: str | None) -> float:
+    """How long a `Retry-After` asks to wait, between a second and an hour; 5 where it says nothing of use."""
+    try:
+        return min(3600.0, max(1.0, float(header or "")))
+    except ValueError:
+        return 5.0

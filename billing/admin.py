@@ -143,7 +143,15 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     class Meta:
         model = CatalogModel
-        fields = ("name", "kind", "provider", "description", "context_window", "max_output", "active")
+        fields = ("name", "kind", "provider", "description", "context_window", "max_output", "active", "capabilities")
+
+    def clean_capabilities(self) -> dict[str, Any]:
+        written: dict[str, Any] = self.cleaned_data["capabilities"] or {}
+        try:
+            catalog.check_capabilities(written)
+        except (ValueError, TypeError) as error:
+            raise ValidationError(str(error)) from error
+        return written
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

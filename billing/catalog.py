@@ -2,7 +2,7 @@
 
 import bisect
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -23,7 +23,8 @@ class Price(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """An offered model. `prices` are in the order of their moments and may lie in the future."""
+    """An offered model. `prices` are in the order of their moments and may lie in the future. What `capabilities` means
+    is the relay's to say; here they are only kept."""
 
     name: str
     kind: str
@@ -33,6 +34,7 @@ class Model(msgspec.Struct, frozen=True):
     max_output: int | None
     created: int
     prices: tuple[Price, ...]
+    capabilities: Mapping[str, Any] = {}
 
     def price_at(self, moment: float) -> Price | None:
         """The version in force, or None: such a model cannot be called."""
@@ -41,6 +43,14 @@ class Model(msgspec.Struct, frozen=True):
 
 
 Catalog = Mapping[str, Model]
+
+
+def _anything(written: Mapping[str, Any]) -> None:
+    """Nobody has said what capabilities there are."""
+
+
+# Raises ValueError for capabilities that there are not; the relay puts its own here.
+check_capabilities: Callable[[Mapping[str, Any]], None] = _anything
 
 
 def load() -> dict[str, Model]:
@@ -59,6 +69,7 @@ def load() -> dict[str, Model]:
             max_output=row.max_output,
             created=int(row.created_at.timestamp()),
             prices=tuple(versions.get(row.pk, ())),
+            capabilities=row.capabilities,
         )
         for row in CatalogModel.objects.filter(active=True).order_by("name")
     }

@@ -6,4 +6,8 @@ class RelayConfig(AppConfig):
     verbose_name = "Relay"
 
     def ready(self) -> None:
+        from billing import catalog
         from relay import audit  # noqa: F401
+        from relay.protocols import capabilities
+
+        catalog.check_capabilities = capabilities.check

@@ -11,12 +11,11 @@ from django.conf import settings
 
 from billing import holds
 from keys.services import Principal
-from relay import demo, idempotency, pipeline, urls
+from relay import bridge, demo, idempotency, pipeline, urls
+from relay.delivery import pisces
 from relay.errors import Cause, RelayError
 from relay.guard import Interrupted
 from relay.http import Answer, ClientGone, Outlet, Receive, Request, Scope, Send
-from relay.pipeline import pisces
-from relay.protocols.openai import errors as openai_errors
 from relay.records import Call
 from relay.urls import Route
 from relay.views import door
@@ -30,7 +29,7 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         await demo.app(scope, receive, send)
         return
     request = Request(scope, receive)
-    call = Call(request_id="", endpoint="", protocol="openai", client_ip=request.client_ip)
+    call = Call(request_id="", endpoint="", protocol=door.protocol_of(request), client_ip=request.client_ip)
     call.request_id = _request_id(request) or str(call.id)
     # The call is a task of its own, so that whatever becomes of the connection's it ends as it has to. Only a server
     # that ends cancels them, both: then the call pays for what it used, tells its client, and returns.
@@ -62,7 +61,7 @@ async def _serve(request: Request, call: Call, outlet: Outlet) -> None:
 async def _answer(request: Request, call: Call) -> Answer:
     try:
         route, parameter = urls.resolve(request.method, request.path)
-        call.endpoint, call.protocol = route.endpoint, route.protocol
+        call.endpoint, call.protocol = route.endpoint, route.protocol or call.protocol
         call.principal = await _admit(request, call, route)
         if not route.paid:
             return await route.view(request, call, parameter)
@@ -113,7 +112,7 @@ def _error_answer(error: RelayError, call: Call) -> Answer:
         headers.append((b"x-pisces-channel", call.channel.encode("ascii", "replace")))
     if error.cause is Cause.TOO_LARGE:
         headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
-    return Answer(error.status, headers, openai_errors.encode(error, told))
+    return Answer(error.status, headers, bridge.refusal(error, call.protocol, told))
 
 
 def _request_id(request: Request) -> str:

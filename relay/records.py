@@ -115,6 +115,7 @@ class Call(msgspec.Struct):
     charge: Charge | None = None
     claim: Claim | None = None  # the caller's idempotency key
     candidates: list[Candidate] = msgspec.field(default_factory=list)  # where it may go, in order
+    dropped: list[str] = msgspec.field(default_factory=list)  # of the request, what its last upstream could not have
 
     def elapsed_ms(self) -> float:
         return round((time.monotonic() - self.began) * 1000, 3)

@@ -13,6 +13,7 @@ from keys import services as keys
 from relay import calibration, counting, vault
 from relay.channels.routing import Candidate, Secret, Timeouts
 from relay.models import Channel, DefaultModel
+from relay.protocols import capabilities
 
 log = structlog.get_logger(__name__)
 
@@ -98,11 +99,23 @@ def load() -> Snapshot:
             continue
         for offered, candidate in found.items():
             routes.setdefault(offered, []).append(candidate)
+    models = catalog.load()
     return Snapshot(
-        models=catalog.load(),
-        routes={name: tuple(found) for name, found in routes.items()},
+        models=models,
+        routes={name: tuple(_capable(c, models.get(name)) for c in found) for name, found in routes.items()},
         defaults=dict(DefaultModel.objects.values_list("endpoint", "model")),
     )
+
+
+def _capable(candidate: Candidate, model: catalog.Model | None) -> Candidate:
+    """With what its model accepts, by its kind and by what the catalogue's row says otherwise."""
+    caps = capabilities.of(candidate.model, candidate.protocol)
+    if model is not None and model.capabilities:
+        try:
+            caps = capabilities.corrected(caps, model.capabilities)
+        except msgspec.ValidationError as error:
+            log.error("model.capabilities_unusable", model=model.name, why=str(error))
+    return msgspec.structs.replace(candidate, caps=caps)
 
 
 def _candidates(channel: Channel) -> dict[str, Candidate]:

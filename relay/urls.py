@@ -7,16 +7,17 @@ import msgspec
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request
 from relay.records import Call
-from relay.views import chat, models
+from relay.views import chat, counting, models
 
 View = Callable[[Request, Call, str], Awaitable[Answer]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """`path` has `/v1` and works without it too. `{name}` at its end takes the rest, slashes included.
+    """`path` works with `/v1`, with `/v1beta` and without either. `{name}` at its end takes the rest, slashes included;
+    before more of the path it takes all up to that.
 
     A `paid` route may cost money: it takes `Idempotency-Key`. Views find the caller in `call.principal` and, for POST,
-    the body in `request.body`.
+    the body in `request.body`. `protocol` is "" where several share the path: then the caller's headers tell.
     """
 
     method: str
@@ -30,39 +31,55 @@ class Route(msgspec.Struct, frozen=True):
 
 
 ROUTES = (
+    Route("POST", "/v1/chat/completions", "chat.completions", "openai", True, "Chat completion", chat.answer, True),
+    Route("POST", "/v1/completions", "completions", "completions", True, "Completion of a text", chat.answer, True),
+    Route("POST", "/v1/messages", "messages", "anthropic", True, "Anthropic message", chat.answer, True),
     Route(
-        "POST",
-        "/v1/chat/completions",
-        "chat.completions",
-        "openai",
-        True,
-        "Chat completion",
-        chat.completions,
-        paid=True,
+        "POST", "/v1/messages/count_tokens", "count_tokens", "anthropic", False,
+        "The tokens of a message, without charge", counting.count_tokens,
     ),
-    Route("GET", "/v1/models", "models", "openai", False, "The models that this key may use", models.index),
-    Route("GET", "/v1/models/{model}", "models", "openai", False, "One model", models.detail),
-)
+    Route(
+        "POST", "/v1beta/models/{model}:generateContent", "generate_content", "gemini", False,
+        "Gemini answer", chat.generate, True,
+    ),
+    Route(
+        "POST", "/v1beta/models/{model}:streamGenerateContent", "generate_content", "gemini", True,
+        "Gemini answer, streamed", chat.stream_generate, True,
+    ),
+    Route(
+        "POST", "/v1beta/models/{model}:countTokens", "count_tokens", "gemini", False,
+        "The tokens of a prompt, without charge", counting.gemini_count_tokens,
+    ),
+    Route("GET", "/v1/models", "models", "", False, "The models that this key may use", models.index),
+    Route("GET", "/v1/models/{model}", "models", "", False, "One model", models.detail),
+)  # fmt: skip
+VERSIONS = ("/v1", "/v1beta")
+
+
+class _Place:
+    """The routes of one stem by method, and those whose path goes on after the parameter by how it ends."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Route] = {}
+        self.endings: dict[str, dict[str, Route]] = {}
+
 
 _exact: dict[str, dict[str, Route]] = {}
-_prefix: dict[str, dict[str, Route]] = {}
+_prefix: dict[str, _Place] = {}
 for _route in ROUTES:
-    for _path in (_route.path, _route.path.removeprefix("/v1")):
-        if "{" in _path:
-            _prefix.setdefault(_path[: _path.index("{")], {})[_route.method] = _route
-        else:
-            _exact.setdefault(_path, {})[_route.method] = _route
+    _bare = _route.path.removeprefix("/v1beta").removeprefix("/v1")
+    _stem, _parameter, _rest = _bare.partition("{")
+    if not _parameter:
+        _exact.setdefault(_bare, {})[_route.method] = _route
+        continue
+    _ending = _rest.partition("}")[2]
+    _place = _prefix.setdefault(_stem, _Place())
+    (_place.endings.setdefault(_ending, {}) if _ending else _place.methods)[_route.method] = _route
 
 
 def resolve(method: str, path: str) -> tuple[Route, str]:
     """The route and its parameter. Raises RelayError for a path or a method that there is none for."""
-    path = path.rstrip("/") or "/"
-    methods = _exact.get(path)
-    parameter = ""
-    if methods is None:
-        for prefix, found in _prefix.items():
-            if path.startswith(prefix):
-                methods, parameter = found, path[len(prefix) :]
+    methods, parameter = _find(_without_version(path))
     if methods is None:
         raise RelayError(Cause.UNKNOWN_PATH, f"There is no endpoint at {path[:200]!r}.")
     route = methods.get(method)
@@ -71,9 +88,27 @@ def resolve(method: str, path: str) -> tuple[Route, str]:
     return route, parameter
 
 
+def _find(path: str) -> tuple[dict[str, Route] | None, str]:
+    if (found := _exact.get(path)) is not None:
+        return found, ""
+    for stem, place in _prefix.items():
+        if path.startswith(stem):
+            rest = path[len(stem) :]
+            for ending, methods in place.endings.items():
+                if rest.endswith(ending):
+                    return methods, rest.removesuffix(ending)
+            return place.methods or None, rest
+    return None, ""
+
+
+def _without_version(path: str) -> str:
+    path = path.rstrip("/") or "/"
+    head, slash, rest = path[1:].partition("/")
+    return f"/{rest}" if slash and f"/{head}" in VERSIONS else path
+
+
 def belongs(path: str) -> bool:
-    """All of `/v1` is the relay's, and of the bare paths those that it serves."""
-    if path.startswith("/v1/") or path == "/v1":
+    """All below a version is the relay's, and of the bare paths those that it serves."""
+    if any(path == version or path.startswith(f"{version}/") for version in VERSIONS):
         return True
-    bare = path.rstrip("/")
-    return bare in _exact or any(bare.startswith(prefix) for prefix in _prefix)
+    return _find(path.rstrip("/"))[0] is not None

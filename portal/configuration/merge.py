@@ -76,7 +76,7 @@ class _Merge:
             return
         fields = {
             name: value
-            for name in ("kind", "provider", "description", "context_window", "max_output", "active")
+            for name in ("kind", "provider", "description", "context_window", "max_output", "capabilities", "active")
             if (value := getattr(wanted, name)) is not UNSET
         }
         if row is None:

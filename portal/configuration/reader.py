@@ -22,6 +22,7 @@ from billing.prices import PriceCard
 from relay import services
 from relay.channels.routing import Timeouts
 from relay.models import OnHangup, Protocol
+from relay.protocols import capabilities
 
 LARGEST = 4 * 1024 * 1024
 LATER_PROTOCOLS = frozenset({"responses", "anthropic", "gemini", "midjourney", "suno", "kling", "luma", "runway"})
@@ -99,6 +100,7 @@ class FileModel(msgspec.Struct, kw_only=True):
     description: str | UnsetType = UNSET
     context_window: int | UnsetType = UNSET
     max_output: int | UnsetType = UNSET
+    capabilities: dict[str, Any] | UnsetType = UNSET
     active: bool = True
 
 
@@ -402,6 +404,18 @@ def _costs(node: Node, path: str) -> dict[str, dict[str, Any]]:
     return dict(_mapping_of(_written_card)(node, path))
 
 
+def _capabilities(node: Node, path: str) -> dict[str, Any]:
+    written: dict[str, Any] = {}
+    for name, value in _pairs(node, path).items():
+        place = _below(path, name)
+        listed = isinstance(value, SequenceNode)
+        written[name] = [_text(item, place) for item in _items(value, place)] if listed else _text(value, place)
+    try:
+        return capabilities.read(written)
+    except ValueError as error:
+        raise _Bad(node, path, str(error)) from error
+
+
 def _price_changes(node: Node, path: str) -> list[FileChange]:
     found: list[FileChange] = []
     for number, item in enumerate(_items(node, path)):
@@ -460,6 +474,7 @@ _MODEL: dict[str, Parser] = {
     "description": _limited(500),
     "context_window": _count,
     "max_output": _count,
+    "capabilities": _capabilities,
     "active": _boolean,
 }
 _GROUP: dict[str, Parser] = {"name": _group_name, "multiplier": _multiplier}

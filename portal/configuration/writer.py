@@ -57,7 +57,7 @@ def _channel(channel: Channel) -> dict[str, Any]:
 
 def _model(row: CatalogModel) -> dict[str, Any]:
     found: dict[str, Any] = {"name": row.name, "kind": row.kind}
-    for name in ("provider", "description", "context_window", "max_output"):
+    for name in ("provider", "description", "context_window", "max_output", "capabilities"):
         if value := getattr(row, name):
             found[name] = value
     if not row.active:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from billing.prices import PriceCard
+from relay.protocols.capabilities import Capabilities
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -31,7 +32,8 @@ class Secret(msgspec.Struct, frozen=True):
 class Candidate(msgspec.Struct, frozen=True):
     """A channel that can serve one offered model, under the upstream's name for it.
 
-    `cost_card` is what the provider charges us, None where nobody wrote it down.
+    `cost_card` is what the provider charges us, None where nobody wrote it down. `caps` is what the model accepts;
+    `streams` whether it streams: "any" as it is asked, "only" always, "never".
     """
 
     channel: str
@@ -45,6 +47,8 @@ class Candidate(msgspec.Struct, frozen=True):
     timeouts: Timeouts
     credentials: tuple[Secret, ...]
     cost_card: PriceCard | None = None
+    caps: Capabilities = Capabilities()
+    streams: str = "any"
 
 
 def in_order(candidates: Sequence[Candidate], source: random.Random) -> list[Candidate]:

@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -152,26 +152,36 @@ class Reply:
         self._response.close() if not self._response.content.at_eof() else self._response.release()
 
 
-async def post(candidate: Candidate, secret: Secret | None, path: str, body: bytes, *, stream: bool) -> Reply:
-    """Sends a request and waits for the answer's headers. Raises RelayError where there are none."""
-    headers = {
+async def post(
+    candidate: Candidate,
+    secret: Secret | None,
+    path: str,
+    body: bytes,
+    *,
+    stream: bool,
+    headers: Mapping[str, str] | None = None,
+) -> Reply:
+    """Sends a request, with what its protocol adds to the headers, and waits for the answer's. Raises RelayError where
+    there are none."""
+    sent = {
         "Content-Type": "application/json",
         "Accept": "text/event-stream" if stream else "application/json",
         "Accept-Encoding": "identity",
         "User-Agent": "pisces",
+        **(headers or {}),
     }
     base = candidate.base_url
     if base == demo.ADDRESS:
-        base, headers["Authorization"] = demo.base_url(), f"Bearer {demo.secret()}"
+        base, sent["Authorization"] = demo.base_url(), f"Bearer {demo.secret()}"
     elif secret is not None:
-        headers["Authorization"] = f"Bearer {secret.value}"
+        sent["Authorization"] = f"Bearer {secret.value}"
     session = sessions.get(private=candidate.private)
     try:
         _vet_literal(base, candidate)
         response = await session.post(
             endpoint_url(base, path),
             data=body,
-            headers=headers,
+            headers=sent,
             allow_redirects=False,
             timeout=_timeout(candidate.timeouts.connect),
         )

@@ -146,4 +146,15 @@ def _spoken_by(found: Capabilities, protocol: str) -> Capabilities:
 
 def corrected(found: Capabilities, written: Mapping[str, Any]) -> Capabilities:
     """`found` with what a catalogue row says. Raises msgspec.ValidationError for what there is not."""
-    return msgspec.convert({**msgspec.to_builtins(found), **written}, Capabilities, strict=True)
+    return msgspec.convert({**msgspec.to_builtins(found), **written}, Capabilities)
+
+
+def check(written: Mapping[str, Any]) -> None:
+    """Raises ValueError (msgspec.ValidationError) where these correct nothing that there is."""
+    corrected(Capabilities(), written)
+
+
+def read(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Capabilities written as text ("true", "4096", lists of names) as values. Raises ValueError as `check` does."""
+    found = msgspec.convert(dict(written), Capabilities, strict=False)
+    return {name: msgspec.to_builtins(getattr(found, name)) for name in written}

@@ -4,7 +4,7 @@ A call whose client and upstream speak the same protocol is passed: the original
 and usage overheard. Any other is translated: decoded into the hub (`canonical`, `events`) and encoded from it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -142,7 +142,8 @@ class Dialect(msgspec.Struct, frozen=True):
 
     `read` takes a body and what the path says (the model and whether to stream, "" and None where it says nothing);
     `whole` and `passing` are for upstreams of the client's own protocol; `usage` is what that client's stream shows of
-    it. `encode_request` takes the output tokens to ask for, None for the request's own.
+    it. `encode_request` takes the output tokens to ask for, None for the request's own. `forwarded` picks the headers
+    that go to the upstream from those of a client of its protocol (lower-case names), and adds what it always wants.
     """
 
     name: str
@@ -157,6 +158,7 @@ class Dialect(msgspec.Struct, frozen=True):
     encoder: Callable[..., Encoder]  # (asked, *, model: str, prompt_tokens: int)
     decode_error: Callable[..., RelayError]  # (status: int, content: bytes, *, retry_after: str | None)
     encode_error: Callable[[RelayError, Told], bytes]
+    forwarded: Callable[[Mapping[str, str]], dict[str, str]] | None = None
 
 
 __all__ = [

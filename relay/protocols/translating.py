@@ -10,7 +10,6 @@ from relay.protocols import seen as seeing
 from relay.protocols.canonical import Response, ToolCall
 from relay.protocols.codec import Decoder, Encoded, Encoder, Told
 from relay.protocols.events import Event, Failed, Finished, Grammar, PartDelta, PartStarted, Started
-from relay.protocols.fold import unfold
 
 
 class TranslatedWhole:
@@ -85,7 +84,7 @@ class TranslatedStream:
     def close(self) -> bytes:
         out = self._through(self._splitter.close())
         if not self.done and self.failure is None:
-            out += self._put(self._decoder.close())
+            out += self.put(self._decoder.close())
         if not self.done and self.failure is None:
             self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")
         return out
@@ -106,10 +105,11 @@ class TranslatedStream:
                 break
             data = sse.payload(frame)
             if data is not None:
-                out.append(self._put(self._decoder.feed(data)))
+                out.append(self.put(self._decoder.feed(data)))
         return b"".join(out)
 
-    def _put(self, events: Iterable[Event]) -> bytes:
+    def put(self, events: Iterable[Event]) -> bytes:
+        """What these events are for the client."""
         if self._restore is not None:
             events = self._restore.feed(events)
         out = []
@@ -136,8 +136,3 @@ class TranslatedStream:
                 self.usage, self.finish = event.usage, event.reason.value
                 self.seen.ended += 1
                 self.done = True
-
-
-def as_stream(response: Response, encoder: Encoder) -> bytes:
-    """A whole answer as the stream that a client asked for, but for what `last` adds."""
-    return b"".join(encoder.feed(event) for event in unfold(response))

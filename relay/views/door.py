@@ -7,6 +7,16 @@ from relay.http import Request
 from relay.protocols.openai.request import key_in_body
 
 
+def protocol_of(request: Request) -> str:
+    """What the caller most likely speaks, where the path does not say it. Keys tell nothing: Anthropic's SDKs send
+    theirs as OpenAI's do, but no other client names a version of that API."""
+    if b"anthropic-version" in request.headers:
+        return "anthropic"
+    if b"x-goog-api-key" in request.headers or request.path.startswith("/v1beta") or b"key=" in request.query:
+        return "gemini"
+    return "openai"
+
+
 def token_in_headers(request: Request) -> str | None:
     """`Authorization` as Bearer, bare or Basic (the key as password); `x-api-key`; `x-goog-api-key`; `?key=`."""
     authorization = request.header(b"authorization").strip()

@@ -1,0 +1,100 @@
+"""One attempt's languages: the client's request in the upstream's protocol, and the way of its answer back. Pure."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import msgspec
+
+from relay import counting, dialects
+from relay.channels.routing import Candidate
+from relay.errors import Cause, RelayError
+from relay.protocols import sse
+from relay.protocols.canonical import Response
+from relay.protocols.codec import Asked, Encoded, Encoder, Stream, Told, Whole
+from relay.protocols.fold import Folder, unfold
+from relay.protocols.translating import TranslatedStream, TranslatedWhole
+
+_NOTHING_SENT = Encoded({})
+
+
+class Bridge:
+    """Made anew for every attempt. `body` is what is sent to `path`; `streams` whether the upstream is asked to stream;
+    `losses` names what of the request it cannot have. Raises RelayError (400) where it cannot be asked at all, or,
+    when `strict`, not without losses.
+    """
+
+    __slots__ = ("_asked", "_candidate", "_client", "_passes", "_sent", "body", "losses", "path", "streams", "upstream")
+
+    def __init__(self, asked: Asked, candidate: Candidate, *, limit: int | None, strict: bool = False) -> None:
+        self._asked = asked
+        self._candidate = candidate
+        self._client = dialects.of(asked.protocol)
+        self.upstream = dialects.towards(candidate, asked.protocol)
+        self.streams = {"only": True, "never": False}.get(candidate.streams, asked.stream)
+        self._passes = self.upstream is self._client and self.streams == asked.stream
+        self._sent = _NOTHING_SENT
+        self.losses: list[str] = []
+        self.path = self.upstream.path(candidate.model, self.streams)
+        if self._passes:
+            self.body = asked.encode(model=candidate.model, limit=limit)
+            return
+        request = msgspec.structs.replace(asked.canonical(), stream=self.streams)
+        self._sent = self.upstream.encode_request(request, model=candidate.model, limit=limit, caps=candidate.caps)
+        self.losses = sorted(set(self._sent.losses))
+        if strict and self.losses:
+            message = f"{candidate.model!r} takes no {', '.join(f'`{name}`' for name in self.losses)}."
+            raise RelayError(Cause.INVALID_PARAMETER, message, param=self.losses[0])
+        self.body = msgspec.json.encode(self._sent.body)
+
+    def headers(self, client: Mapping[bytes, bytes]) -> dict[str, str]:
+        """What goes with the body besides its type and the credential."""
+        if self.upstream.forwarded is None:
+            return {}
+        given = client if self._passes else {}
+        return self.upstream.forwarded({name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()})
+
+    def error(self, status: int, content: bytes, *, retry_after: str | None) -> RelayError:
+        return self.upstream.decode_error(status, content, retry_after=retry_after)
+
+    def whole(self, body: bytes) -> Whole:
+        """All that the upstream answered, as one answer. Raises RelayError for what is none."""
+        if self._passes:
+            return self.upstream.whole(body)
+        return self._translated(self._folded(body) if self.streams else self.upstream.decode_response(body))
+
+    def _folded(self, body: bytes) -> Response:
+        decoder, folder, splitter = self.upstream.decoder(), Folder(), sse.Splitter()
+        for frame in [*splitter.feed(body), *splitter.close()]:
+            data = sse.payload(frame)
+            for event in decoder.feed(data) if data is not None else ():
+                folder.see(event)
+        for event in decoder.close():
+            folder.see(event)
+        return folder.whole()
+
+    def unfolded(self, body: bytes, model: str) -> tuple[Stream, bytes]:
+        """A whole answer as the stream that the client wants, of which nothing more will come, and its first bytes."""
+        stream = TranslatedStream(self.upstream.decoder(), self._encoder(model), self._sent, upstream_model=self._candidate.model)
+        return stream, stream.put(unfold(self.upstream.decode_response(body)))
+
+    def stream(self, model: str) -> Stream:
+        """`model` is the offered name."""
+        upstream_model = self._candidate.model
+        if self._passes:
+            return self.upstream.passing(self._asked, model=model, upstream_model=upstream_model)
+        encoder = self._encoder(model)
+        return TranslatedStream(self.upstream.decoder(), encoder, self._sent, upstream_model=upstream_model)
+
+    def _encoder(self, model: str) -> Encoder:
+        prompt_tokens = counting.estimate(self._asked.text_bytes, self._candidate.model)
+        return self._client.encoder(self._asked, model=model, prompt_tokens=prompt_tokens)
+
+    def _translated(self, response: Response) -> Whole:
+        return TranslatedWhole(response, self._sent, partial(self._client.encode_response, asked=self._asked))
+
+
+def refusal(error: RelayError, protocol: str, told: Told) -> bytes:
+    """The error in the envelope of the caller's protocol."""
+    return dialects.of(protocol).encode_error(error, told)
+
+

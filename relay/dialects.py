@@ -1,0 +1,29 @@
+"""The protocols that the gateway speaks, by name: a row for each folder of `relay.protocols`."""
+
+from relay.channels.routing import Candidate
+from relay.protocols import anthropic, completions, gemini, openai, responses
+from relay.protocols.codec import Dialect
+
+DIALECTS: dict[str, Dialect] = {
+    dialect.name: dialect
+    for dialect in (
+        openai.DIALECT,
+        responses.DIALECT,
+        anthropic.DIALECT,
+        gemini.DIALECT,
+        completions.DIALECT,
+    )
+}
+OPENAI, COMPLETIONS, GEMINI = openai.DIALECT, completions.DIALECT, gemini.DIALECT
+
+
+def of(name: str) -> Dialect:
+    """OpenAI's for a call of which nobody knows what it speaks."""
+    return DIALECTS.get(name, OPENAI)
+
+
+def towards(candidate: Candidate, client: str) -> Dialect:
+    """What is spoken with a channel for a client of this protocol. Old models complete texts and do not chat."""
+    if client == COMPLETIONS.name and candidate.protocol == OPENAI.name and candidate.caps.completions:
+        return COMPLETIONS
+    return DIALECTS[candidate.protocol]

@@ -11,6 +11,7 @@ import structlog
 
 from billing import holds, prices
 from billing.catalog import Model, Price
+from billing.prices import Bound
 from billing.usage import Source
 from keys import services as keys
 from keys.services import Principal
@@ -97,32 +98,54 @@ async def open_hold(asked: Asked, model: Model, price: Price, call: Call) -> int
 
     The prompt's bytes bound its tokens; it is counted only where the money does not reach for these.
     """
+    wanted = asked.limit if asked.limit is not None else model.max_output or USUAL_OUTPUT
     models = {candidate.model for candidate in call.candidates}
     by_bytes = asked.input_bound(*models)
+    bound = _bound(by_bytes, price, call)
     try:
-        return await _hold(by_bytes, asked, model, price, call)
+        await _hold(bound, wanted, asked, price, call)
     except RelayError as refused:
-        if refused.cause is not Cause.INSUFFICIENT_QUOTA:
+        if refused.cause is not Cause.INSUFFICIENT_QUOTA or (tighter := await _counted(by_bytes, asked, call)) is None:
             raise
-        counted = await counting.tighter_bound(asked, *models)
-        if counted is None or counted >= by_bytes:
-            raise
-    return await _hold(counted, asked, model, price, call)
+        bound = _bound(tighter, price, call)
+        await _hold(bound, wanted, asked, price, call)
+    else:
+        if _affordable(bound, wanted, asked, call) < wanted and (
+            tighter := await _counted(by_bytes, asked, call)
+        ) is not None:  # of the same money more is left for the answer
+            bound = _bound(tighter, price, call)
+    affordable = _affordable(bound, wanted, asked, call)
+    return affordable if bound.per_million and (asked.limit is None or affordable < asked.limit) else None
 
 
-async def _hold(input_tokens: int, asked: Asked, model: Model, price: Price, call: Call) -> int | None:
+def _bound(input_tokens: int, price: Price, call: Call) -> Bound:
+    assert call.principal
+    mode, multiplier = call.principal.billing, call.principal.multiplier
+    return prices.bound(price.card, input_tokens=input_tokens, mode=mode, multiplier=multiplier)
+
+
+async def _counted(by_bytes: int, asked: Asked, call: Call) -> int | None:
+    """A bound on the input by counting it; None where that is no less than the one by its bytes."""
+    counted = await counting.tighter_bound(asked, *{candidate.model for candidate in call.candidates})
+    return counted if counted is not None and counted < by_bytes else None
+
+
+def _affordable(bound: Bound, wanted: int, asked: Asked, call: Call) -> int:
+    """The output tokens of each answer that the hold pays for, at most those that are wanted."""
+    assert call.hold
+    return min(wanted, bound.affordable(call.hold.amount) // asked.n) if bound.per_million else wanted
+
+
+async def _hold(bound: Bound, wanted: int, asked: Asked, price: Price, call: Call) -> None:
     principal = call.principal
     assert principal
-    bound = prices.bound(price.card, input_tokens=input_tokens, mode=principal.billing, multiplier=principal.multiplier)
-    wanted_tokens = asked.limit or model.max_output or USUAL_OUTPUT
-    least_tokens = min(wanted_tokens, LEAST_OUTPUT)
     began = call.elapsed_ms()
     try:
         call.hold = await holds.hold(
             call=call.id,
             account=principal.account,
-            wanted=bound.amount(wanted_tokens * asked.n),
-            minimum=bound.amount(least_tokens * asked.n),
+            wanted=bound.amount(wanted * asked.n),
+            minimum=bound.amount(min(wanted, LEAST_OUTPUT) * asked.n),
             price=price.id,
             budgets=principal.budgets,
             facts=call.facts(),
@@ -142,10 +165,6 @@ async def _hold(input_tokens: int, asked: Asked, model: Model, price: Price, cal
     except holds.LedgerUnavailable as error:
         raise RelayError(Cause.UNAVAILABLE, "The ledger cannot be written now.", retry_after=1) from error
     call.hold_ms = round(call.elapsed_ms() - began, 3)
-    if bound.per_million == 0:
-        return None
-    affordable = min(wanted_tokens, bound.affordable(call.hold.amount) // asked.n)
-    return affordable if asked.limit is None or affordable < asked.limit else None
 
 
 async def void(asked: Asked, call: Call, failure: BaseException) -> None:

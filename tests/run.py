@@ -1,7 +1,8 @@
-"""`make test`: the whole suite in one process, with every service that this machine has.
+"""`make test`: the whole suite, with every service that this machine has.
 
-`python -m tests.run [pytest's arguments]`. Starts a private PostgreSQL and Redis, compiles translations, runs the tests
-in the order in which they stand (`--random` shuffles them), and says what was used and what was left out. With
+`python -m tests.run [pytest's arguments]`. Runs the tests in the order in which they stand (`--random` shuffles them),
+two or more at a time, each process with a private PostgreSQL and Redis of its own; `-n 0` keeps to one, as whatever
+looks closely at it does: the long forms, coverage, a debugger. Says what was used and what was left out; with
 `REQUIRE_SERVICES=1` whatever is missing ends the run before its first test.
 """
 
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from portal import translations
+from tests.kit import soak
 
 ROOT = Path(__file__).resolve().parent.parent
+LEAST, MOST = 2, 4
 
 
 def main(arguments: list[str]) -> int:
@@ -22,7 +25,13 @@ def main(arguments: list[str]) -> int:
     translations.compile_all([ROOT / "locale"])
     shuffled = "--random" in arguments
     passed_on = [argument for argument in arguments if argument != "--random"]
-    return int(pytest.main([*([] if shuffled else ["-p", "no:randomly"]), *passed_on]))
+    return int(pytest.main([*_processes(arguments), *([] if shuffled else ["-p", "no:randomly"]), *passed_on]))
+
+
+def _processes(arguments: list[str]) -> list[str]:
+    """Tests wait more than they work, so two processes are worth it on one core too; one for each core, up to four."""
+    alone = soak.on() or "coverage" in sys.modules or any(given.startswith("-n") for given in arguments)
+    return [] if alone else ["-n", str(min(MOST, max(LEAST, os.cpu_count() or 1))), "--dist", "loadgroup"]
 
 
 if __name__ == "__main__":

@@ -149,7 +149,9 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long forms are for `make soak` alone."""
+    """The long forms are for `make soak` alone. What shares an installation stays in one process, in its order."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
     if soak.on():
         return
     long = [item for item in items if item.get_closest_marker("soak")]
@@ -158,16 +160,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(long)]
 
 
-def pytest_sessionstart() -> None:
-    """`python -m tests.run` wants to know at once what this machine has."""
-    if os.environ.get("TEST_ALL_SERVICES") == "1":
+def _group_of(item: pytest.Item) -> str:
+    """A file's tests of one kind of database: each process then changes from one kind to the other once."""
+    given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+    kind = next((value for value in given if value in databases.KINDS), "")
+    return f"{item.path.stem}-{kind}"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """`python -m tests.run` wants to know at once what this machine has. Who only shares the tests out needs nothing."""
+    if os.environ.get("TEST_ALL_SERVICES") == "1" and not session.config.getoption("numprocesses", None):
         services.start_all()
         if required() and services.missing:
             raise pytest.UsageError("REQUIRE_SERVICES=1: " + "; ".join(services.report()))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    lines = services.report()
+    lines = services.report() or sorted(_reported)
     if lines:
         terminalreporter.section("services" + (" (all required)" if required() else ""))
         for line in lines:
@@ -178,8 +187,26 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(line)
 
 
+_reported: set[str] = set()  # by the processes that ran the tests
+
+
+class _Gathering:
+    """What the processes have used, for the summary of the one that shares the tests out."""
+
+    @pytest.hookimpl
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        _reported.update(getattr(node, "workeroutput", {}).get("services", ()))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):
+        config.pluginmanager.register(_Gathering())
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_sessionfinish() -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Tests are over; the summary still wants the names, so only the processes end here."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["services"] = services.report()
     for service in services.used.values():
         service.stop()

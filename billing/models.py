@@ -263,7 +263,10 @@ class CatalogModel(models.Model):
     max_output = models.PositiveIntegerField(_("longest answer (tokens)"), null=True, blank=True)
     active = models.BooleanField(_("offered"), default=True)
     capabilities = models.JSONField(
-        _("capabilities"), default=dict, blank=True, help_text=_("where the model differs from what is known of its kind")
+        _("capabilities"),
+        default=dict,
+        blank=True,
+        help_text=_("where the model differs from what is known of its kind"),
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 

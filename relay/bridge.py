@@ -51,7 +51,9 @@ class Bridge:
         if self.upstream.forwarded is None:
             return {}
         given = client if self._passes else {}
-        return self.upstream.forwarded({name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()})
+        return self.upstream.forwarded(
+            {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
+        )
 
     def error(self, status: int, content: bytes, *, retry_after: str | None) -> RelayError:
         return self.upstream.decode_error(status, content, retry_after=retry_after)
@@ -74,7 +76,9 @@ class Bridge:
 
     def unfolded(self, body: bytes, model: str) -> tuple[Stream, bytes]:
         """A whole answer as the stream that the client wants, of which nothing more will come, and its first bytes."""
-        stream = TranslatedStream(self.upstream.decoder(), self._encoder(model), self._sent, upstream_model=self._candidate.model)
+        stream = TranslatedStream(
+            self.upstream.decoder(), self._encoder(model), self._sent, upstream_model=self._candidate.model
+        )
         return stream, stream.put(unfold(self.upstream.decode_response(body)))
 
     def stream(self, model: str) -> Stream:
@@ -96,5 +100,3 @@ class Bridge:
 def refusal(error: RelayError, protocol: str, told: Told) -> bytes:
     """The error in the envelope of the caller's protocol."""
     return dialects.of(protocol).encode_error(error, told)
-
-

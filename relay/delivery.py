@@ -155,9 +155,7 @@ async def _finish_stream(
     return end
 
 
-async def _stream_ending(
-    stream: Stream, asked: Asked, call: Call, guard: Guard, failure: RelayError | None
-) -> Ending:
+async def _stream_ending(stream: Stream, asked: Asked, call: Call, guard: Guard, failure: RelayError | None) -> Ending:
     """Reported usage is believed; without it, what was seen is counted. An answer that failed without any output costs
     nothing; whoever left after its first event pays for the input at least."""
     model = call.attempts[-1].candidate.model

@@ -85,7 +85,7 @@ def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model
         raise RelayError(Cause.INVALID_PARAMETER, "`model` is missing.", param="model")
     model = view.models.get(call.model)
     price = model.price_at(time.time()) if model else None
-    if model is None or price is None or model.kind != "chat" or call.model not in view.routes:
+    if model is None or price is None or model.kind != asked.kind or call.model not in view.routes:
         raise RelayError(Cause.INVALID_MODEL, f"The model {call.model[:200]!r} is not offered here.", param="model")
     if not call.principal.may_use(call.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {call.model!r}.", param="model")
@@ -98,7 +98,7 @@ async def open_hold(asked: Asked, model: Model, price: Price, call: Call) -> int
 
     The prompt's bytes bound its tokens; it is counted only where the money does not reach for these.
     """
-    wanted = asked.limit if asked.limit is not None else model.max_output or USUAL_OUTPUT
+    wanted = _wanted_output(asked, model)
     models = {candidate.model for candidate in call.candidates}
     by_bytes = asked.input_bound(*models)
     bound = _bound(by_bytes, price, call)
@@ -110,12 +110,20 @@ async def open_hold(asked: Asked, model: Model, price: Price, call: Call) -> int
         bound = _bound(tighter, price, call)
         await _hold(bound, wanted, asked, price, call)
     else:
-        if _affordable(bound, wanted, asked, call) < wanted and (
-            tighter := await _counted(by_bytes, asked, call)
-        ) is not None:  # of the same money more is left for the answer
+        if (
+            _affordable(bound, wanted, asked, call) < wanted
+            and (tighter := await _counted(by_bytes, asked, call)) is not None
+        ):  # of the same money more is left for the answer
             bound = _bound(tighter, price, call)
     affordable = _affordable(bound, wanted, asked, call)
-    return affordable if bound.per_million and (asked.limit is None or affordable < asked.limit) else None
+    return affordable if wanted and bound.per_million and (asked.limit is None or affordable < asked.limit) else None
+
+
+def _wanted_output(asked: Asked, model: Model) -> int:
+    """The most tokens that each answer may have."""
+    if asked.kind != "chat":
+        return 0
+    return asked.limit if asked.limit is not None else model.max_output or USUAL_OUTPUT
 
 
 def _bound(input_tokens: int, price: Price, call: Call) -> Bound:

@@ -19,6 +19,7 @@ class BaseAsked(ABC):
     __slots__ = ("_canonical", "_inside", "_things", "body", "limit", "model", "n", "stream")
 
     protocol: ClassVar[str]
+    kind: ClassVar[str] = "chat"
     MEDIA: ClassVar[tuple[bytes, ...]]
 
     def __init__(self, body: bytes, *, model: str, stream: bool, limit: int | None, n: int = 1) -> None:

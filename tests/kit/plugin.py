@@ -168,7 +168,7 @@ def _group_of(item: pytest.Item) -> str:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """`python -m tests.run` wants to know at once what this machine has. Who only shares the tests out needs nothing."""
+    """`python -m tests.run` wants to know at once what there is. Who only shares the tests out needs nothing."""
     if os.environ.get("TEST_ALL_SERVICES") == "1" and not session.config.getoption("numprocesses", None):
         services.start_all()
         if required() and services.missing:

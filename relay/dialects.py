@@ -2,7 +2,7 @@
 
 from relay.channels.routing import Candidate
 from relay.protocols import anthropic, completions, gemini, openai, responses
-from relay.protocols.codec import Dialect
+from relay.protocols.codec import Asked, Dialect
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
@@ -20,6 +20,16 @@ OPENAI, COMPLETIONS, GEMINI = openai.DIALECT, completions.DIALECT, gemini.DIALEC
 def of(name: str) -> Dialect:
     """OpenAI's for a call of which nobody knows what it speaks."""
     return DIALECTS.get(name, OPENAI)
+
+
+def streams(asked: Asked, candidate: Candidate) -> bool:
+    """Whether the upstream is asked to stream: some always do, some never."""
+    return {"only": True, "never": False}.get(candidate.streams, asked.stream)
+
+
+def passes(asked: Asked, candidate: Candidate) -> bool:
+    """Whether the client's bytes can go through as they are."""
+    return towards(candidate, asked.protocol) is of(asked.protocol) and streams(asked, candidate) == asked.stream
 
 
 def towards(candidate: Candidate, client: str) -> Dialect:

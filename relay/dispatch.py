@@ -9,6 +9,7 @@ from django.conf import settings
 
 from billing import failpoints, holds
 from billing.operations import Progress
+from relay import dialects, inlining
 from relay.bridge import Bridge
 from relay.channels import upstream
 from relay.channels.upstream import Reply
@@ -46,8 +47,7 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
         drained = candidate.on_hangup == "drain" or call.claim is not None
         request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
         try:
-            bridge = Bridge(asked, candidate, limit=limit, strict=strict)
-            return await _attempt(attempt, bridge, asked, call, guard, request)
+            return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
         except RelayError as error:
             note_failure(attempt, error, call)
             if error.cause is Cause.UPSTREAM_REJECTED or guard.left or attempt.first_byte_ms is not None:
@@ -57,7 +57,7 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
 
 
 async def _attempt(
-    attempt: Attempt, bridge: Bridge, asked: Asked, call: Call, guard: Guard, request: Request
+    attempt: Attempt, limit: int | None, asked: Asked, call: Call, guard: Guard, request: Request, *, strict: bool
 ) -> Whole | Begun:
     timeouts = attempt.candidate.timeouts
     guard.limit(timeouts.total)
@@ -65,11 +65,14 @@ async def _attempt(
     reply: Reply | None = None
     begun: Begun | None = None
     assert call.hold
-    call.dropped = bridge.losses
-    holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
-    failpoints.hit("before_dispatch")
     try:
         with guard:
+            if not dialects.passes(asked, attempt.candidate):
+                await inlining.inline(asked.canonical(), attempt.candidate.caps)
+            bridge = Bridge(asked, attempt.candidate, limit=limit, strict=strict)
+            call.dropped = bridge.losses
+            holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
+            failpoints.hit("before_dispatch")
             reply = await upstream.post(
                 attempt.candidate,
                 attempt.secret,

@@ -212,13 +212,17 @@ def _vet_literal(base: str, candidate: Candidate) -> None:
     if candidate.private:
         return
     host = urlsplit(base).hostname or ""
+    if not may_be_public(host):
+        raise Forbidden(f"{host} is a private address")
+
+
+def may_be_public(host: str) -> bool:
+    """Whether a host is a public address, or a name, which the resolver vets."""
     try:
-        public = is_public(host)
+        return is_public(host)
     except ValueError:
         # "127.1" and "2130706433" are addresses to the system and no names to the resolver, so nobody would vet them.
-        public = not host.replace(".", "").isdigit()
-    if not public:
-        raise Forbidden(f"{host} is a private address")
+        return not host.replace(".", "").isdigit()
 
 
 def _connect_failure(error: Exception) -> str:

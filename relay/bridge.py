@@ -30,8 +30,8 @@ class Bridge:
         self._candidate = candidate
         self._client = dialects.of(asked.protocol)
         self.upstream = dialects.towards(candidate, asked.protocol)
-        self.streams = {"only": True, "never": False}.get(candidate.streams, asked.stream)
-        self._passes = self.upstream is self._client and self.streams == asked.stream
+        self.streams = dialects.streams(asked, candidate)
+        self._passes = dialects.passes(asked, candidate)
         self._sent = _NOTHING_SENT
         self.losses: list[str] = []
         self.path = self.upstream.path(candidate.model, self.streams)
@@ -50,10 +50,8 @@ class Bridge:
         """What goes with the body besides its type and the credential."""
         if self.upstream.forwarded is None:
             return {}
-        given = client if self._passes else {}
-        return self.upstream.forwarded(
-            {name.decode("latin-1"): value.decode("latin-1") for name, value in given.items()}
-        )
+        given = client.items() if self._passes else ()
+        return self.upstream.forwarded({name.decode("latin-1"): value.decode("latin-1") for name, value in given})
 
     def error(self, status: int, content: bytes, *, retry_after: str | None) -> RelayError:
         return self.upstream.decode_error(status, content, retry_after=retry_after)

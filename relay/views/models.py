@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/{id}`: only what this key may use (requirement B11), as the caller's SDK reads it."""
+"""`GET /v1/models` and `/v1/models/{id}`: what this key may use (requirement B11), as the caller's SDK reads it."""
 
 import datetime as dt
 import time

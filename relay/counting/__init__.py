@@ -36,7 +36,8 @@ _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="counting")
 class Asked(Protocol):
     """A decoded request of any protocol. `text_bytes` is the size of its text, `prompt` reads it."""
 
-    text_bytes: int
+    @property
+    def text_bytes(self) -> int: ...
 
     def prompt(self) -> Prompt: ...
 

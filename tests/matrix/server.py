@@ -1,0 +1,136 @@
+"""The four providers on one real socket. The case's name stands in the prompt as `[[name]]`; the answer is its plan's."""
+
+import base64
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from tests.matrix import providers
+from tests.matrix.neutral import Json, Plan
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n%%EOF"
+_CASE = re.compile(rb"\[\[([a-z0-9-]+)\]\]")
+
+
+class Seen:
+    """A request as the provider got it."""
+
+    def __init__(self, protocol: str, path: str, headers: dict[str, str], body: Json) -> None:
+        self.protocol = protocol
+        self.path = path
+        self.headers = headers
+        self.body = body
+
+
+class Providers:
+    """`start`; then `url` is the address below which each protocol has its own path. `plans` are by case."""
+
+    def __init__(self, plans: dict[str, Plan]) -> None:
+        self.plans = plans
+        self.seen: list[Seen] = []
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def start(self) -> "Providers":
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def base(self, protocol: str) -> str:
+        """A channel's base URL, as the vendor's SDK takes it."""
+        version = "/v1" if protocol in ("openai", "responses") else ""
+        return f"http://{self.address}/{protocol}{version}"
+
+    def of(self, case: str) -> list[Seen]:
+        """The requests that came for a case, in their order."""
+        mark = f"[[{case}]]"
+        with self._lock:
+            return [seen for seen in self.seen if mark in json.dumps(seen.body)]
+
+    def note(self, seen: Seen) -> None:
+        with self._lock:
+            self.seen.append(seen)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_: Any) -> None:
+                """Nobody reads it."""
+
+            def do_GET(self) -> None:
+                files = {"/pixel.png": ("image/png", PIXEL), "/paper.pdf": ("application/pdf", PDF)}
+                mime, content = files.get(self.path, ("text/plain", b""))
+                self._whole(200 if content else 404, content, mime)
+
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                protocol = self.path.split("/")[1]
+                body: Json = json.loads(raw)
+                owner.note(Seen(protocol, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                names = _CASE.findall(raw)
+                plan = owner.plans[names[-1].decode()] if names else Plan(text="no case")
+                answer = answered(protocol, self.path, body, plan)
+                if isinstance(answer, dict):
+                    self._whole(200, json.dumps(answer).encode(), "application/json")
+                else:
+                    self._stream(answer)
+
+            def _whole(self, status: int, content: bytes, mime: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", mime)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _stream(self, events: Iterable[bytes]) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                for event in events:
+                    self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
+                self.wfile.write(b"0\r\n\r\n")
+
+        return Handler
+
+
+def answered(protocol: str, path: str, body: Json, plan: Plan) -> Json | Iterator[bytes]:
+    """The vendor's answer to this request."""
+    model = str(body.get("model") or path.rsplit("/", 1)[-1].partition(":")[0])
+    match protocol:
+        case "openai":
+            return (
+                providers.openai_stream(plan, model, body)
+                if body.get("stream")
+                else providers.openai_whole(plan, model)
+            )
+        case "responses":
+            build = providers.responses_stream if body.get("stream") else providers.responses_whole
+            return build(plan, model, body)
+        case "anthropic":
+            return (
+                providers.anthropic_stream(plan, model)
+                if body.get("stream")
+                else providers.anthropic_whole(plan, model)
+            )
+    if ":streamGenerateContent" in path:
+        return providers.gemini_stream(plan, model)
+    return providers.gemini_whole(plan, model)

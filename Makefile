@@ -5,7 +5,7 @@ VENV_PYTHON = $(or $(PISCES_PYTHON),.venv/bin/python)
 BIN = $(dir $(VENV_PYTHON))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak coverage mutants lint format bench messages clean dev
+.PHONY: help run test matrix soak coverage mutants lint format bench messages clean dev
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -19,6 +19,9 @@ test: dev ## Run the whole suite; REQUIRE_SERVICES=1 turns what is missing into 
 soak: export SOAK = 1
 soak: dev ## The long tests: a million operations, kills, cut wires, hang-ups; prints their figures (hours)
 	$(VENV_PYTHON) -m tests.run -m soak
+
+matrix: dev ## Every client's protocol to every upstream's with the official SDKs; prints the table
+	$(VENV_PYTHON) -m tests.run -n 0 tests/matrix
 
 coverage: dev ## Every branch of the ledger's modules by their tests; fails under 100 %
 	$(VENV_PYTHON) -m coverage run -m tests.run tests/billing

@@ -14,6 +14,7 @@ from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
 from tests.kit.services import required, services
 from tests.kit.upstream import Upstream
+from tests.matrix import table
 
 SECRET = "sk-upstream-secret-7f3a9c41"
 PRICE = {"input": "1", "cache_read": "0.5", "output": "2"}  # 1,000 nano-units a token in, 2,000 a token out
@@ -180,6 +181,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if lines:
         terminalreporter.section("services" + (" (all required)" if required() else ""))
         for line in lines:
+            terminalreporter.write_line(line)
+    if rows := table.lines():
+        terminalreporter.section("matrix")
+        for line in rows:
             terminalreporter.write_line(line)
     if figures := soak.table():
         terminalreporter.section("figures")

@@ -379,9 +379,8 @@ def parts_of(turn: Turn) -> list[types.Part]:
         parts.append(types.Part(file_data=types.FileData(file_uri=turn.file_url, mime_type="application/pdf")))
     if turn.audio:
         parts.append(_inline(turn.audio, "audio/wav"))
-    for call in turn.calls:
-        parts.append(types.Part(function_call=types.FunctionCall(id=call.id, name=call.name, args=call.arguments)))
-    return parts
+    calls = [types.FunctionCall(id=call.id, name=call.name, args=call.arguments) for call in turn.calls]
+    return parts + [types.Part(function_call=call) for call in calls]
 
 
 def _generation(ask: Ask) -> types.GenerateContentConfig:

@@ -1,4 +1,4 @@
-"""The four providers on one real socket. The case's name stands in the prompt as `[[name]]`; the answer is its plan's."""
+"""The four providers on one real socket. The case's name stands in the prompt as `[[name]]`; its plan is answered."""
 
 import base64
 import json

@@ -24,6 +24,7 @@ class Calls(asyncio.Protocol):
         self.buffer = bytearray()
         self.need = 0  # bytes of the answer; 0 before its head has come, -1 where only its last chunk tells
         self.began = 0.0
+        self.waiting = True  # for the first event
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -34,10 +35,14 @@ class Calls(asyncio.Protocol):
         assert self.transport is not None
         self.buffer.clear()
         self.need = 0
+        self.waiting = True
         self.began = time.perf_counter()
         self.transport.write(self.run.request)
 
     def data_received(self, data: bytes) -> None:
+        if self.run.first and self.waiting and b"data: {" in data:
+            self.waiting = False
+            self.run.samples.append(time.perf_counter() - self.began)
         self.buffer += data
         if self.need == 0:
             self.read_head()
@@ -54,7 +59,8 @@ class Calls(asyncio.Protocol):
 
     def answered(self) -> None:
         assert self.transport is not None
-        self.run.samples.append(time.perf_counter() - self.began)
+        if not self.run.first:
+            self.run.samples.append(time.perf_counter() - self.began)
         whole = not self.run.streamed or b"[DONE]" in self.buffer[-64:]
         if not whole or not self.buffer.startswith(b"HTTP/1.1 200"):
             self.run.errors += 1
@@ -110,7 +116,7 @@ class Held(asyncio.Protocol):
 
 class Run:
     """Calls over `connections` sockets, each at least one and none begun after `seconds`; or, `held`, one stream each,
-    opened over `ramp` seconds."""
+    opened over `ramp` seconds. `first`: a sample is the time to a stream's first event."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
@@ -121,6 +127,7 @@ class Run:
         )
         self.request = head.encode() + body
         self.streamed = "stream" in order["body"]
+        self.first = bool(order.get("first"))
         self.ends = 0.0
         self.samples: array[float] = array("d")
         self.errors = 0

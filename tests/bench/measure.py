@@ -77,6 +77,15 @@ def calls(target: Target, way: str, *, connections: int, seconds: float) -> Roun
     )
 
 
+def first(target: Target, way: str, *, connections: int, seconds: float) -> Round:
+    """Paced streams one after another on each connection; latencies are those of their first tokens."""
+    order = _order(target, way, connections=connections, seconds=seconds, stream=True, first=True)
+    done = subprocess.run(_LOAD, input=order, stdout=subprocess.PIPE, process_group=0, check=True)
+    result = json.loads(done.stdout)
+    samples = result["samples"]
+    return Round(0, 1, percentile(samples, 0.5), percentile(samples, 0.99), result["errors"])
+
+
 def held(target: Target, way: str, *, streams: int, length: float) -> Round:
     """That many paced streams of `length` seconds at once. CPU is taken between two moments at which every stream
     flows: opening and closing one is a call's price, which the calls have."""

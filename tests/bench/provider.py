@@ -1,7 +1,8 @@
 """The provider that a run is measured against: nginx with static bodies where it is installed, else our own.
 
 The first part of a request's path says what it gets: `whole` an answer, `stream` a stream of EVENTS events at once,
-`paced-100-50` a hundred tokens, one each 50 ms. nginx cannot pace tokens, so these are always our own's.
+`paced-100-50` a hundred tokens, one each 50 ms; `claude` and `claude-100-50` the same on Anthropic's wire. nginx cannot
+pace tokens, so these are always our own's.
 """
 
 import os
@@ -43,6 +44,7 @@ http {{
         error_page 405 =200 $uri;
         location /whole/ {{ default_type application/json; }}
         location /stream/ {{ default_type text/event-stream; }}
+        location /claude/ {{ default_type application/json; }}
     }}
 }}
 """
@@ -62,8 +64,12 @@ def program() -> str | None:
 def nginx(program: str, folder: Path) -> Iterator[Provider]:
     """A master with one worker; its prefix, log and bodies are in `folder`, which must be empty."""
     port = free_port()
-    for way, body in (("whole", upstream.ANSWER), ("stream", upstream.STREAM)):
-        file = folder / "bodies" / way / "v1" / "chat" / "completions"
+    for path, body in (
+        ("whole/v1/chat/completions", upstream.ANSWER),
+        ("stream/v1/chat/completions", upstream.STREAM),
+        ("claude/v1/messages", upstream.OTHER_ANSWER),
+    ):
+        file = folder / "bodies" / path
         file.parent.mkdir(parents=True)
         file.write_bytes(body)
     # Started by root, the worker would otherwise be nobody, who may not read the folder.

@@ -1,11 +1,12 @@
 """Which loads a run consists of, and the bars that its figures are held against."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tests.bench import measure, table
-from tests.bench.measure import Figures
-from tests.bench.stage import Stage
+from tests.bench.measure import Figures, Round
+from tests.bench.stage import Stage, Target
 from tests.bench.table import Bar
 from tests.bench.upstream import EVENTS
 
@@ -13,6 +14,9 @@ CALL = Bar("CPU × bare", 4, lambda figures: figures.ratio)
 CHUNK = Bar("CPU × bare", 1.3, lambda figures: figures.ratio)
 ERRORS = Bar("errors", 0, lambda figures: figures.errors)
 MEMORY = Bar("KiB", 100, lambda figures: figures.memory / 1024)
+TRANSLATED = Bar("CPU × passed", 2, lambda figures: figures.ratio)
+MICROSECONDS = Bar("µs a chunk", 60, lambda figures: figures.cost * 1e6)
+FIRST = Bar("first token later by ms", 2, lambda figures: figures.p50 * 1e3)
 GAP = Bar("gap p99 × bare", 1.5, lambda figures: figures.late)
 
 
@@ -29,18 +33,21 @@ class Size(NamedTuple):
 FULL = Size(calls=5, streams=3, held=3, seconds=1.5, length=7)
 QUICK = Size(calls=1, streams=1, held=1, seconds=0.4, length=4)
 IN_FLIGHT = (1, 16, 64)
-WARM = "paced-10-20"
+WARM, OTHER_WARM = "paced-10-20", "claude-10-20"
 
 
 def run(stage: Stage, size: Size) -> None:
     """Prints the table's rows as they are found."""
     slow, fast = f"paced-{size.length * 10}-100", f"paced-{size.length * 50}-20"
-    ways = dict.fromkeys(("whole", "stream"), stage.static) | dict.fromkeys((WARM, slow, fast), stage.paced)
-    stage.install(ways)
+    other = fast.replace("paced", "claude")
+    ways = dict.fromkeys(("whole", "stream", "claude"), stage.static)
+    stage.install(ways | dict.fromkeys((WARM, OTHER_WARM, slow, fast, other), stage.paced))
     table.head()
     _calls(stage, size)
     _held(stage, size, slow, 500, "500 held, 10 tokens/s each", (CHUNK,))
     _held(stage, size, fast, 1000, "1,000 held, 50 tokens/s each", (CHUNK, ERRORS, MEMORY, GAP))
+    _translated(stage, size)
+    _translated_streams(stage, size, other)
 
 
 def _calls(stage: Stage, size: Size) -> None:
@@ -56,6 +63,39 @@ def _calls(stage: Stage, size: Size) -> None:
                 found = measure.in_turns([stage.direct(stage.static), *targets], rounds, turn)
                 bars = (CALL,) if way == "whole" and connections == 64 else ()
                 _print(what, f"{connections} in flight", found, streamed=way == "stream", bars=bars)
+
+
+def _translated(stage: Stage, size: Size) -> None:
+    """OpenAI's clients on Anthropic's channels, beside the same server's passed calls, which stand in the brackets."""
+    with stage.targets(stage.static) as (_, *targets):
+        for target in targets:
+            pair = [target._replace(name="bare"), target]
+            turn = partial(_either, measure.calls, "whole", "claude", connections=64, seconds=size.seconds)
+            measure.in_turns(pair, 1, turn)  # warm
+            found = measure.in_turns(pair, size.calls, turn)
+            _print("Whole answers, translated", "64 in flight", found, streamed=False, bars=(TRANSLATED, ERRORS))
+
+
+def _translated_streams(stage: Stage, size: Size, way: str) -> None:
+    with stage.targets(stage.paced) as (_, *targets):
+        for target in targets:
+            pair = [target._replace(name="bare"), target]
+            measure.calls(target, WARM, connections=20, seconds=0)
+            measure.calls(target, OTHER_WARM, connections=20, seconds=0)
+            passed = way.replace("claude", "paced")
+            turn = partial(_either, measure.held, passed, way, streams=1000, length=size.length)
+            found = measure.in_turns(pair, 1, turn)
+            load = "1,000 held, 50 tokens/s each"
+            _print("Paced streams, translated", load, found, streamed=True, bars=(MICROSECONDS, ERRORS))
+            straight = [stage.direct(stage.paced), *pair]
+            turn = partial(_either, measure.first, WARM, OTHER_WARM, connections=64, seconds=size.seconds)
+            found = measure.in_turns(straight, size.streams, turn)
+            _print("First tokens, translated", "64 in flight", found, streamed=True, bars=(FIRST, ERRORS))
+
+
+def _either(measured: Callable[..., Round], passed: str, translated: str, target: Target, **load: Any) -> Round:
+    """The passed call for the one whose figures stand in brackets and for the provider itself."""
+    return measured(target, passed if target.name in ("bare", "direct") else translated, **load)
 
 
 def _held(stage: Stage, size: Size, way: str, streams: int, load: str, bars: tuple[Bar, ...]) -> None:

@@ -71,7 +71,9 @@ class Stage:
             self._stack.callback(gateway.stop)
             for way, served_by in ways.items():
                 gateway.model(way, PRICE, max_output=1000)
-                gateway.channel(way, f"http://127.0.0.1:{served_by.port}/{way}/v1", {way: "bench-upstream"})
+                protocol = "anthropic" if way.startswith("claude") else "openai"
+                base = f"http://127.0.0.1:{served_by.port}/{way}/v1"
+                gateway.channel(way, base, {way: "bench-upstream"}, protocol=protocol)
             self._installations.append((gateway, gateway.customer(credit="1000000").token))
 
     @contextmanager

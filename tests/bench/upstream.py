@@ -7,7 +7,7 @@ paths mean.
 import asyncio
 import sys
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import uvloop
 
@@ -35,6 +35,31 @@ _USAGE = (
 _DONE = b"data: [DONE]\n\n"
 STREAM = _TOKEN * EVENTS + _FINISH + _USAGE + _DONE
 
+# The same on Anthropic's wire.
+OTHER_ANSWER = (
+    b'{"id":"msg_bench","type":"message","role":"assistant","model":"bench-upstream","content":[{"type":"text","text":"'
+    + b"An answer of some length. " * 20
+    + b'"}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":20,"cache_creation_input_tokens":0,'
+    b'"cache_read_input_tokens":0,"output_tokens":120,"service_tier":"standard"}}'
+)
+_OTHER_HEAD = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"msg_bench","type":"message","role":'
+    b'"assistant","model":"bench-upstream","content":[],"stop_reason":null,"stop_sequence":null,"usage":{"input_tokens"'
+    b':20,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":1}}}\n\n'
+    b'event: content_block_start\ndata: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":'
+    b'""}}\n\n'
+)
+_OTHER_TOKEN = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":'
+    b'" word"}}\n\n'
+)
+_OTHER_TAIL = (
+    b'event: content_block_stop\ndata: {"type":"content_block_stop","index":0}\n\n'
+    b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn","stop_sequence":null},'
+    b'"usage":{"output_tokens":50}}\n\n'
+    b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+)
+
 
 def _static(kind: bytes, body: bytes) -> bytes:
     return b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body)
@@ -45,9 +70,21 @@ def _chunk(data: bytes) -> bytes:
 
 
 _WHOLE_REPLY, _STREAM_REPLY = _static(b"application/json", ANSWER), _static(b"text/event-stream", STREAM)
+_OTHER_REPLY = _static(b"application/json", OTHER_ANSWER)
 _PACED_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-_PACED_TOKEN = _chunk(_TOKEN)
-_PACED_TAIL = _chunk(_FINISH) + _chunk(_USAGE) + _chunk(_DONE) + b"0\r\n\r\n"
+_END = b"0\r\n\r\n"
+
+
+class _Paced(NamedTuple):
+    """What a paced stream begins with, its token, and its end."""
+
+    head: bytes
+    token: bytes
+    tail: bytes
+
+
+_OWN = _Paced(_PACED_HEAD, _chunk(_TOKEN), _chunk(_FINISH) + _chunk(_USAGE) + _chunk(_DONE) + _END)
+_OTHER = _Paced(_PACED_HEAD + _chunk(_OTHER_HEAD), _chunk(_OTHER_TOKEN), _chunk(_OTHER_TAIL) + _END)
 
 
 class Connection(asyncio.Protocol):
@@ -74,22 +111,25 @@ class Connection(asyncio.Protocol):
         assert self.transport is not None
         if way == b"whole":
             self.transport.write(_WHOLE_REPLY)
+        elif way == b"claude":
+            self.transport.write(_OTHER_REPLY)
         elif way == b"stream":
             self.transport.write(_STREAM_REPLY)
         else:
-            _, tokens, milliseconds = way.split(b"-")
-            self.transport.write(_PACED_HEAD)
-            self.token(int(tokens), int(milliseconds) / 1000)
+            kind, tokens, milliseconds = way.split(b"-")
+            paced = _OTHER if kind == b"claude" else _OWN
+            self.transport.write(paced.head)
+            self.token(paced, int(tokens), int(milliseconds) / 1000)
 
-    def token(self, left: int, interval: float) -> None:
+    def token(self, paced: _Paced, left: int, interval: float) -> None:
         assert self.transport is not None
         if self.transport.is_closing():
             return
         if left == 0:
-            self.transport.write(_PACED_TAIL)
+            self.transport.write(paced.tail)
             return
-        self.transport.write(_PACED_TOKEN)
-        self.loop.call_later(interval, self.token, left - 1, interval)
+        self.transport.write(paced.token)
+        self.loop.call_later(interval, self.token, paced, left - 1, interval)
 
 
 async def _serve(port: int) -> None:

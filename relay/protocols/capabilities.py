@@ -23,6 +23,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     be demanded; `prefill`: the last turn may be the model's; `mid_system`: system turns may stand between others;
     `schema`: answers can be bound to a JSON Schema, `json_mode` to JSON, `schema_with_tools` both with tools;
     `new_limit`: takes `max_completion_tokens` only. `max_output`, `context`: tokens, None where nobody wrote it down.
+
+    Of OpenAI's wire alone, which many speak differently: `custom_tools`: tools with free text, and `allowed_tools`;
+    `verbosity`: that field; `thoughts`: the field of a message in which the model wants its own thoughts back; `marks`:
+    the field that marks the end of a prefix to cache; `completions`: takes `/completions`.
     """
 
     thinking: Literal["none", "effort", "budget", "adaptive"] = "none"
@@ -48,6 +52,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     json_mode: bool = True
     schema_with_tools: bool = True
     new_limit: bool = False
+    custom_tools: bool = False
+    verbosity: bool = False
+    thoughts: Literal["", "reasoning_content", "reasoning", "reasoning_details", "extra_content"] = ""
+    marks: Literal["", "prompt_cache_breakpoint", "cache_control"] = ""
+    completions: bool = False
     max_output: int | None = None
     context: int | None = None
 
@@ -61,9 +70,15 @@ _REASONER = msgspec.structs.replace(
     _OPENAI, thinking="effort", thinking_always=True, sampling=False, penalties=False, logprobs=False,
     most_stops=0, new_limit=True, efforts=("low", "medium", "high"), max_output=100_000,
 )  # fmt: skip
+_GPT_5 = msgspec.structs.replace(
+    _REASONER, efforts=_OPENAI_EFFORTS, custom_tools=True, verbosity=True, max_output=128_000
+)
+_GPT_5_1 = msgspec.structs.replace(_GPT_5, thinking_always=False, efforts=("none", "low", "medium", "high", "xhigh"))
+_INSTRUCT = Capabilities(input=frozenset(("text",)), tools=False, schema=False, completions=True, max_output=4096)
 _CLAUDE = Capabilities(
     thinking="budget", efforts=(), most_temperature=1.0, penalties=False, seed=False, logprobs=False, most_stops=None,
     mid_system=False, input=_TEXT_IMAGE_DOCUMENT, result_media=True, schema=False, json_mode=False,
+    marks="cache_control",
     max_output=64_000, context=200_000,
 )  # fmt: skip
 _CLAUDE_STRUCTURED = msgspec.structs.replace(_CLAUDE, schema=True)
@@ -76,7 +91,7 @@ _CLAUDE_LATEST = msgspec.structs.replace(
 )  # fmt: skip
 _GEMINI = Capabilities(
     thinking="none", mid_system=False, parallel_switch=False, most_stops=5, picture_urls=False, document_urls=False,
-    schema_with_tools=False, max_output=65_536, context=1_048_576,
+    schema_with_tools=False, thoughts="extra_content", max_output=65_536, context=1_048_576,
 )  # fmt: skip
 _GEMINI_25 = msgspec.structs.replace(_GEMINI, thinking="budget", least_budget=512)
 _GEMINI_3 = msgspec.structs.replace(
@@ -86,6 +101,7 @@ _GEMINI_3 = msgspec.structs.replace(
 
 # The first line that fits counts.
 _TABLE: tuple[tuple[str, Capabilities], ...] = (
+    (r"gpt-3\.5-turbo-instruct|(davinci|babbage)-002", _INSTRUCT),
     (r"gpt-4o.*audio|gpt-audio", msgspec.structs.replace(_OPENAI, input=frozenset(("text", "audio")), schema=False)),
     (r"gpt-3\.5|gpt-4(-0|-1106|-turbo|$)", msgspec.structs.replace(_OPENAI, schema=False, max_output=4096)),
     (r"gpt-4o", msgspec.structs.replace(_OPENAI, max_output=16_384, context=128_000)),
@@ -93,13 +109,9 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"o1-mini|o1-preview", msgspec.structs.replace(_REASONER, thinking="none", tools=False, schema=False)),
     (r"o[134](?![\d.])", _REASONER),
     (r"gpt-5(\.\d)?-chat", msgspec.structs.replace(_OPENAI, new_limit=True, max_output=16_384)),
-    (r"gpt-5(?![\d.])", msgspec.structs.replace(_REASONER, efforts=_OPENAI_EFFORTS, max_output=128_000)),
-    (
-        r"gpt-5\.\d|gpt-[6-9]",
-        msgspec.structs.replace(
-            _REASONER, thinking_always=False, efforts=("none", "low", "medium", "high", "xhigh"), max_output=128_000
-        ),
-    ),
+    (r"gpt-5(?![\d.])", _GPT_5),
+    (r"gpt-5\.([6-9]|\d\d)|gpt-[6-9]", msgspec.structs.replace(_GPT_5_1, marks="prompt_cache_breakpoint")),
+    (r"gpt-5\.\d", _GPT_5_1),
     (r"claude-(opus|sonnet)-5|claude-(fable|mythos)", _CLAUDE_LATEST),
     (r"claude-haiku-5", msgspec.structs.replace(_CLAUDE_LATEST, forced_tools=True)),
     (r"claude-opus-4-[78]", msgspec.structs.replace(_CLAUDE_ADAPTIVE, sampling=False, max_output=128_000)),
@@ -112,8 +124,13 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"gemini-3.*flash", msgspec.structs.replace(_GEMINI_3, efforts=("minimal", "low", "medium", "high"))),
     (r"gemini-[3-9]", _GEMINI_3),
     (r"gemini", msgspec.structs.replace(_GEMINI, max_output=8192)),
-    (r"deepseek-(reasoner|r1)", Capabilities(input=frozenset(("text",)), sampling=False, schema=False)),
-    (r"deepseek", Capabilities(input=frozenset(("text",)), schema=False)),
+    (r"deepseek-r1", Capabilities(input=frozenset(("text",)), sampling=False, schema=False)),
+    (
+        r"deepseek-reasoner",
+        Capabilities(input=frozenset(("text",)), sampling=False, schema=False, thoughts="reasoning_content"),
+    ),
+    (r"deepseek", Capabilities(input=frozenset(("text",)), schema=False, thoughts="reasoning_content")),
+    (r"kimi|moonshot|glm-(4\.[5-9]|[5-9])|minimax", Capabilities(thoughts="reasoning_content")),
 )
 _FAMILIES = tuple((re.compile(rf"(?:^|[/\]:._-]){pattern}"), found) for pattern, found in _TABLE)
 

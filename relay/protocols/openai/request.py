@@ -11,7 +11,8 @@ import msgspec
 from relay.counting import families
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols.openai import prompt
+from relay.protocols.canonical import Request
+from relay.protocols.openai import prompt, reading
 
 ABSENT = msgspec.Raw(b"")
 # Models that refuse `max_tokens` and take only `max_completion_tokens`.
@@ -36,14 +37,19 @@ class _Wanted(msgspec.Struct):
 
 
 class ChatRequest:
-    """A decoded request. `limit` is the client's own bound on output tokens, for each of `n` answers; `text_bytes` the
-    size of its messages without the data of pictures and files."""
+    """A decoded request, as `codec.Asked` promises it. `limit` is the client's own bound on output tokens, for each of
+    `n` answers; `text_bytes` the size of its messages without the data of pictures and files; `legacy` whether it
+    knows functions only, and none of the tools that came after them."""
+
+    protocol: str = "openai"
 
     __slots__ = (
         "_body",
+        "_canonical",
         "_fields",
         "_media",
         "_messages",
+        "legacy",
         "limit",
         "model",
         "n",
@@ -55,12 +61,14 @@ class ChatRequest:
     def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw]) -> None:
         self._body = body
         self._fields = fields
+        self._canonical: Request | None = None
         self._messages = wanted.messages or []
         self._media = prompt.find_media(body, self._messages)
         self.model = wanted.model or ""
         self.stream = bool(wanted.stream)
         self.wants_usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
         self.n = wanted.n or 1
+        self.legacy = "functions" in fields and "tools" not in fields
         limits = [limit for limit in (wanted.max_tokens, wanted.max_completion_tokens) if limit is not None]
         self.limit = min(limits) if limits else None
         self.text_bytes = sum(len(memoryview(message)) for message in self._messages)
@@ -82,6 +90,14 @@ class ChatRequest:
             return prompt.read(self._fields, self._messages, self._media)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return Prompt(texts=[self._body.decode()], media=self._media)
+
+    def canonical(self) -> Request:
+        """Raises RelayError (400) for what cannot be read, and for several answers: only OpenAI has them."""
+        if self.n > 1:
+            raise RelayError(Cause.INVALID_PARAMETER, "This model gives one answer: `n` must be 1.", param="n")
+        if self._canonical is None:
+            self._canonical = reading.decode_request(self._body, self._fields, limit=self.limit)
+        return self._canonical
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
@@ -118,7 +134,11 @@ _QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
 _DEAR = 64 * 1024
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_FIELD = re.compile(r"\$\.([a-z_]+)")
+
+
+def read(body: bytes, *, model: str = "", stream: bool | None = None) -> ChatRequest:
+    """As `codec.Dialect` wants it. The path of this protocol says nothing; the body says all."""
+    return decode(body)
 
 
 def decode(body: bytes) -> ChatRequest:
@@ -127,7 +147,7 @@ def decode(body: bytes) -> ChatRequest:
         body.decode()
         wanted = _decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _wrong_type(error) from error
+        raise reading.wrong_type(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
     fields = _fields_decoder.decode(body)
@@ -177,14 +197,3 @@ def _is_object(raw: msgspec.Raw) -> bool:
 
 def _short(error: Exception) -> str:
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-
-
-def _wrong_type(error: msgspec.ValidationError) -> RelayError:
-    """msgspec says `Expected `str`, got `int` - at `$.model``; the caller gets the field's name."""
-    match = _FIELD.search(str(error))
-    param = match.group(1) if match else None
-    if param is None:
-        return RelayError(Cause.INVALID_JSON, "The body must be a JSON object.")
-    cause = Cause.INVALID_MESSAGES if param == "messages" else Cause.INVALID_PARAMETER
-    what = str(error).split(" - at ")[0].replace("`", "").lower()
-    return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)

@@ -7,14 +7,9 @@ import msgspec
 from billing.usage import Usage
 from relay.counting.output import Output
 from relay.errors import Cause, RelayError
+from relay.protocols.chunks import ABSENT, is_given
+from relay.protocols.envelope import error_text
 from relay.protocols.openai import usage
-
-ABSENT = msgspec.Raw(b"")
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a field is there and not null."""
-    return raw is not ABSENT and bytes(raw) != b"null"
 
 
 class Delta(msgspec.Struct, gc=False):
@@ -162,17 +157,3 @@ def _add(raw: msgspec.Raw, seen: Output, choice: int, part: str, number: int = 0
         text.add(raw)
     else:
         text.add_json(raw)
-
-
-class _ErrorObject(msgspec.Struct):
-    message: str | None = None
-
-
-def error_text(raw: bytes | msgspec.Raw) -> str:
-    """The text of an error object or string, at most 500 characters."""
-    try:
-        found = msgspec.json.decode(raw, type=_ErrorObject | str)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return "no reason given"
-    text = found if isinstance(found, str) else found.message
-    return (text or "no reason given")[:500]

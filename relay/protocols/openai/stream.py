@@ -1,24 +1,12 @@
-"""A streamed OpenAI chat answer on its way to an OpenAI client: bytes in, bytes out, usage overheard.
+"""A streamed OpenAI chat answer on its way to an OpenAI client: bytes in, bytes out, usage overheard."""
 
-The chunks pass as they came, under the offered model's name. From the first `finish_reason` on, the newest event is
-kept back until the books are written: it is the last one the client sees before `[DONE]` and carries `pisces`.
-"""
-
-import re
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
-from billing.usage import Usage
-from relay.counting.output import BLOCK, Output, Text
-from relay.errors import Cause, RelayError
-from relay.protocols import sse
-from relay.protocols.openai import response, usage
-from relay.protocols.openai.response import ABSENT, Delta, is_given
-
-_NO_USAGE = b',"usage":null}'
-# Text inside a JSON string that needs no looking into: no quote, no escape, no control character.
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+from relay.protocols.chunks import Chunk, ChunkStream, is_given
+from relay.protocols.openai import response
+from relay.protocols.openai.response import Delta
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -27,227 +15,30 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct, gc=False):
-    id: str | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: msgspec.Raw = ABSENT
-    error: msgspec.Raw = ABSENT
+_decoder = msgspec.json.Decoder(Chunk[_Choice])
 
 
-_decoder = msgspec.json.Decoder(_Chunk)
-_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class _Familiar:
-    """An ordinary event that was looked into, split around its text. The next one mostly differs in the text only, and
-    is then known to be as sound as the one that was parsed, without being parsed itself. Its text is only added to
-    what is to be counted, `gathered`."""
-
-    __slots__ = ("_after", "_before", "_out_after", "_out_before", "gathered", "seen")
-
-    def __init__(self, event: bytes, out: bytes, text: bytes, seen: Text) -> None:
-        """`text` is the JSON string, which occurs once in the event and once in `out`."""
-        at, out_at = event.index(text), out.index(text)
-        self._before, self._after = event[: at + 1], event[at + len(text) - 1 :]
-        self._out_before, self._out_after = out[: out_at + 1], out[out_at + len(text) - 1 :]
-        self.seen = seen
-        self.gathered = seen.raw
-
-    def pass_on(self, event: bytes) -> bytes | None:
-        """The event for the client; None for one that has to be looked into."""
-        if not (event.startswith(self._before) and event.endswith(self._after)):
-            return None
-        begin, end = len(self._before), len(event) - len(self._after)
-        if begin > end or _PLAIN.fullmatch(event, begin, end) is None:
-            return None
-        text = event[begin:end]
-        if not text.isascii():
-            try:
-                text.decode()
-            except UnicodeDecodeError:
-                return None
-        self.gathered += text
-        return self._out_before + text + self._out_after
-
-
-class ChatStream:
+class ChatStream(ChunkStream[_Choice]):
     """`feed` → bytes for the client; `close` once the upstream has ended; `last` once the books are written.
 
     `failure` is set where an event was an error, or no event at all, or the answer was empty or did not end; what was
     returned until then is valid and nothing follows it.
     """
 
-    __slots__ = (
-        "_begun",
-        "_familiar",
-        "_held",
-        "_model",
-        "_splitter",
-        "_unfinished",
-        "_upstream_model",
-        "done",
-        "failure",
-        "finish",
-        "id",
-        "seen",
-        "usage",
-        "wants_usage",
-    )
+    __slots__ = ()
 
     def __init__(self, *, model: str, wants_usage: bool, n: int = 1, upstream_model: str = "") -> None:
-        self.wants_usage = wants_usage
-        self._unfinished = n
-        self.usage: Usage | None = None
-        self.finish = ""
-        self.id = ""
-        self.done = False
-        self.failure: RelayError | None = None
-        self.seen = Output(upstream_model)
-        self._model = b'"model":' + msgspec.json.encode(model)
-        self._upstream_model = b""
-        self._begun = False
-        self._familiar: _Familiar | None = None
-        self._held: bytes | None = None
-        self._splitter = sse.Splitter()
+        super().__init__(model=model, wants_usage=wants_usage, choices=n, upstream_model=upstream_model)
 
-    def feed(self, data: bytes) -> bytes:
-        familiar = self._familiar
-        if familiar is not None and not self._splitter.carry:
-            out = familiar.pass_on(data)
-            if out is not None:
-                if len(familiar.gathered) > BLOCK:
-                    familiar.seen.fold()
-                return out
-        try:
-            return self._through(self._splitter.feed(data))
-        except RelayError as error:
-            self.failure = error
-            return b""
+    def _decode(self, data: bytes) -> Chunk[_Choice]:
+        return _decoder.decode(data)
 
-    def close(self) -> bytes:
-        rest = self._through(self._splitter.close())
-        if not self.done and not self.finished and self.failure is None:
-            self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")
-        return rest
+    def _note_output(self, choice: _Choice) -> None:
+        if choice.delta is not None:
+            response.note(choice.delta, choice.index or 0, self.seen)
 
-    @property
-    def output_bytes(self) -> int:
-        """Bytes of the model's output as they stood in the JSON."""
-        return self.seen.size
-
-    @property
-    def finished(self) -> bool:
-        """Every choice has its finish reason: what may still come is usage and `[DONE]`, and some never send them."""
-        return self._unfinished <= 0
-
-    def last(self, pisces: dict[str, Any]) -> bytes:
-        """The event that was kept back, with `pisces`, and the end of the stream."""
-        held = b""
-        if self._held is not None:
-            fields: dict[str, Any] = _fields_decoder.decode(self._held)
-            fields["pisces"] = pisces
-            held = b"data: " + msgspec.json.encode(fields) + b"\n\n"
-        return held + b"data: [DONE]\n\n"
-
-    def _through(self, events: list[bytes]) -> bytes:
-        out = []
-        for event in events:
-            if self.done or self.failure:
-                break
-            if self._familiar is not None and (known := self._familiar.pass_on(event + b"\n\n")) is not None:
-                if len(self._familiar.gathered) > BLOCK:
-                    self._familiar.seen.fold()
-                out.append(known)
-                continue
-            data = sse.payload(event)
-            if data is None:
-                continue
-            if data == b"[DONE]":
-                self.done = True
-                if not self._begun:
-                    self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream had no answer in it.")
-                break
-            try:
-                out.append(self._chunk(data))
-            except RelayError as error:
-                self.failure = error
-        return b"".join(out)
-
-    def _chunk(self, data: bytes) -> bytes:
-        try:
-            data.decode()  # what is passed on as raw bytes has not been looked at
-            chunk = _decoder.decode(data)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is not a chunk.") from error
-        if is_given(chunk.error):
-            raise RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {response.error_text(chunk.error)}")
-        self._note(chunk)
-        original = data
-        has_usage = is_given(chunk.usage)
-        if has_usage:
-            self.usage = usage.decode(chunk.usage) or self.usage
-        if not chunk.choices and not (has_usage and self.wants_usage):
-            return b""
-        data = self._renamed(data, chunk.model)
-        if not self.wants_usage:
-            # A null may stay where it does not stand at the end: it says nothing.
-            if data.endswith(_NO_USAGE):
-                data = data[: -len(_NO_USAGE)] + b"}"
-            elif has_usage:
-                data = _without_usage(data)
-        out = self._pass_or_keep(data, keep=bool(self.finish))
-        self._familiar = None if has_usage or self.finish else self._learn(chunk, original, out)
-        return out
-
-    def _note(self, chunk: _Chunk) -> None:
-        if not self.id:
-            self.id = chunk.id or ""
-        for choice in chunk.choices or ():
-            self._begun = True
-            if choice.delta is not None:
-                response.note(choice.delta, choice.index or 0, self.seen)
-            if choice.finish_reason:
-                self.seen.ended += choice.finish_reason != "length"
-                self.finish = choice.finish_reason
-                self._unfinished -= 1
-
-    def _renamed(self, data: bytes, model: str | None) -> bytes:
-        """The upstream's name for the model replaced. Its bytes are learnt once: inside a JSON string the quotes of
-        this fragment would be escaped, so where it occurs only once it is the field itself."""
-        if model is None:
-            return data
-        if self._upstream_model and data.count(self._upstream_model) == 1:
-            return data.replace(self._upstream_model, self._model)
-        fragment = self._upstream_model = b'"model":' + msgspec.json.encode(model)
-        if data.count(fragment) == 1:
-            return data.replace(fragment, self._model)
-        fields: dict[str, Any] = _fields_decoder.decode(data)
-        fields["model"] = msgspec.Raw(self._model[8:])
-        return msgspec.json.encode(fields)
-
-    def _learn(self, chunk: _Chunk, data: bytes, out: bytes) -> _Familiar | None:
-        """What can be learnt from a chunk with one choice that has one text."""
-        if not out or not chunk.choices or len(chunk.choices) != 1 or (delta := chunk.choices[0].delta) is None:
+    def _texts(self, choice: _Choice) -> Sequence[tuple[str, msgspec.Raw]] | None:
+        delta = choice.delta
+        if delta is None or is_given(delta.tool_calls) or is_given(delta.function_call):
             return None
-        if is_given(delta.tool_calls) or is_given(delta.function_call):
-            return None
-        texts = [(part, raw) for part in response.TEXTS if is_given(raw := getattr(delta, part))]
-        if len(texts) != 1 or not (text := bytes(texts[0][1])).startswith(b'"'):
-            return None
-        event = b"data: " + data + b"\n\n"
-        if not event.count(text) == out.count(text) == 1:
-            return None
-        return _Familiar(event, out, text, self.seen.text(chunk.choices[0].index or 0, texts[0][0]))
-
-    def _pass_or_keep(self, data: bytes, *, keep: bool) -> bytes:
-        released, self._held = self._held, data if keep else None
-        if released is not None:
-            return b"data: " + released + b"\n\n" + (b"" if keep else b"data: " + data + b"\n\n")
-        return b"" if keep else b"data: " + data + b"\n\n"
-
-
-def _without_usage(data: bytes) -> bytes:
-    fields = _fields_decoder.decode(data)
-    fields.pop("usage", None)
-    return msgspec.json.encode(fields)
+        return [(part, raw) for part in response.TEXTS if is_given(raw := getattr(delta, part))]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from relay.counting import families, tokenizer
 from relay.counting.tokenizer import Vocabulary
 from relay.errors import Cause, RelayError
-from relay.protocols import sse
+from relay.protocols import envelope, sse
 from relay.protocols.openai import errors, request, response, usage
 from relay.protocols.openai.stream import ChatStream
 from tests.kit import scripts
@@ -102,7 +102,7 @@ def test_decoded_usage_is_never_negative_and_never_more_than_was_told(wire: dict
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_bytes_break_usage_errors_or_answers(data: bytes) -> None:
     usage.decode(data)
-    response.error_text(data)
+    envelope.error_text(data)
     for status in (400, 401, 429, 500, 503):
         assert isinstance(errors.decode(status, data, retry_after="x"), RelayError)
     for decode in (response.decode, request.decode):

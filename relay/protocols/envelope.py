@@ -1,0 +1,72 @@
+"""OpenAI's envelope of errors, the same at all of its endpoints: written for clients, read from upstreams. Pure."""
+
+from typing import Any
+
+import msgspec
+
+from relay.errors import RelayError
+from relay.protocols import refusals
+
+
+def body(error: RelayError, pisces: dict[str, Any]) -> dict[str, Any]:
+    """`{"error": {message, type, param, code}, "pisces": …}`: all four keys, as the SDKs expect."""
+    inner: dict[str, Any] = {
+        "message": error.message,
+        "type": error.entry.openai,
+        "param": error.param,
+        "code": error.entry.code,
+    }
+    if error.provider:
+        inner["provider"] = error.provider
+    return {"error": inner, "pisces": pisces}
+
+
+def encode(error: RelayError, pisces: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(body(error, pisces))
+
+
+def encode_event(error: RelayError, pisces: dict[str, Any]) -> bytes:
+    """The in-band form, for a stream that has begun. No `[DONE]` follows: the answer is not whole."""
+    return b"data: " + encode(error, pisces) + b"\n\n"
+
+
+class _Error(msgspec.Struct):
+    message: str | None = None
+    type: Any = None
+    param: Any = None
+    code: Any = None
+
+
+class _Envelope(msgspec.Struct):
+    error: _Error | str | None = None
+
+
+def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
+    """What an upstream's error status and body mean for the caller (DESIGN, section 7)."""
+    detail = _detail(content)
+    text = detail.message or error_text(content)
+    provider = {key: value for key in ("type", "code") if isinstance(value := getattr(detail, key), str)}
+    param = detail.param if isinstance(detail.param, str) else None
+    return refusals.of(status, text, param=param, provider=provider, retry_after=retry_after)
+
+
+def _detail(content: bytes) -> _Error:
+    try:
+        found = msgspec.json.decode(content, type=_Envelope).error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _Error()
+    return _Error(message=found) if isinstance(found, str) else found or _Error()
+
+
+class _ErrorObject(msgspec.Struct):
+    message: str | None = None
+
+
+def error_text(raw: bytes | msgspec.Raw) -> str:
+    """The text of an error object or string, at most 500 characters."""
+    try:
+        found = msgspec.json.decode(raw, type=_ErrorObject | str)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return "no reason given"
+    text = found if isinstance(found, str) else found.message
+    return (text or "no reason given")[:500]

@@ -1,0 +1,107 @@
+"""`reasoning_details`: thoughts with the state that their vendor wants back, as OpenRouter writes them. Pure.
+
+OpenAI's chat has no field for it. Clients that keep these entries bring them back as they were, so a signature comes
+home through a chat client too. The entry's `format` says whose state it is.
+"""
+
+from typing import Any
+
+from relay.protocols.canonical import Json, Opaque, Owner, Reasoning
+
+_FORMATS: dict[Owner, str] = {
+    "anthropic": "anthropic-claude-v1",
+    "openai": "openai-responses-v1",
+    "gemini": "google-gemini-v1",
+}
+_OWNERS: dict[str, Owner] = {"anthropic": "anthropic", "openai": "openai", "google": "gemini"}
+
+
+def read(entries: Any, spoken: str = "") -> list[Reasoning]:
+    """The thoughts of a whole message. `spoken` is their text from the message's other field, used where the entries
+    have none."""
+    found = _read(entries) if isinstance(entries, list) else []
+    open_ones = [part for part in found if not part.redacted]
+    if not spoken or any(part.text for part in open_ones):
+        return found
+    if len(open_ones) == 1:
+        open_ones[0].text = spoken
+        return found
+    return [Reasoning(text=spoken), *(part for part in found if part.redacted)]
+
+
+def _read(entries: list[Any]) -> list[Reasoning]:
+    found: list[Reasoning] = []
+    unsigned: tuple[Any, bool, Owner | None] | None = None  # of the last part, while its state may still follow
+    for entry in entries:
+        if not isinstance(entry, dict):
+            continue
+        text, state, summary = text_of(entry), state_of(entry), is_summary(entry)
+        owner = _owner(entry)
+        if text is None:
+            if state is None:
+                continue
+            if unsigned is not None and takes_late(state) and unsigned[2] in (owner, None):
+                found[-1].state = state
+            else:
+                found.append(Reasoning(state=state, redacted=True))
+            unsigned = None
+            continue
+        if unsigned is not None and entry.get("index") is not None and unsigned[:2] == (entry["index"], summary):
+            found[-1].text += text  # a client that gathered the pieces of a stream without joining them
+            found[-1].state = state
+        else:
+            found.append(Reasoning(text=text, state=state, summary=summary))
+        unsigned = None if state else (entry.get("index"), summary, owner)
+    return found
+
+
+def write(parts: list[Reasoning]) -> list[Json]:
+    """Entries for all of these thoughts, none where none has a state: then their text is all there is."""
+    if not any(part.state for part in parts):
+        return []
+    return [entry for index, part in enumerate(parts) for entry in entries_of(part, index)]
+
+
+def entries_of(part: Reasoning, index: int) -> list[Json]:
+    state, kind = part.state, "summary" if part.summary else "text"
+    head: Json = {"type": f"reasoning.{kind}", kind: part.text}
+    if state is None:
+        return [{**head, "format": None, "index": index}]
+    base: Json = {"id": state.id or None, "format": _FORMATS[state.owner], "index": index}
+    if state.owner == "anthropic" and not part.redacted:
+        return [{**head, "signature": state.data, **base}]
+    sealed: Json = {"type": "reasoning.encrypted", "data": state.data, **base}
+    return [sealed] if part.redacted else [{**head, **base}, sealed]
+
+
+# ---- one entry ------------------------------------------------------------------------------------------------------
+
+
+def takes_late(state: Opaque) -> bool:
+    """Whether it belongs to the thoughts that were told just before it. Anthropic's redacted ones stand alone."""
+    return state.owner != "anthropic"
+
+
+def is_summary(entry: Json) -> bool:
+    return entry.get("type") == "reasoning.summary"
+
+
+def text_of(entry: Json) -> str | None:
+    """None for an entry that has only state."""
+    if entry.get("type") == "reasoning.encrypted":
+        return None
+    return _text(entry.get("summary" if is_summary(entry) else "text"))
+
+
+def state_of(entry: Json) -> Opaque | None:
+    data = _text(entry.get("data" if entry.get("type") == "reasoning.encrypted" else "signature"))
+    owner = _owner(entry)
+    return Opaque(owner, data, _text(entry.get("id"))) if owner and data else None
+
+
+def _owner(entry: Json) -> Owner | None:
+    return _OWNERS.get(_text(entry.get("format")).partition("-")[0])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

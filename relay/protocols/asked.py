@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from relay.counting import families, media
 from relay.counting.prompt import Prompt
+from relay.errors import Cause, RelayError
 from relay.protocols import prompt
 from relay.protocols.canonical import Request
 
@@ -44,6 +45,12 @@ class BaseAsked(ABC):
         return len(self.body) - self._inside
 
     def canonical(self) -> Request:
+        """Raises RelayError for several answers at once: only an upstream of the same protocol can give them."""
+        if self.n > 1:
+            raise RelayError(Cause.INVALID_PARAMETER, f"This model gives one answer to a call, not {self.n}.", param="n")
+        return self._decoded()
+
+    def _decoded(self) -> Request:
         if self._canonical is None:
             self._canonical = self._decode()
         return self._canonical
@@ -57,9 +64,9 @@ class BaseAsked(ABC):
         return self.text_bytes + most
 
     def prompt(self) -> Prompt:
-        return prompt.read(self.canonical())
+        return prompt.read(self._decoded())
 
     def _find_media(self) -> list[media.Media]:
         if not any(word in self.body for word in self.MEDIA):
             return []
-        return prompt.media_of(self.canonical())
+        return prompt.media_of(self._decoded())

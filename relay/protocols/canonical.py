@@ -85,7 +85,7 @@ class ToolResult(msgspec.Struct, kw_only=True):
 
 class Media(msgspec.Struct, kw_only=True):
     """A picture, a document, sound or a film: by `data` (base64), by `url`, by `file` (an id that means something to
-    `owner` only) or, for a document, by its `text`."""
+    `owner` only) or, for a document, by its `text`. `state` belongs to one that a model has drawn."""
 
     kind: Literal["image", "document", "audio", "video"]
     mime: str = ""
@@ -97,6 +97,7 @@ class Media(msgspec.Struct, kw_only=True):
     detail: str | None = None
     name: str | None = None
     mark: Mark | None = None
+    state: Opaque | None = None
 
 
 class Raw(msgspec.Struct, kw_only=True):

@@ -22,7 +22,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `result_media`: pictures may be in a tool's result. `sampling`: temperature and its like; `forced_tools`: a tool may
     be demanded; `prefill`: the last turn may be the model's; `mid_system`: system turns may stand between others;
     `schema`: answers can be bound to a JSON Schema, `json_mode` to JSON, `schema_with_tools` both with tools;
-    `new_limit`: takes `max_completion_tokens` only. `max_output`, `context`: tokens, None where nobody wrote it down.
+    `json_schema`: takes JSON Schema as it is where its protocol also has a dialect of its own; `signatures`: a call in
+    the history has to bear the state that it came with; `new_limit`: takes `max_completion_tokens` only. `max_output`,
+    `context`: tokens, None where nobody wrote it down.
 
     Of OpenAI's wire alone, which many speak differently: `custom_tools`: tools with free text, and `allowed_tools`;
     `verbosity`: that field; `thoughts`: the field of a message in which the model wants its own thoughts back; `marks`:
@@ -51,6 +53,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     schema: bool = True
     json_mode: bool = True
     schema_with_tools: bool = True
+    json_schema: bool = False
+    signatures: bool = False
     new_limit: bool = False
     custom_tools: bool = False
     verbosity: bool = False
@@ -93,10 +97,10 @@ _GEMINI = Capabilities(
     thinking="none", mid_system=False, parallel_switch=False, most_stops=5, picture_urls=False, document_urls=False,
     schema_with_tools=False, thoughts="extra_content", max_output=65_536, context=1_048_576,
 )  # fmt: skip
-_GEMINI_25 = msgspec.structs.replace(_GEMINI, thinking="budget", least_budget=512)
+_GEMINI_25 = msgspec.structs.replace(_GEMINI, thinking="budget", least_budget=512, json_schema=True)
 _GEMINI_3 = msgspec.structs.replace(
     _GEMINI, thinking="effort", thinking_always=True, efforts=("low", "high"), schema_with_tools=True,
-    result_media=True,
+    result_media=True, json_schema=True, signatures=True,
 )  # fmt: skip
 
 # The first line that fits counts.
@@ -120,6 +124,8 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"claude-3-(opus|haiku|sonnet)", msgspec.structs.replace(_CLAUDE, thinking="none", max_output=4096)),
     (r"claude-3-5", msgspec.structs.replace(_CLAUDE, thinking="none", max_output=8192)),
     (r"claude", _CLAUDE),
+    (r"gemini-2\.5-flash-image", msgspec.structs.replace(_GEMINI, tools=False, schema=False, json_mode=False)),
+    (r"gemini-2\.5-pro", msgspec.structs.replace(_GEMINI_25, thinking_always=True, least_budget=128)),
     (r"gemini-2\.5", _GEMINI_25),
     (r"gemini-3.*flash", msgspec.structs.replace(_GEMINI_3, efforts=("minimal", "low", "medium", "high"))),
     (r"gemini-[3-9]", _GEMINI_3),

@@ -1,0 +1,65 @@
+"""A conversation as Gemini's `systemInstruction` and `contents`. Pure.
+
+User and model take turns, the user first. The results of calls stand alone in the content right after them, one for
+each call: any part beside them counts as a result too many ("Please ensure that the number of function response parts
+is equal to the number of function call parts"). What else the user said then follows in a content of its own.
+"""
+
+from collections.abc import Mapping
+
+from relay.protocols import turns
+from relay.protocols.canonical import Json, Media, Message, Part, Text, ToolResult, names_of_calls
+from relay.protocols.capabilities import Capabilities
+from relay.protocols.gemini import parts, signatures
+
+
+def encode(messages: list[Message], renamed: Mapping[str, str], caps: Capabilities) -> tuple[list[Json], list[Json]]:
+    """The parts of the system instruction, and the contents. Raises RelayError where there is nothing to answer."""
+    system, rest = turns.leading_system(messages)
+    if not rest:
+        system, rest = [], [Message(role="user", parts=message.parts) for message in system]
+    spoken = turns.merged(turns.without_empty_text(turns.system_as_user(rest)))
+    history = turns.user_first(turns.answered(spoken))
+    turns.refuse_without_turns(history)
+    calls = names_of_calls(history)
+    contents: list[Json] = []
+    for message in history:
+        if message.role == "assistant":
+            contents += _model(message, renamed, calls, caps)
+        else:
+            contents += _user(message, renamed, calls, caps)
+    return _system(system), contents
+
+
+def _system(messages: list[Message]) -> list[Json]:
+    texts = [part.text for message in messages for part in message.parts if isinstance(part, Text)]
+    return [{"text": text} for text in texts if text]
+
+
+def _model(message: Message, renamed: Mapping[str, str], calls: Mapping[str, str], caps: Capabilities) -> list[Json]:
+    found = _encoded(message.parts, renamed, calls, caps)
+    first = next((part for part in found if "functionCall" in part), None)
+    if first is not None and caps.signatures:
+        first.setdefault("thoughtSignature", signatures.SKIP)
+    return [{"role": "model", "parts": found}] if found else []
+
+
+def _user(message: Message, renamed: Mapping[str, str], calls: Mapping[str, str], caps: Capabilities) -> list[Json]:
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    rest: list[Part] = [part for part in message.parts if not isinstance(part, ToolResult)]
+    answers = _encoded([*results], renamed, calls, caps)
+    beside: list[Part] = []
+    for result, answer in zip(results, answers, strict=True):
+        shown = [part for part in result.parts if isinstance(part, Media)]
+        if shown and caps.result_media:
+            answer["functionResponse"]["parts"] = _encoded([*shown], renamed, calls, caps)
+        elif shown:
+            name = answer["functionResponse"]["name"]
+            beside += [Text(text=f"What {name} returned for the call {result.call}:"), *shown]
+    found = _encoded([*beside, *rest], renamed, calls, caps)
+    return [{"role": "user", "parts": group} for group in (answers, found) if group]
+
+
+def _encoded(given: list[Part], renamed: Mapping[str, str], calls: Mapping[str, str], caps: Capabilities) -> list[Json]:
+    found = [parts.for_upstream(part, renamed, calls, caps.input) for part in given]
+    return [part for part in found if part is not None]

@@ -1,0 +1,68 @@
+"""Gemini's `inlineData` and `fileData`, and the hub's media. Pure."""
+
+import base64
+import re
+from typing import Any
+
+from relay.errors import Cause, RelayError
+from relay.protocols.canonical import Json, Media, Opaque
+
+_FILE = re.compile(r"(?:https://generativelanguage\.googleapis\.com/[^?#]*/)?files/[^/?#]+/?|gs://.+")
+_DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)(?:;[^,;]*)*?;base64,(.*)", re.DOTALL)
+# By what the base64 of such a file begins with.
+_MAGIC = (
+    ("iVBORw0KGgo", "image/png"), ("/9j/", "image/jpeg"), ("R0lGOD", "image/gif"), ("JVBERi", "application/pdf"),
+    ("SUQz", "audio/mp3"), ("T2dnUw", "audio/ogg"), ("ZkxhQ", "audio/flac"),
+)  # fmt: skip
+_USUAL = {"image": "image/jpeg", "document": "application/pdf", "audio": "audio/wav", "video": "video/mp4"}
+_NAMES = {"image": "picture", "document": "document", "audio": "sound", "video": "film"}
+
+
+def kind_of(mime: str) -> Any:
+    """One of the kinds of `Media`; what is neither picture, sound nor film is a document."""
+    head = mime.partition("/")[0].lower()
+    return head if head in ("image", "audio", "video") else "document"
+
+
+def from_inline(mime: str, data: str, state: Opaque | None = None) -> Media:
+    return Media(kind=kind_of(mime), mime=mime, data=data, state=state)
+
+
+def from_file(mime: str, uri: str, state: Opaque | None = None) -> Media:
+    """A file of Google's own means nothing elsewhere; anything else is an address."""
+    if _FILE.fullmatch(uri):
+        return Media(kind=kind_of(mime), mime=mime, file=uri, owner="gemini", state=state)
+    kind = kind_of(mime) if mime else ("video" if "youtu" in uri else "image")
+    return Media(kind=kind, mime=mime, url=uri, state=state)
+
+
+def encode(part: Media) -> Json:
+    """The part without its state. An address is written as `fileData`: Google fetches public ones of some kinds
+    itself; whoever wants all of them to work fetches them before. Raises RelayError for another vendor's file."""
+    if part.text is not None:
+        mime = part.mime if part.mime.startswith("text/") else "text/plain"
+        return _inline(mime, base64.b64encode(part.text.encode("utf-8", "surrogatepass")).decode())
+    if part.data:
+        return _inline(part.mime or _sniffed(part), part.data)
+    if found := _DATA.fullmatch(part.url):
+        return _inline(found[1] or part.mime or _USUAL[part.kind], found[2])
+    if part.url:
+        return {"fileData": {"fileUri": part.url, **({"mimeType": part.mime} if part.mime else {})}}
+    if part.owner != "gemini":
+        message = f"A {_NAMES[part.kind]} is named by another provider's file id, which this model cannot read."
+        raise RelayError(Cause.INVALID_MESSAGES, message, param="messages")
+    return {"fileData": {"fileUri": part.file, **({"mimeType": part.mime} if part.mime else {})}}
+
+
+def _inline(mime: str, data: str) -> Json:
+    return {"inlineData": {"mimeType": mime, "data": data}}
+
+
+def _sniffed(part: Media) -> str:
+    """The type that the file's first bytes tell, else the usual one of its kind."""
+    for head, mime in _MAGIC:
+        if part.data.startswith(head):
+            return mime
+    if part.data.startswith("UklGR"):
+        return "image/webp" if part.kind == "image" else "audio/wav"
+    return _USUAL[part.kind]

@@ -1,0 +1,205 @@
+"""Gemini requests: the few fields that the gateway must know, everything else kept as the bytes it came in. The path
+says which model, and whether to stream.
+
+Source: Gemini API reference, `models.generateContent`. Google's parser takes camelCase and snake_case.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from relay.errors import Cause, RelayError
+from relay.protocols.asked import BaseAsked
+from relay.protocols.canonical import Request
+from relay.protocols.gemini import reading
+
+_ABSENT = msgspec.Raw(b"")
+_MOST_CANDIDATES = 8
+# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
+_DEAR = 64 * 1024
+
+
+class _Config(msgspec.Struct):
+    maxOutputTokens: int | None = None
+    max_output_tokens: int | None = None
+    candidateCount: int | None = None
+    candidate_count: int | None = None
+
+
+class _Wanted(msgspec.Struct):
+    """What is read of a request. Raw: known to exist, not looked into."""
+
+    contents: msgspec.Raw = _ABSENT
+    model: str | None = None
+    generationConfig: _Config | None = None
+    generation_config: _Config | None = None
+    api_key: str | None = None
+
+
+_CONFIG = ("generationConfig", "generation_config")
+_LIMIT = ("maxOutputTokens", "max_output_tokens")
+_COUNT = ("candidateCount", "candidate_count")
+_QUOTED = tuple(b'"%s"' % name.encode() for name in ("contents", *_CONFIG, *_LIMIT, *_COUNT))
+_decoder = msgspec.json.Decoder(_Wanted)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_FIELD = re.compile(r"\$\.([A-Za-z_.]+)")
+
+
+class GeminiRequest(BaseAsked):
+    """`array`: the stream is asked for as one JSON array and not as server-sent events."""
+
+    __slots__ = ("_config", "_fields", "array")
+
+    protocol = "gemini"
+    MEDIA = (b"inlineData", b"inline_data", b"fileData", b"file_data", b"\\u")
+
+    def __init__(
+        self,
+        body: bytes,
+        fields: dict[str, msgspec.Raw],
+        config: dict[str, msgspec.Raw],
+        *,
+        model: str,
+        stream: bool,
+        limit: int | None,
+        n: int,
+        array: bool,
+    ) -> None:
+        self._fields = fields
+        self._config = config
+        self.array = array
+        super().__init__(body, model=model, stream=stream, limit=limit, n=n)
+
+    def encode(self, *, model: str, limit: int | None) -> bytes:
+        """The body for the upstream, whose path names the model: its own bytes, but for a `limit` that the gateway set
+        or lowered, what belongs to us or to the path, and a field written twice."""
+        if limit is None and self._is_plain():
+            return self.body
+        merged: dict[str, Any] = {name: raw for name, raw in self._fields.items() if name not in ("api_key", "model")}
+        if limit is not None or self._config:
+            config: dict[str, Any] = dict(self._config)
+            if limit is not None:
+                config[_named(_LIMIT, self._config)] = limit
+            merged[_named(_CONFIG, self._fields)] = config
+        return msgspec.json.encode(merged)
+
+    def _is_plain(self) -> bool:
+        """Whether no field that the gateway reads is there twice, and none of its own; False where looking is dear."""
+        if len(self.body) > _DEAR or b"\\u" in self.body or "api_key" in self._fields or "model" in self._fields:
+            return False
+        return all(self.body.count(name) < 2 for name in _QUOTED)
+
+    def _decode(self) -> Request:
+        return reading.decode_request(self.body, model=self.model, stream=self.stream)
+
+
+def read(body: bytes, *, model: str = "", stream: bool | None = None, array: bool = False) -> GeminiRequest:
+    """`model` and `stream` are what the path says; without it, the body's `model` counts. Raises RelayError:
+    invalid_json, invalid_messages or invalid_parameter, with the field's name."""
+    try:
+        body.decode()
+        wanted = _decoder.decode(body)
+        fields = _fields_decoder.decode(body)
+        _refuse_spellings(fields, ("contents", *_CONFIG, "model", "api_key"), "")
+        config = _config(fields)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
+    _check_contents(wanted.contents)
+    chosen = wanted.generationConfig or wanted.generation_config or _Config()
+    limit = _chosen(chosen.maxOutputTokens, chosen.max_output_tokens)
+    count = _chosen(chosen.candidateCount, chosen.candidate_count)
+    _check_number("generationConfig.maxOutputTokens", limit, 2**31)
+    _check_number("generationConfig.candidateCount", count, _MOST_CANDIDATES)
+    return GeminiRequest(
+        body,
+        fields,
+        config,
+        model=name_of(model or wanted.model or ""),
+        stream=bool(stream),
+        limit=limit,
+        n=count or 1,
+        array=array,
+    )
+
+
+def name_of(name: str) -> str:
+    """`models/x` and `x` are the same; a name of another collection (`tunedModels/x`) stays whole."""
+    return name.removeprefix("models/")
+
+
+def path(model: str, verb: str) -> str:
+    """Where an upstream is asked, below its base URL."""
+    collection = model.partition("/")[0] in ("models", "tunedModels", "publishers", "projects")
+    return f"/{model}:{verb}" if collection else f"/models/{model}:{verb}"
+
+
+def _named(spellings: tuple[str, str], fields: dict[str, msgspec.Raw]) -> str:
+    return spellings[1] if spellings[1] in fields else spellings[0]
+
+
+def _config(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    raw = fields.get(_named(_CONFIG, fields), _ABSENT)
+    if bytes(memoryview(raw)[:1]) != b"{":
+        return {}
+    found = _fields_decoder.decode(raw)
+    _refuse_spellings(found, (*_LIMIT, *_COUNT), "generationConfig.")
+    return found
+
+
+def _refuse_spellings(fields: dict[str, msgspec.Raw], known: tuple[str, ...], group: str) -> None:
+    """A provider that ignores case, or reads the other one of two spellings, would take what was not priced."""
+    seen: dict[str, str] = {}
+    plain = {_folded(name): name for name in reversed(known)}
+    for name in fields:
+        folded = _folded(name)
+        if folded not in plain:
+            continue
+        if name not in known:
+            raise RelayError(
+                Cause.INVALID_PARAMETER, f"Write `{group}{plain[folded]}`, not `{group}{name}`.", param=f"{group}{name}"
+            )
+        if folded in seen:
+            text = f"`{group}{name}` and `{group}{seen[folded]}` are the same field: write one of them."
+            raise RelayError(Cause.INVALID_PARAMETER, text, param=f"{group}{name}")
+        seen[folded] = name
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _check_contents(raw: msgspec.Raw) -> None:
+    """A list of objects, or one of them; Google's parser takes one thing for a list of one."""
+    first = bytes(memoryview(raw)[:1])
+    turns = _list_decoder.decode(raw) if first == b"[" else [raw]
+    if not turns or any(bytes(memoryview(turn)[:1]) != b"{" for turn in turns):
+        raise RelayError(
+            Cause.INVALID_MESSAGES, "`contents` must be a list with at least one object.", param="contents"
+        )
+
+
+def _chosen(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one
+
+
+def _check_number(name: str, value: int | None, most: int) -> None:
+    if value is not None and not 1 <= value <= most:
+        raise RelayError(Cause.INVALID_PARAMETER, f"`{name}` must be between 1 and {most}.", param=name)
+
+
+def _short(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+
+
+def _wrong_type(error: msgspec.ValidationError) -> RelayError:
+    match = _FIELD.search(str(error))
+    if match is None:
+        return RelayError(Cause.INVALID_JSON, "The body must be a JSON object.")
+    param = match[1]
+    cause = Cause.INVALID_MESSAGES if param.startswith("contents") else Cause.INVALID_PARAMETER
+    what = str(error).split(" - at ")[0].replace("`", "").lower()
+    return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)

@@ -1,0 +1,136 @@
+"""A streamed Gemini answer on its way to a Gemini client: bytes in, bytes out, usage overheard.
+
+Each event passes as it came, under the offered model's name. From the first `finishReason` on, the newest event is kept
+back until the books are written: it is the last one that the client sees, and carries `pisces`. Every event reports the
+usage so far; only the newest report is looked into, and only when somebody asks.
+"""
+
+from typing import Any
+
+import msgspec
+
+from billing.usage import Usage
+from relay.errors import RelayError
+from relay.protocols import seen as seeing
+from relay.protocols import sse
+from relay.protocols.canonical import Finish
+from relay.protocols.codec import Told
+from relay.protocols.gemini import errors, finish, usage, wire
+from relay.protocols.gemini.framing import PING, Framing
+from relay.protocols.gemini.request import GeminiRequest
+from relay.protocols.passing import PassingStream
+
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+class GeminiStream(PassingStream):
+    """As `codec.Stream` promises it, for the client that asked `asked`. `model` is the offered name."""
+
+    __slots__ = ("_calls", "_ended", "_framing", "_held", "_model", "_n", "_report", "_reported", "_upstream_model")
+
+    def __init__(self, asked: GeminiRequest, *, model: str, upstream_model: str) -> None:
+        super().__init__(upstream_model)
+        self._framing = Framing(array=asked.array)
+        self._model = b'"modelVersion":' + _encode(model)
+        self._upstream_model = b""
+        self._n = asked.n
+        self._ended: set[int] = set()
+        self._calls = 0
+        self._held: bytes | None = None
+
+    @property
+    def usage(self) -> Usage | None:  # type: ignore[override]
+        """As the newest event told it that said anything of use."""
+        if self._report is not None:
+            report, self._report = self._report, None
+            self._reported = usage.decode(report) or self._reported
+        return self._reported
+
+    @usage.setter
+    def usage(self, value: Usage | None) -> None:
+        self._report: msgspec.Raw | None = None
+        self._reported = value
+
+    @property
+    def finished(self) -> bool:
+        return len(self._ended) >= self._n
+
+    def last(self, pisces: Told) -> bytes:
+        held = b""
+        if self._held is not None:
+            fields: dict[str, Any] = _fields_decoder.decode(self._held)
+            fields["pisces"] = pisces
+            held = self._framing.event(_encode(fields))
+        return held + self._framing.end()
+
+    def fail(self, error: RelayError, pisces: Told) -> bytes:
+        return self._framing.event(errors.encode(error, pisces)) + self._framing.end()
+
+    def ping(self) -> bytes:
+        return PING
+
+    def _event(self, event: bytes) -> bytes:
+        data = sse.payload(event)
+        if data is None:
+            return b""
+        answer = wire.read(data)
+        if wire.is_given(answer.error):
+            raise errors.decode_event(answer.error)
+        self._note(answer)
+        data = self._renamed(wire.on_one_line(data), answer.modelVersion)
+        released, self._held = self._held, data if self.finish else None
+        out = b"" if released is None else self._framing.event(released)
+        return out if self.finish else out + self._framing.event(data)
+
+    def _note(self, answer: wire.Answer) -> None:
+        if not self.id:
+            self.id = answer.responseId or ""
+        if answer.usageMetadata is not wire.ABSENT:
+            self._report = answer.usageMetadata
+        if answer.blocked is not None:
+            self._begun = True
+            self.finish = Finish.FILTER.value
+            self._ended.update(range(self._n))
+        for candidate in answer.candidates or ():
+            self._begun = True
+            index = candidate.index or 0
+            content = candidate.content
+            for part in (content.parts or ()) if content is not None else ():
+                self._see(part, index)
+            if candidate.finishReason:
+                self._finish(index, candidate.finishReason)
+
+    def _see(self, part: wire.Part, index: int) -> None:
+        if part.text:
+            text = self.seen.text(index, "reasoning" if part.thought else "content")
+            self._gather(text, _encode(part.text)[1:-1])
+        elif part.functionCall is not None:
+            self._calls += 1
+            seeing.add(self.seen.text(index, "name", self._calls), part.functionCall.name or "")
+            seeing.add(self.seen.text(index, "arguments", self._calls), wire.arguments(part.functionCall.args))
+
+    def _finish(self, index: int, reason: str) -> None:
+        """Some versions write it into every event of a candidate: it has ended once."""
+        found = finish.named(reason)
+        if not self.finish:
+            self.finish = (Finish.TOOL_CALLS if self._calls and found is Finish.STOP else found).value
+        if index not in self._ended:
+            self._ended.add(index)
+            self.seen.ended += found is Finish.STOP
+
+    def _renamed(self, data: bytes, model: str | None) -> bytes:
+        """The upstream's name for the model replaced. Its bytes are learnt once: inside a JSON string the quotes of
+        this fragment would be escaped, so where it occurs only once it is the field itself."""
+        if model is None:
+            return data
+        if self._upstream_model and data.count(self._upstream_model) == 1:
+            return data.replace(self._upstream_model, self._model)
+        for gap in (b"", b" "):
+            fragment = b'"modelVersion":%b%b' % (gap, _encode(model))
+            if data.count(fragment) == 1:
+                self._upstream_model = fragment
+                return data.replace(fragment, self._model)
+        fields: dict[str, Any] = _fields_decoder.decode(data)
+        fields["modelVersion"] = msgspec.Raw(self._model[15:])
+        return _encode(fields)

@@ -1,0 +1,90 @@
+"""Gemini's `usageMetadata` to disjoint buckets and back: its prompt contains the cached tokens, its candidates do not
+contain the thoughts, and what hosted tools put into the prompt stands apart.
+
+Source: Gemini API reference, `UsageMetadata`. Fields that are zero are left out on the wire. In a stream every event
+has the numbers as they stand by then, so a later one replaces the one before.
+"""
+
+from typing import Any
+
+import msgspec
+
+from billing.usage import Usage
+
+
+class _Modality(msgspec.Struct):
+    modality: str = ""
+    tokenCount: int = 0
+
+
+class _Wire(msgspec.Struct):
+    promptTokenCount: int
+    cachedContentTokenCount: int | None = None
+    candidatesTokenCount: int | None = None
+    thoughtsTokenCount: int | None = None
+    toolUsePromptTokenCount: int | None = None
+    totalTokenCount: int | None = None
+    promptTokensDetails: list[_Modality] | None = None
+    cacheTokensDetails: list[_Modality] | None = None
+    candidatesTokensDetails: list[_Modality] | None = None
+
+
+_LARGEST = 2**40
+_decoder = msgspec.json.Decoder(_Wire | None)
+
+
+def decode(wire: bytes | msgspec.Raw) -> Usage | None:
+    """None where the object is missing, null or makes no sense: then somebody has to count."""
+    try:
+        found = _decoder.decode(wire)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if found is None:
+        return None
+    cached, thoughts = found.cachedContentTokenCount or 0, found.thoughtsTokenCount or 0
+    tools, prompt = found.toolUsePromptTokenCount or 0, found.promptTokenCount
+    candidates = found.candidatesTokenCount
+    if candidates is None:  # some versions leave it out and count it in the total only
+        candidates = max(0, (found.totalTokenCount or 0) - prompt - thoughts - tools)
+    heard, heard_before = _audio(found.promptTokensDetails), _audio(found.cacheTokensDetails)
+    spoken = _audio(found.candidatesTokensDetails)
+    if any(not 0 <= number < _LARGEST for number in (prompt, cached, thoughts, tools, candidates)):
+        return None
+    cached = min(cached, prompt)
+    audio_in = min(max(0, heard - heard_before), prompt - cached)
+    audio_out = min(spoken, candidates)
+    return Usage(
+        input=prompt - cached - audio_in + tools,
+        cache_read=cached,
+        audio_in=audio_in,
+        output=candidates - audio_out,
+        reasoning=thoughts,
+        audio_out=audio_out,
+    )
+
+
+def _audio(details: list[_Modality] | None) -> int:
+    """Never below zero, and nothing where the numbers make no sense."""
+    found = sum(one.tokenCount for one in details or () if one.modality == "AUDIO")
+    return found if 0 <= found < _LARGEST else 0
+
+
+def encode(usage: Usage) -> dict[str, Any]:
+    """`usageMetadata` as a client reads it. Its total is the sum of all buckets."""
+    prompt, thoughts = usage.tokens_in, usage.reasoning or 0
+    candidates = usage.tokens_out - thoughts
+    wire: dict[str, Any] = {"promptTokenCount": prompt, "candidatesTokenCount": candidates}
+    if usage.cache_read:
+        wire["cachedContentTokenCount"] = usage.cache_read
+    if thoughts:
+        wire["thoughtsTokenCount"] = thoughts
+    wire["totalTokenCount"] = prompt + candidates + thoughts
+    wire["promptTokensDetails"] = _details(prompt, usage.audio_in or 0)
+    if usage.audio_out:
+        wire["candidatesTokensDetails"] = _details(candidates, usage.audio_out)
+    return wire
+
+
+def _details(total: int, audio: int) -> list[dict[str, Any]]:
+    found = [{"modality": "TEXT", "tokenCount": total - audio}]
+    return [*found, {"modality": "AUDIO", "tokenCount": audio}] if audio else found

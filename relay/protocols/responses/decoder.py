@@ -60,7 +60,7 @@ _READ = (*_TEXTS, "response.output_item.", "response.content_part.", "error")
 class Decoder:
     """As `codec.Decoder` promises it."""
 
-    __slots__ = ("_calls", "_id", "_model", "_next", "_open", "_seen", "_started", "_waiting", "finished")
+    __slots__ = ("_calls", "_id", "_model", "_next", "_open", "_seen", "_started", "_states", "_waiting", "finished")
 
     def __init__(self) -> None:
         self.finished = False
@@ -71,6 +71,7 @@ class Decoder:
         self._seen: set[int] = set()  # items that were told, or are being told
         self._waiting: list[tuple[int, msgspec.Raw]] = []  # done while another was open
         self._calls = False
+        self._states: dict[str, Opaque] = {}  # of calls that are still to come
 
     def feed(self, data: bytes) -> list[Event]:
         if self.finished or data == b"[DONE]":
@@ -228,6 +229,10 @@ class Decoder:
 
     def _told(self, part: Part) -> list[Event]:
         """A whole part at once."""
+        if (state := reading.state_of_a_call(part)) is not None:
+            call = state.id.removeprefix(reading.OF_A_CALL)
+            self._states[call] = msgspec.structs.replace(state, id="")
+            return []
         item = _Open(-1, "")
         out = self._start_part(item, bare(part))
         return out + self._end_part(item, part)
@@ -236,7 +241,8 @@ class Decoder:
 
     def _start_part(self, item: _Open, part: Part) -> list[Event]:
         item.part, item.told = part, False
-        self._calls = self._calls or isinstance(part, ToolCall)
+        if isinstance(part, ToolCall):
+            self._calls, part.state = True, self._states.pop(part.id, None)
         return [PartStarted(self._next, part)]
 
     def _end_part(self, item: _Open, whole: Part | None = None) -> list[Event]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import RelayError
-from relay.protocols import states
+from relay.protocols import names, states
 from relay.protocols.canonical import (
     Finish,
     Json,
@@ -27,7 +27,7 @@ from relay.protocols.events import BrokenGrammar, Event, Failed, Finished, Gramm
 from relay.protocols.fold import unfold
 from relay.protocols.responses import answer, errors, usage, writing
 from relay.protocols.responses.answer import Shell
-from relay.protocols.responses.reading import REDACTED
+from relay.protocols.responses.reading import OF_A_CALL, REDACTED
 from relay.protocols.responses.request import ResponsesRequest
 
 PING = b": ping\n\n"
@@ -313,12 +313,22 @@ class Encoder:
     # ---- calls ------------------------------------------------------------------------------------------------------
 
     def _open_call(self, part: ToolCall) -> bytes:
+        out = self._state_of(part) if part.state is not None else b""
         fields = writing.call(part, self._id("ctc" if part.custom else "fc"))
         text = "input" if part.custom else "arguments"
-        out = self._add(str(fields["type"]), fields, begun={**fields, "status": "in_progress", text: ""})
+        out += self._add(str(fields["type"]), fields, begun={**fields, "status": "in_progress", text: ""})
         kind = "response.custom_tool_call_input" if part.custom else "response.function_call_arguments"
         self._deltas(kind, text)
         return out
+
+    def _state_of(self, part: ToolCall) -> bytes:
+        """There is no field in a call for its state, but there is one in a thought, which clients bring back."""
+        assert part.state is not None
+        marked = msgspec.structs.replace(part.state, id=OF_A_CALL + names.call_id(part.id, writing.LONGEST_NAME))
+        fields: Json = {"id": self._id("rs"), "type": "reasoning", "summary": []}
+        out = self._add("reasoning", fields)
+        fields["encrypted_content"] = wrapped(marked)
+        return out + self._close("completed")
 
     def _end_call(self, item: _Item) -> bytes:
         if item.field == "arguments" and not item.text:

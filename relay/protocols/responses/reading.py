@@ -19,6 +19,7 @@ from relay.protocols.canonical import (
     Mark,
     Media,
     Message,
+    Opaque,
     Part,
     Raw,
     Reasoning,
@@ -38,7 +39,8 @@ from relay.protocols.canonical import (
 from relay.protocols.responses import errors, usage
 
 ABSENT = msgspec.Raw(b"")
-REDACTED = "redacted"  # the id under which foreign state is wrapped that has no text beside it
+# The ids under which foreign state is wrapped that has no text beside it, or belongs to a call.
+REDACTED, OF_A_CALL = "redacted", "call:"
 # Between the parts of a summary, which are one text in the hub.
 BETWEEN = "\n\n"
 _DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*?;base64,", re.IGNORECASE)
@@ -193,6 +195,27 @@ def thought_of(item: msgspec.Raw | bytes) -> Reasoning | None:
     return Reasoning(text=text, state=state, redacted=redacted, summary=not said and not redacted)
 
 
+def adopted(parts: list[Part]) -> list[Part]:
+    """The parts with the state of calls where it belongs: this protocol has no field for it, so it comes as a thought.
+    One whose call is not there is nobody's."""
+    found: dict[str, Opaque] = {}
+    rest: list[Part] = []
+    for part in parts:
+        if (state := state_of_a_call(part)) is not None:
+            found[state.id.removeprefix(OF_A_CALL)] = msgspec.structs.replace(state, id="")
+        else:
+            rest.append(part)
+    for part in rest if found else ():
+        if isinstance(part, ToolCall) and part.id in found:
+            part.state = found[part.id]
+    return rest
+
+
+def state_of_a_call(part: Part) -> Opaque | None:
+    state = part.state if isinstance(part, Reasoning) else None
+    return state if state is not None and state.owner != "openai" and state.id.startswith(OF_A_CALL) else None
+
+
 def _spoken(content: str | list[msgspec.Raw]) -> list[Part]:
     if isinstance(content, str):
         return [Text(text=content)]
@@ -237,7 +260,7 @@ def citations_of(text: str, annotations: list[_Annotation] | None) -> list[Json]
 
 
 def _picture(found: _Content, mark: Mark | None) -> Media:
-    picture = Media(kind="image", detail=found.detail, mark=mark)
+    picture = Media(kind="image", detail=None if found.detail == "auto" else found.detail, mark=mark)
     if found.file_id:
         picture.file, picture.owner = found.file_id, "openai"
     elif found.image_url:
@@ -382,7 +405,10 @@ def _messages(found: _Body) -> list[Message]:
         messages.append(Message(role="user", parts=[Text(text=found.input)]))
     else:
         _gather(found.input or [], messages, "input")
-    return messages
+    for message in messages:
+        if message.role == "assistant":
+            message.parts = adopted(message.parts)
+    return [message for message in messages if message.parts]
 
 
 def _gather(items: list[msgspec.Raw], messages: list[Message], field: str) -> None:
@@ -539,7 +565,7 @@ def decode_response(body: bytes) -> Response:
         answer = answer_decoder.decode(body)
         if (failure := failure_of(answer)) is not None:
             raise failure
-        parts = [part for item in answer.output or () for part in parts_of(item, head_decoder.decode(item))]
+        parts = adopted([part for item in answer.output or () for part in parts_of(item, head_decoder.decode(item))])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is not a response object.") from error
     if answer.output is None:

@@ -13,7 +13,7 @@ from billing import ids
 from relay.errors import Cause, RelayError
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
-from relay.protocols.responses import reading
+from relay.protocols.responses import kept, reading
 
 _NULL = b"null"
 # What is kept where we cannot look: the size of such a prompt is nobody's but the provider's.
@@ -57,7 +57,7 @@ class ResponsesRequest(BaseAsked):
 
     @property
     def id(self) -> str:
-        return answer_id(self.answer)
+        return kept.answer_id(self.answer)
 
     def after(self, turns: list[msgspec.Raw]) -> "ResponsesRequest":
         """The same request with the items of the earlier turns before its own, for any upstream to go on with."""
@@ -70,11 +70,14 @@ class ResponsesRequest(BaseAsked):
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
-        lowered, an `api_key` that belongs to us, and a field written twice."""
+        lowered, other vendors' thoughts, an `api_key` that belongs to us, and a field written twice."""
         assert not self.waits, "the earlier turns are not in it"
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
+        if b'"reasoning"' in self.body and _FOREIGN.search(self.body):
+            items = _items(_decoder.decode(self.body).input)
+            changes["input"] = kept.without_foreign(items)
         if limit is not None:
             changes["max_output_tokens"] = limit
         if not changes and _is_plain(self.body):
@@ -87,17 +90,8 @@ class ResponsesRequest(BaseAsked):
         return reading.decode_request(self.body)
 
 
-def answer_id(answer: uuid.UUID) -> str:
-    return f"resp_{answer.hex}"
-
-
-def parse_id(text: str) -> uuid.UUID | None:
-    """Whose answer this is the id of, or the id of an item of; None for an id that nobody here has made."""
-    match = _OURS.fullmatch(text)
-    return uuid.UUID(match.group(1)) if match else None
-
-
-_OURS = re.compile(r"(?:resp|msg|rs|fc|ctc|ig|in)_([0-9a-f]{32})(?:_\d{1,9})?")
+# What a thought of an answer of ours is known by: a wrapped state, or our id.
+_FOREIGN = re.compile(rb'"pisces\.|"rs_[0-9a-f]{32}_\d')
 _READ = frozenset(_Wanted.__struct_fields__)
 _QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
 # A longer body is written anew from its fields, which costs a copy and not a search for each of their names.

@@ -59,7 +59,7 @@ class Bridge:
     def whole(self, body: bytes) -> Whole:
         """All that the upstream answered, as one answer. Raises RelayError for what is none."""
         if self._passes:
-            return self.upstream.whole(body)
+            return self.upstream.whole(body, self._asked)
         return self._translated(self._folded(body) if self.streams else self.upstream.decode_response(body))
 
     def _folded(self, body: bytes) -> Response:

@@ -156,7 +156,7 @@ class Dialect(msgspec.Struct, frozen=True):
     name: str
     path: Callable[[str, bool], str]
     read: Callable[..., Asked]  # (body, *, model: str = "", stream: bool | None = None)
-    whole: Callable[[bytes], Whole]
+    whole: Callable[..., Whole]  # (body: bytes, asked)
     passing: Callable[..., Stream]  # (asked, *, model: offered name, upstream_model: str)
     encode_request: Callable[..., Encoded]  # (Request, *, model: str, limit: int | None, caps: Capabilities)
     decode_response: Callable[[bytes], Response]  # raises RelayError (upstream_error)

@@ -61,8 +61,8 @@ def fold(events: Iterable[Event]) -> Response:
 def unfold(response: Response) -> list[Event]:
     events: list[Event] = [Started(response.id, response.model, response.usage)]
     for number, part in enumerate(response.parts):
-        text = _text_of(part)
-        events.append(PartStarted(number, _bare(part)))
+        text = text_of(part)
+        events.append(PartStarted(number, bare(part)))
         if text:
             events.append(PartDelta(number, text))
         if isinstance(part, Text):
@@ -73,7 +73,8 @@ def unfold(response: Response) -> list[Event]:
     return events
 
 
-def _text_of(part: Part) -> str:
+def text_of(part: Part) -> str:
+    """What a part's deltas are pieces of."""
     match part:
         case Text() | Refusal() | Reasoning():
             return part.text
@@ -90,7 +91,7 @@ def _complete(part: Part, text: str) -> None:
             part.arguments += text
 
 
-def _bare(part: Part) -> Part:
+def bare(part: Part) -> Part:
     """The part as it begins: without its text, and thoughts without the signature that comes at their end."""
     match part:
         case Text():
@@ -108,9 +109,9 @@ def _copy(part: Part) -> Part:
     match part:
         case Media() | Raw() | ToolResult():
             return part
-    bare = _bare(part)
-    _complete(bare, _text_of(part))
-    if isinstance(bare, Reasoning):
+    copy = bare(part)
+    _complete(copy, text_of(part))
+    if isinstance(copy, Reasoning):
         assert isinstance(part, Reasoning)
-        bare.state = part.state
-    return bare
+        copy.state = part.state
+    return copy

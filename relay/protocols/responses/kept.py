@@ -1,0 +1,153 @@
+"""What is kept of a response, as it is needed again: as the history of the next call, and as a list of items. Pure.
+
+A history goes to any upstream, so nothing in it may refer to what a provider keeps: ids and thoughts without their
+state are left out, because OpenAI looks up the one and demands the other.
+"""
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from relay.errors import Cause, RelayError
+from relay.protocols import states
+from relay.protocols.responses import reading
+
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_json_decoder = msgspec.json.Decoder(dict[str, Any])
+_OWN_OF_AN_ITEM = ("id", "status", "created_by")
+# Items without an id of their own mean nothing; these are such.
+_BY_THEIR_ID = frozenset(
+    (
+        "mcp_list_tools",
+        "mcp_call",
+        "mcp_approval_request",
+        "file_search_call",
+        "web_search_call",
+        "code_interpreter_call",
+        "image_generation_call",
+        "computer_call",
+        "local_shell_call",
+    )
+)
+
+
+_OURS = re.compile(r"(?:resp|msg|rs|fc|ctc|ig|in|item)_([0-9a-f]{32})(?:_\d{1,9})?")
+
+
+def answer_id(answer: uuid.UUID) -> str:
+    return f"resp_{answer.hex}"
+
+
+def parse_id(text: str) -> uuid.UUID | None:
+    """Whose answer this is the id of, or the id of an item of; None for an id that nobody here has made."""
+    match = _OURS.fullmatch(text)
+    return uuid.UUID(match.group(1)) if match else None
+
+
+def history(output: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
+    """A response's output as input of a later call."""
+    return [found for raw in output if (found := _remembered(raw)) is not None]
+
+
+def _remembered(raw: msgspec.Raw) -> msgspec.Raw | None:
+    fields = _fields_decoder.decode(raw)
+    kind = _text(fields.get("type"))
+    ours = parse_id(_text(fields.get("id")) or "") is not None
+    if kind == "reasoning" and not ours and not _text(fields.get("encrypted_content")):
+        return None
+    if kind in _BY_THEIR_ID:
+        return raw
+    if kind == "reasoning":  # its state is bound to its id
+        return msgspec.Raw(msgspec.json.encode({name: raw for name, raw in fields.items() if name != "status"}))
+    rest = {name: value for name, value in fields.items() if name not in _OWN_OF_AN_ITEM}
+    return msgspec.Raw(msgspec.json.encode(rest))
+
+
+def without_foreign(items: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
+    """Items for an upstream of OpenAI: without other vendors' thoughts, whose state it would refuse, and without those
+    of ours that have none and that it would look up; its own with the state that it gave (pitfall 18)."""
+    return [found for raw in items if (found := _native(raw)) is not None]
+
+
+def _native(raw: msgspec.Raw) -> msgspec.Raw | None:
+    if reading.head_decoder.decode(raw).type != "reasoning":
+        return raw
+    fields: dict[str, Any] = _fields_decoder.decode(raw)
+    written, item = _text(fields.get("encrypted_content")), _text(fields.get("id")) or ""
+    state = states.unwrapped(written, native="openai", item=item)
+    if state is None:
+        return None if written or parse_id(item) else raw
+    if state.owner != "openai":
+        return None
+    if state.data == written:
+        return raw
+    return msgspec.Raw(msgspec.json.encode({**fields, "id": state.id, "encrypted_content": state.data}))
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    if raw is None or bytes(memoryview(raw)[:1]) != b'"':
+        return None
+    return msgspec.json.decode(raw, type=str)
+
+
+# ---- the list of a response's input items ---------------------------------------------------------------------------
+
+
+def listed(items: Iterable[msgspec.Raw], answer: str) -> list[dict[str, Any]]:
+    """Each with an id, and as full as the SDK's types want them. `answer` is the hexadecimal part of ids made here."""
+    return [_shown(_json_decoder.decode(raw), f"in_{answer}_{number}") for number, raw in enumerate(items)]
+
+
+def _shown(item: dict[str, Any], own: str) -> dict[str, Any]:
+    item = {"type": "message", **item} if "role" in item else item
+    found = {"id": own, **{name: value for name, value in item.items() if value is not None or name != "id"}}
+    if found.get("type") == "message":
+        found["content"] = _full(found.get("content"), found.get("role") == "assistant")
+    if found.get("type") not in ("reasoning", "item_reference"):
+        found.setdefault("status", "completed")
+    return found
+
+
+def _full(content: Any, said: bool) -> Any:
+    if isinstance(content, str):
+        content = [{"type": "output_text" if said else "input_text", "text": content}]
+    return [_full_part(part) if isinstance(part, dict) else part for part in content]
+
+
+def _full_part(part: dict[str, Any]) -> dict[str, Any]:
+    match part.get("type"):
+        case "output_text":
+            return {"annotations": [], **part}
+        case "input_image":
+            return {"detail": "auto", **part}
+    return part
+
+
+def page(items: list[dict[str, Any]], *, after: str | None, limit: int, ascending: bool) -> dict[str, Any]:
+    """One page of a list, the newest first unless `ascending`. Raises RelayError where nothing has the id `after`."""
+    ordered = items if ascending else items[::-1]
+    if after is not None:
+        at = next((number for number, item in enumerate(ordered) if item["id"] == after), None)
+        if at is None:
+            raise RelayError(Cause.INVALID_PARAMETER, f"No item has the id {after[:80]!r}.", param="after")
+        ordered = ordered[at + 1 :]
+    shown = ordered[:limit]
+    return {
+        "object": "list",
+        "data": shown,
+        "first_id": shown[0]["id"] if shown else "",
+        "last_id": shown[-1]["id"] if shown else "",
+        "has_more": len(ordered) > limit,
+    }
+
+
+# ---- references -----------------------------------------------------------------------------------------------------
+
+
+def referred(item: msgspec.Raw) -> str | None:
+    """The id that an `item_reference` names, None for any other item."""
+    head = reading.head_decoder.decode(item)
+    return head.id if head.type == "item_reference" or (head.type is None and head.role is None) else None

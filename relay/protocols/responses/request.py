@@ -1,0 +1,164 @@
+"""Requests of OpenAI's Responses: the few fields that every call needs, everything else kept as the bytes it came in.
+
+Source: OpenAI API reference, "Create a model response".
+"""
+
+import re
+import uuid
+from typing import Any
+
+import msgspec
+
+from billing import ids
+from relay.errors import Cause, RelayError
+from relay.protocols.asked import BaseAsked
+from relay.protocols.canonical import Request
+from relay.protocols.responses import kept, reading
+
+_NULL = b"null"
+# What is kept where we cannot look: the size of such a prompt is nobody's but the provider's.
+_KEPT_ELSEWHERE = ("conversation", "prompt")
+
+
+class _Wanted(msgspec.Struct):
+    """What is read of a request. Raw: known to exist, not looked into."""
+
+    model: str | None = None
+    input: str | list[msgspec.Raw] | None = None
+    stream: bool | None = None
+    max_output_tokens: int | None = None
+    store: bool | None = None
+    background: bool | None = None
+    previous_response_id: str | None = None
+    api_key: str | None = None
+
+
+class ResponsesRequest(BaseAsked):
+    """A decoded request. `answer` is the id of its answer, which is ours whoever answers: by it the client finds it
+    again. `items` are the request's own input items; the body's input has those of the earlier turns before them once
+    these are known (`after`). `answered` is the response object as the client got it, once it did.
+    """
+
+    __slots__ = ("answer", "answered", "created_at", "fields", "items", "previous", "store", "waits")
+
+    protocol = "responses"
+    MEDIA = (b"input_image", b"input_file", b"input_audio", b"image_generation_call", b"\\u")
+
+    def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw], *, answer: uuid.UUID) -> None:
+        self.fields = fields
+        self.items = _items(wanted.input)
+        self.previous = wanted.previous_response_id or ""
+        self.waits = bool(self.previous)  # for the earlier turns
+        self.store = wanted.store is not False
+        self.answer = answer
+        self.answered: bytes | None = None
+        self.created_at = answer.int >> 80  # the id's milliseconds
+        super().__init__(body, model=wanted.model or "", stream=bool(wanted.stream), limit=wanted.max_output_tokens)
+
+    @property
+    def id(self) -> str:
+        return kept.answer_id(self.answer)
+
+    def after(self, turns: list[msgspec.Raw]) -> "ResponsesRequest":
+        """The same request with the items of the earlier turns before its own, for any upstream to go on with."""
+        fields: dict[str, Any] = {**self.fields, "input": [*turns, *self.items]}
+        fields.pop("previous_response_id", None)
+        body = msgspec.json.encode(fields)
+        found = _request(body, self.answer)
+        found.items, found.previous, found.waits = self.items, self.previous, False
+        return found
+
+    def encode(self, *, model: str, limit: int | None) -> bytes:
+        """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
+        lowered, other vendors' thoughts, an `api_key` that belongs to us, and a field written twice."""
+        assert not self.waits, "the earlier turns are not in it"
+        changes: dict[str, Any] = {}
+        if model != self.model:
+            changes["model"] = model
+        if b'"reasoning"' in self.body and _FOREIGN.search(self.body):
+            items = _items(_decoder.decode(self.body).input)
+            changes["input"] = kept.without_foreign(items)
+        if limit is not None:
+            changes["max_output_tokens"] = limit
+        if not changes and _is_plain(self.body):
+            return self.body
+        merged: dict[str, Any] = {**self.fields, **changes}
+        merged.pop("api_key", None)
+        return msgspec.json.encode(merged)
+
+    def _decode(self) -> Request:
+        return reading.decode_request(self.body)
+
+
+# What a thought of an answer of ours is known by: a wrapped state, or our id.
+_FOREIGN = re.compile(rb'"pisces\.|"rs_[0-9a-f]{32}_\d')
+_READ = frozenset(_Wanted.__struct_fields__)
+_QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
+# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
+_DEAR = 64 * 1024
+_decoder = msgspec.json.Decoder(_Wanted)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read(body: bytes, *, model: str = "", stream: bool | None = None) -> ResponsesRequest:
+    """Raises RelayError: invalid_json, invalid_messages or invalid_parameter, with the field's name. The path says
+    nothing in this protocol; what it might say counts where the body does not."""
+    found = _request(body, ids.uuid7())
+    found.model = found.model or model
+    if stream is not None and "stream" not in found.fields:
+        found.stream = stream
+    return found
+
+
+def _request(body: bytes, answer: uuid.UUID) -> ResponsesRequest:
+    try:
+        body.decode()
+        wanted = _decoder.decode(body)
+        fields = _fields_decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise reading.wrong_type(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise reading.no_json(error) from error
+    _check(wanted, fields)
+    return ResponsesRequest(body, wanted, fields, answer=answer)
+
+
+def _check(wanted: _Wanted, fields: dict[str, msgspec.Raw]) -> None:
+    for name in fields:
+        if name not in _READ and name.lower() in _READ:
+            # A provider that ignores case would take it for the field itself, behind the price that we looked up.
+            raise _invalid(f"Write `{name.lower()}`, not `{name}`.", name)
+    for name in _KEPT_ELSEWHERE:
+        if name in fields and bytes(fields[name]) != _NULL:
+            raise _invalid(f"`{name}` names what a provider keeps; send the whole input instead.", name)
+    if wanted.background:
+        raise _invalid("`background` is not supported yet; stream the answer, or wait for it.", "background")
+    if not wanted.input and not (wanted.previous_response_id and isinstance(wanted.input, list)):
+        message = "`input` must be a text or a list with at least one item."
+        raise RelayError(Cause.INVALID_MESSAGES, message, param="input")
+    if isinstance(wanted.input, list) and any(not _is_object(item) for item in wanted.input):
+        raise RelayError(Cause.INVALID_MESSAGES, "Each item of `input` must be an object.", param="input")
+    if wanted.max_output_tokens is not None and not 1 <= wanted.max_output_tokens <= 2**31:
+        raise _invalid("`max_output_tokens` must be a positive integer.", "max_output_tokens")
+
+
+def _invalid(message: str, param: str) -> RelayError:
+    return RelayError(Cause.INVALID_PARAMETER, message, param=param)
+
+
+def _items(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
+    if isinstance(given, str):
+        content = [{"type": "input_text", "text": given}]
+        return [msgspec.Raw(msgspec.json.encode({"type": "message", "role": "user", "content": content}))]
+    return given or []
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether no field that the gateway reads is there twice, and no `api_key`; False also where looking is dear."""
+    if len(body) > _DEAR or b"\\u" in body or b'"api_key"' in body:
+        return False
+    return all(body.count(name) < 2 for name in _QUOTED)
+
+
+def _is_object(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:1]) == b"{"

@@ -1,0 +1,84 @@
+"""The usage object of Responses and disjoint buckets: its input contains the cached tokens, its output the reasoning.
+
+Every key that OpenAI's SDK demands is always written, `cache_write_tokens` too.
+"""
+
+from typing import Any
+
+import msgspec
+
+from billing.usage import Usage
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _Wire(msgspec.Struct):
+    input_tokens: int
+    output_tokens: int | None = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+_LARGEST = 2**40
+_decoder = msgspec.json.Decoder(_Wire | None)
+
+
+def decode(wire: bytes | msgspec.Raw) -> Usage | None:
+    """None where the object is missing, null or makes no sense: then somebody has to count."""
+    try:
+        found = _decoder.decode(wire)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    if found is None:
+        return None
+    into, out = found.input_tokens_details or _InputDetails(), found.output_tokens_details or _OutputDetails()
+    parts_in = (into.cached_tokens or 0, into.cache_write_tokens or 0, into.audio_tokens or 0)
+    parts_out = (out.reasoning_tokens or 0, out.audio_tokens or 0)
+    total_in, total_out = found.input_tokens, found.output_tokens or 0
+    if any(not 0 <= number < _LARGEST for number in (total_in, total_out, *parts_in, *parts_out)):
+        return None
+    read, write, audio_in = _within(total_in, parts_in)
+    reasoning, audio_out = _within(total_out, parts_out)
+    return Usage(
+        input=total_in - read - write - audio_in,
+        cache_read=read,
+        cache_write=write,
+        audio_in=audio_in,
+        output=total_out - reasoning - audio_out,
+        reasoning=reasoning,
+        audio_out=audio_out,
+    )
+
+
+def _within(total: int, parts: tuple[int, ...]) -> list[int]:
+    """Parts as disjoint shares of their total: a provider whose details exceed it cannot make a bucket negative."""
+    shares = []
+    for part in parts:
+        share = min(part, total)
+        total -= share
+        shares.append(share)
+    return shares
+
+
+def encode(usage: Usage | None) -> dict[str, Any] | None:
+    """None where nothing was reported."""
+    if usage is None:
+        return None
+    into = {"cached_tokens": usage.cache_read or 0, "cache_write_tokens": usage.cache_write or 0}
+    out = {"reasoning_tokens": usage.reasoning or 0}
+    return {
+        "input_tokens": usage.tokens_in,
+        "input_tokens_details": into | ({"audio_tokens": usage.audio_in} if usage.audio_in else {}),
+        "output_tokens": usage.tokens_out,
+        "output_tokens_details": out | ({"audio_tokens": usage.audio_out} if usage.audio_out else {}),
+        "total_tokens": usage.tokens_in + usage.tokens_out,
+    }

@@ -1,0 +1,455 @@
+"""From the hub into the wire of Responses: requests for an upstream, and the items that both sides are made of.
+
+Source: OpenAI API reference, "Create a model response".
+"""
+
+import base64
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from relay.errors import Cause, RelayError
+from relay.protocols import names, turns
+from relay.protocols.canonical import (
+    EFFORTS,
+    Format,
+    Json,
+    Mark,
+    Media,
+    Message,
+    Part,
+    Raw,
+    Reasoning,
+    Refusal,
+    Request,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    names_of_calls,
+)
+from relay.protocols.capabilities import Capabilities
+from relay.protocols.codec import Encoded
+
+LONGEST_NAME = 64  # of a tool, and of a call's id
+LEAST_LIMIT = 16  # output tokens; the API takes no fewer
+_LONGEST_USER = 64
+# Fields of Responses that another client's request may have under the same name and in the same meaning.
+_SHARED = frozenset(
+    (
+        "include", "truncation", "max_tool_calls", "context_management", "moderation", "image", "access_programs",
+        "prompt_cache_options", "prompt_cache_retention", "client_metadata",
+    )
+)  # fmt: skip
+# What parameters are called that there is no field for here, by whose client wrote them.
+_NAMES = {
+    "anthropic": {"stop": "stop_sequences", "thinking": "thinking", "format": "output_config.format"},
+    "gemini": {
+        "stop": "stopSequences", "top_p": "topP", "top_k": "topK", "frequency_penalty": "frequencyPenalty",
+        "presence_penalty": "presencePenalty", "logprobs": "responseLogprobs", "thinking": "thinkingConfig",
+        "tool_choice": "toolConfig", "format": "responseSchema",
+    },
+    "openai": {"format": "response_format", "thinking": "reasoning_effort", "parallel": "parallel_tool_calls"},
+}  # fmt: skip
+# Thinking budgets in tokens as efforts: PROTOCOLS.md has no vendor's own table; this is the usual one.
+_EFFORT_OF_BUDGET = ((4096, "high"), (2048, "medium"), (1024, "low"), (1, "minimal"))
+
+
+# ---- items of an answer ---------------------------------------------------------------------------------------------
+
+
+def content(part: Text | Refusal, text: Any, annotations: list[Json]) -> Json:
+    """A part of a message that the model said; `text` as it is to stand there."""
+    if isinstance(part, Refusal):
+        return {"type": "refusal", "refusal": text}
+    return {"type": "output_text", "text": text, "annotations": annotations, "logprobs": []}
+
+
+def annotation(citation: Json) -> Json | None:
+    """A citation of a page; None for what no annotation can say."""
+    url = citation.get("url")
+    if not isinstance(url, str):
+        return None
+    return {
+        "type": "url_citation",
+        "url": url,
+        "title": citation.get("title") or "",
+        "start_index": citation.get("start_index") or 0,
+        "end_index": citation.get("end_index") or 0,
+    }
+
+
+def call(part: ToolCall, item: str | None) -> Json:
+    """A call as an item; without `item` as its id where it is told to an upstream, which did not give it one."""
+    own = {"id": item, "status": "completed"} if item else {}
+    call_id = names.call_id(part.id, LONGEST_NAME)
+    if part.custom:
+        return {"type": "custom_tool_call", **own, "call_id": call_id, "name": part.name, "input": part.arguments}
+    arguments = part.arguments or "{}"
+    return {"type": "function_call", **own, "call_id": call_id, "name": part.name, "arguments": arguments}
+
+
+def drawing(part: Media, item: str) -> Json:
+    """A picture that the model drew."""
+    fields = {"type": "image_generation_call", "id": item, "status": "completed", "result": part.data}
+    kind = part.mime.removeprefix("image/")
+    return fields | ({"output_format": kind} if kind in ("webp", "jpeg", "gif") else {})
+
+
+# ---- requests -------------------------------------------------------------------------------------------------------
+
+
+class _Losses:
+    """What the upstream cannot have, under the names that the client knows."""
+
+    def __init__(self, owner: str) -> None:
+        self._names = _NAMES.get(owner, {})
+        self.found: list[str] = []
+
+    def add(self, name: str) -> None:
+        self.found.append(self._names.get(name, name))
+
+
+def encode_request(request: Request, *, model: str, limit: int | None, caps: Capabilities) -> Encoded:
+    """Raises RelayError (400) for what the model cannot be asked."""
+    losses = _Losses(request.owner)
+    renamed = names.tools((tool.name for tool in request.tools if tool.raw is None), LONGEST_NAME)
+    body: Json = {"model": model, "stream": request.stream, "store": False}
+    instructions, messages = _instructions(request.messages)
+    if instructions:
+        body["instructions"] = instructions
+    body["input"] = _input(_answered(messages), request, caps, renamed)
+    body |= _tools(request, caps, renamed, losses)
+    body |= _sampling(request, caps, losses)
+    body |= _thought(request, caps, losses)
+    body |= _text(request, caps, losses)
+    body |= _rest(request, caps, losses)
+    wanted = request.limit if limit is None else limit
+    if wanted is not None:
+        body["max_output_tokens"] = max(wanted, LEAST_LIMIT)
+    return Encoded(body, losses.found, names.reverse(renamed))
+
+
+def _instructions(messages: list[Message]) -> tuple[str, list[Message]]:
+    """The first message, where it is a system's and no more than a text."""
+    match messages:
+        case [Message(role="system", name=None, parts=[Text(text=text, mark=None)]), *rest] if text:
+            return text, rest
+    return "", messages
+
+
+def _answered(messages: list[Message]) -> list[Message]:
+    """Histories that clients have cut are mended; a sound one stays as it is, for the sake of the cached prefix."""
+    calls, results = _ids(messages, ToolCall), _ids(messages, ToolResult)
+    return messages if calls == results else turns.answered(turns.merged(messages))
+
+
+def _ids(messages: list[Message], kind: type[ToolCall] | type[ToolResult]) -> set[str]:
+    parts = (part for message in messages for part in message.parts if isinstance(part, kind))
+    return {part.id if isinstance(part, ToolCall) else part.call for part in parts}
+
+
+def _input(messages: list[Message], request: Request, caps: Capabilities, renamed: dict[str, str]) -> list[Json]:
+    """Raises RelayError where there is nothing to answer."""
+    turns.refuse_without_turns(messages)
+    customs = {part.id for message in messages for part in message.parts if isinstance(part, ToolCall) and part.custom}
+    known = names_of_calls(messages)
+    writer = _Items(request, caps, renamed, customs, known)
+    for message in messages:
+        writer.turn(message)
+    return writer.items
+
+
+class _Items:
+    """Turns as items. What a turn says between calls, thoughts and results is a message each."""
+
+    def __init__(
+        self, request: Request, caps: Capabilities, renamed: dict[str, str], customs: set[str], known: dict[str, str]
+    ) -> None:
+        self.items: list[Json] = []
+        self._request = request
+        self._caps = caps
+        self._renamed = renamed
+        self._customs = customs
+        self._known = known
+
+    def turn(self, message: Message) -> None:
+        said: list[Json] = []
+        for part in message.parts:
+            item = self._item(part, message.role)
+            if item is None:
+                said.append(self._content(part, message.role))
+            else:
+                self._say(message.role, said)
+                said = []
+                self.items += item
+        self._say(message.role, said)
+
+    def _say(self, role: str, said: list[Json]) -> None:
+        if said:
+            self.items.append({"type": "message", "role": role, "content": said})
+
+    def _item(self, part: Part, role: str) -> list[Json] | None:
+        """The items that a part is; None for what is said in a message."""
+        match part:
+            case ToolCall():
+                renamed = self._renamed.get(part.name) or names.shortened(part.name, LONGEST_NAME)
+                return [call(msgspec.structs.replace(part, name=renamed), None)]
+            case ToolResult():
+                return [self._result(part)]
+            case Reasoning():
+                return _own_thought(part)
+            case Raw(owner="openai", value={"role": str()}) | Raw(owner="openai", value={"id": str()}):
+                return [part.value]
+            case Raw(owner="openai") if not _is_content(part):
+                return [part.value]
+            case Media(kind="image", data=str(data)) if data and role == "assistant":
+                return [drawing(part, names.shortened(f"ig_{data[:64]}", LONGEST_NAME))]
+        return None
+
+    def _content(self, part: Part, role: str) -> Json:
+        match part:
+            case Text():
+                if role == "assistant":
+                    found = [note for citation in part.citations if (note := annotation(citation)) is not None]
+                    return {"type": "output_text", "text": part.text, "annotations": found}
+                return {"type": "input_text", "text": part.text, **self._mark(part.mark)}
+            case Refusal():
+                return {"type": "refusal", "refusal": part.text}
+            case Media():
+                return self._media(part)
+            case Raw(owner="openai"):
+                return part.value
+        label = part.label if isinstance(part, Raw) else type(part).__name__
+        raise _refused(f"`{label}` belongs to another vendor and cannot be sent to this model.")
+
+    def _mark(self, mark: Mark | None) -> Json:
+        """OpenAI caches by itself; whoever speaks its language may say where."""
+        if mark is None or self._request.owner != "openai":
+            return {}
+        return {"prompt_cache_breakpoint": {"mode": "explicit", **({"ttl": mark.ttl} if mark.ttl else {})}}
+
+    def _media(self, part: Media) -> Json:
+        if part.kind not in self._caps.input:
+            raise _refused(f"This model takes no {_PLURALS[part.kind]}.")
+        if part.file and part.owner != "openai":
+            raise _refused("The id of a file that another vendor keeps means nothing to this model.")
+        match part.kind:
+            case "image":
+                where = {"file_id": part.file} if part.file else {"image_url": part.url or _data_url(part, "image/png")}
+                return {"type": "input_image", "detail": part.detail or "auto", **where, **self._mark(part.mark)}
+            case "document":
+                return {"type": "input_file", **_document(part), **self._mark(part.mark)}
+            case "audio" if part.data:
+                kind = {"audio/mpeg": "mp3", "audio/mp3": "mp3"}.get(part.mime, part.mime.removeprefix("audio/"))
+                return {"type": "input_audio", "input_audio": {"data": part.data, "format": kind or "wav"}}
+        raise _refused(f"This model takes no {_PLURALS[part.kind]} in this form.")
+
+    def _result(self, part: ToolResult) -> Json:
+        custom = part.custom or part.call in self._customs
+        said = [self._content(inner, "user") for inner in part.parts]
+        if part.failed:
+            said = [{"type": "input_text", "text": "Error: "}, *said]
+        plain = all(inner["type"] == "input_text" and len(inner) == 2 for inner in said)
+        output: Any = "".join(inner["text"] for inner in said) if plain and (part.failed or len(said) < 2) else said
+        kind = "custom_tool_call_output" if custom else "function_call_output"
+        return {"type": kind, "call_id": names.call_id(part.call, LONGEST_NAME), "output": output}
+
+
+_PLURALS = {"image": "pictures", "document": "documents", "audio": "sound", "video": "films"}
+
+
+def _is_content(part: Raw) -> bool:
+    """Parts of messages have no id of their own, and are named for the way they go."""
+    return part.label.startswith(("input_", "output_", "computer_screenshot"))
+
+
+def _own_thought(part: Reasoning) -> list[Json]:
+    """Only with the state that OpenAI gave: another's thoughts would be forged ones (pitfall 18), and those without any
+    cannot be found again, for nothing is kept there."""
+    state = part.state
+    if state is None or state.owner != "openai":
+        return []
+    summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+    own = {"id": state.id} if state.id else {}
+    return [{"type": "reasoning", **own, "summary": summary, "encrypted_content": state.data}]
+
+
+def _document(part: Media) -> Json:
+    if part.file:
+        return {"file_id": part.file}
+    if part.url:
+        return {"file_url": part.url}
+    if part.text is not None:
+        data = base64.b64encode(part.text.encode("utf-8", "replace")).decode()
+        return {"filename": part.name or "document.txt", "file_data": f"data:text/plain;base64,{data}"}
+    return {"filename": part.name or "document.pdf", "file_data": _data_url(part, "application/pdf")}
+
+
+def _data_url(part: Media, usual: str) -> str:
+    return f"data:{part.mime or usual};base64,{part.data}"
+
+
+def _refused(message: str) -> RelayError:
+    return RelayError(Cause.INVALID_MESSAGES, message, param="input")
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+def _tools(request: Request, caps: Capabilities, renamed: dict[str, str], losses: _Losses) -> Json:
+    if not request.tools:
+        return {}
+    if not caps.tools:
+        raise RelayError(Cause.INVALID_PARAMETER, "This model takes no tools.", param="tools")
+    found: Json = {"tools": [_tool(tool, renamed) for tool in request.tools]}
+    if request.choice is not None and (choice := _choice(request.choice, request.tools, caps, renamed, losses)):
+        found["tool_choice"] = choice
+    if request.parallel is not None:
+        if caps.parallel_switch:
+            found["parallel_tool_calls"] = request.parallel
+        else:
+            losses.add("parallel")
+    return found
+
+
+def _tool(tool: Tool, renamed: dict[str, str]) -> Json:
+    if tool.raw is not None:
+        if tool.raw.owner != "openai":
+            message = f"The tool `{tool.raw.label}` is run by another vendor and not by this model's."
+            raise RelayError(Cause.INVALID_PARAMETER, message, param="tools")
+        return tool.raw.value
+    named = {"name": renamed[tool.name], **({"description": tool.description} if tool.description else {})}
+    if tool.custom:
+        return {"type": "custom", **named, **({"format": _grammar(tool.format)} if tool.format else {})}
+    # Here a tool is strict unless it is told otherwise; in every other protocol it is not.
+    schema = tool.schema if tool.schema is not None else {"type": "object", "properties": {}}
+    return {"type": "function", **named, "parameters": schema, "strict": bool(tool.strict)}
+
+
+def _grammar(found: Json) -> Json:
+    """Chat completions have the grammar one level deeper."""
+    inner = found.get("grammar")
+    return {"type": "grammar", **inner} if isinstance(inner, dict) else found
+
+
+def _choice(
+    choice: ToolChoice, tools: Iterable[Tool], caps: Capabilities, renamed: dict[str, str], losses: _Losses
+) -> str | Json | None:
+    if choice.mode in ("any", "tool") and not caps.forced_tools:
+        losses.add("tool_choice")
+        return "auto"
+    by_name = {tool.name: tool for tool in tools}
+    if choice.mode == "tool":
+        return _chosen(choice.names[0], by_name, renamed) if choice.names else "required"
+    mode = {"any": "required"}.get(choice.mode, choice.mode)
+    if not choice.names or mode == "none":
+        return mode
+    allowed = [_chosen(name, by_name, renamed) for name in choice.names]
+    return {"type": "allowed_tools", "mode": mode, "tools": allowed}
+
+
+def _chosen(name: str, by_name: dict[str, Tool], renamed: dict[str, str]) -> Json:
+    tool = by_name.get(name)
+    if tool is None:
+        raise RelayError(Cause.INVALID_PARAMETER, f"`tool_choice` names no tool: {name[:64]!r}.", param="tool_choice")
+    if tool.raw is None:
+        return {"type": "custom" if tool.custom else "function", "name": renamed[name]}
+    found = {"type": tool.raw.label}
+    return found | {key: tool.raw.value[key] for key in ("server_label", "name") if key in tool.raw.value}
+
+
+def _sampling(request: Request, caps: Capabilities, losses: _Losses) -> Json:
+    """`temperature` and `top_p` where the model takes them. There is no field for the rest."""
+    sampling, found = request.sampling, {}
+    for name in ("temperature", "top_p"):
+        value = getattr(sampling, name)
+        if value is not None and caps.sampling:
+            found[name] = min(value, caps.most_temperature) if name == "temperature" else value
+        elif value is not None:
+            losses.add(name)
+    for name in ("top_k", "frequency_penalty", "presence_penalty", "seed", "stop", "logit_bias", "logprobs"):
+        if getattr(sampling, name) not in (None, []):
+            losses.add(name)
+    return found
+
+
+def _thought(request: Request, caps: Capabilities, losses: _Losses) -> Json:
+    """How much to think, and that the state comes back with the answer, because nothing is kept there."""
+    included = list(request.extra.get("include") or []) if request.owner == "openai" else []
+    found: Json = {}
+    if caps.thinking == "none":
+        if request.thinking is not None and _effort(request.thinking, EFFORTS) != "none":
+            losses.add("thinking")
+    else:
+        included.insert(0, "reasoning.encrypted_content")
+        reasoning = _reasoning(request, caps)
+        if reasoning:
+            found["reasoning"] = reasoning
+    return found | ({"include": included} if included else {})
+
+
+def _reasoning(request: Request, caps: Capabilities) -> Json:
+    thinking = request.thinking
+    if thinking is None:
+        return {}
+    effort = _effort(thinking, caps.efforts or EFFORTS)
+    # A client of Anthropic's that has thinking on is shown it, unless it says otherwise.
+    visible = request.owner == "anthropic" and effort != "none" if thinking.visible is None else thinking.visible
+    return ({"effort": effort} if effort else {}) | ({"summary": "auto"} if visible else {})
+
+
+def _effort(thinking: Thinking, known: Iterable[str]) -> str | None:
+    """The level of the model's that is next to what is asked for; None where that is left to it."""
+    asked = thinking.effort
+    if asked is None:
+        if thinking.budget is None or thinking.budget < 0:
+            return None
+        asked = next((name for least, name in _EFFORT_OF_BUDGET if thinking.budget >= least), "none")
+    levels = [name for name in EFFORTS if name in set(known)]
+    wanted = EFFORTS.index(asked)
+    return min(levels, key=lambda name: (abs(EFFORTS.index(name) - wanted), -EFFORTS.index(name)))
+
+
+def _text(request: Request, caps: Capabilities, losses: _Losses) -> Json:
+    found: Json = {}
+    if request.format is not None:
+        found["format"] = _format(request.format, caps, losses)
+    if request.verbosity is not None:
+        found["verbosity"] = request.verbosity
+    return {"text": found} if found else {}
+
+
+def _format(form: Format, caps: Capabilities, losses: _Losses) -> Json:
+    if form.schema is None or not caps.schema:
+        if form.schema is not None:
+            losses.add("format")
+        return {"type": "json_object"}
+    named = {"type": "json_schema", "name": form.name or "answer", "schema": form.schema}
+    told = {"description": form.description} if form.description else {}
+    return named | told | ({"strict": form.strict} if form.strict is not None else {})
+
+
+def _rest(request: Request, caps: Capabilities, losses: _Losses) -> Json:
+    """What only says who asks, and how. Another vendor's client means another vendor by it."""
+    found: Json = {}
+    own = request.owner == "openai"
+    if own and request.user is not None and len(request.user) <= _LONGEST_USER:
+        found["user"] = request.user
+    elif request.user is not None:
+        losses.add("user")
+    for name, field in (("cache_key", "prompt_cache_key"), ("metadata", "metadata"), ("service_tier", "service_tier")):
+        value = getattr(request, name)
+        if value is not None and own:
+            found[field] = value
+        elif value is not None and name == "service_tier":
+            losses.add(name)
+    for name, value in request.extra.items():
+        if own and name in _SHARED:
+            found |= {} if name == "include" else {name: value}
+        else:
+            losses.add(name)
+    return found

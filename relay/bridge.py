@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import cast
 
 import msgspec
 
@@ -10,9 +11,9 @@ from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.protocols import sse
 from relay.protocols.canonical import Response
-from relay.protocols.codec import Asked, Encoded, Encoder, Stream, Told, Whole
+from relay.protocols.codec import Asked, Chat, Encoded, Encoder, Stream, Told, Vectors, VectorsAsked, Whole
 from relay.protocols.fold import Folder, unfold
-from relay.protocols.translating import TranslatedStream, TranslatedWhole
+from relay.protocols.translating import TranslatedStream, TranslatedVectors, TranslatedWhole
 
 _NOTHING_SENT = Encoded({})
 
@@ -25,7 +26,7 @@ class Bridge:
 
     __slots__ = ("_asked", "_candidate", "_client", "_passes", "_sent", "body", "losses", "path", "streams", "upstream")
 
-    def __init__(self, asked: Asked, candidate: Candidate, *, limit: int | None, strict: bool = False) -> None:
+    def __init__(self, asked: Chat, candidate: Candidate, *, limit: int | None, strict: bool = False) -> None:
         self._asked = asked
         self._candidate = candidate
         self._client = dialects.of(asked.protocol)
@@ -41,9 +42,7 @@ class Bridge:
         request = msgspec.structs.replace(asked.canonical(), stream=self.streams)
         self._sent = self.upstream.encode_request(request, model=candidate.model, limit=limit, caps=candidate.caps)
         self.losses = sorted(set(self._sent.losses))
-        if strict and self.losses:
-            message = f"{candidate.model!r} takes no {', '.join(f'`{name}`' for name in self.losses)}."
-            raise RelayError(Cause.INVALID_PARAMETER, message, param=self.losses[0])
+        _check_losses(self.losses, candidate, strict=strict)
         self.body = msgspec.json.encode(self._sent.body)
 
     def headers(self, client: Mapping[bytes, bytes]) -> dict[str, str]:
@@ -93,6 +92,52 @@ class Bridge:
 
     def _translated(self, response: Response) -> Whole:
         return TranslatedWhole(response, self._sent, partial(self._client.encode_response, asked=self._asked))
+
+
+class Single:
+    """A bridge for a call of another kind than chat: its answer is whole. Raises RelayError as the other does."""
+
+    __slots__ = ("_asked", "_client", "_dialect", "_upstream", "body", "losses", "path")
+
+    streams = False
+
+    def __init__(self, asked: Asked, candidate: Candidate, *, strict: bool = False) -> None:
+        self._asked = asked
+        self._dialect = dialects.of(candidate.protocol)
+        self._client = dialects.endpoint(asked.kind, asked.protocol)
+        self._upstream = dialects.endpoint(asked.kind, candidate.protocol)
+        self.losses: list[str] = []
+        self.path = self._upstream.path(candidate.model)
+        if self._upstream is self._client:
+            self.body = asked.encode(model=candidate.model, limit=None)
+            return
+        assert isinstance(self._upstream, Vectors)  # of no other kind do two protocols have an endpoint
+        sent = self._upstream.encode_request(cast(VectorsAsked, asked).vectors(), model=candidate.model)
+        self.losses = sorted(set(sent.losses))
+        _check_losses(self.losses, candidate, strict=strict)
+        self.body = msgspec.json.encode(sent.body)
+
+    def headers(self, client: Mapping[bytes, bytes]) -> dict[str, str]:
+        """What the channel's protocol always wants; nothing of the client's."""
+        return self._dialect.forwarded({}) if self._dialect.forwarded is not None else {}
+
+    def error(self, status: int, content: bytes, *, retry_after: str | None) -> RelayError:
+        return self._dialect.decode_error(status, content, retry_after=retry_after)
+
+    def whole(self, body: bytes) -> Whole:
+        """The upstream's answer. Raises RelayError for what is none."""
+        if self._upstream is self._client:
+            return self._upstream.whole(body, self._asked)
+        assert isinstance(self._upstream, Vectors)
+        assert isinstance(self._client, Vectors)
+        response = self._upstream.decode_response(body, cast(VectorsAsked, self._asked).inputs)
+        return TranslatedVectors(response, partial(self._client.encode_response, asked=self._asked))
+
+
+def _check_losses(losses: list[str], candidate: Candidate, *, strict: bool) -> None:
+    if strict and losses:
+        message = f"{candidate.model!r} takes no {', '.join(f'`{name}`' for name in losses)}."
+        raise RelayError(Cause.INVALID_PARAMETER, message, param=losses[0])
 
 
 def refusal(error: RelayError, protocol: str, told: Told) -> bytes:

@@ -36,10 +36,11 @@ async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer
     model = attempt.candidate.model
     if answer.usage is not None:
         ending.usage, ending.source = answer.usage, Source.REPORTED
+        ending.error = settlement.doubt(answer.usage, answer.output_bytes)
         counting.learn(asked, lambda: answer.seen(model), model, answer.usage)
     else:
         ending.usage, ending.source = await counting.usage(asked, answer.seen(model), model), Source.COUNTED
-    ending.error = settlement.doubt(answer.usage, answer.output_bytes)
+        answer.usage = ending.usage  # for a client whose protocol has to say it
     settlement.price(call, ending)
     body = answer.encode(model=call.model, pisces=pisces(call))
     full = Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(call)], body)

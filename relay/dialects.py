@@ -1,8 +1,10 @@
-"""The protocols that the gateway speaks, by name: a row for each folder of `relay.protocols`."""
+"""The protocols that the gateway speaks: a row for each folder of `relay.protocols`, and the one that fits a call."""
 
 from relay.channels.routing import Candidate
-from relay.protocols import anthropic, completions, gemini, openai, responses
-from relay.protocols.codec import Asked, Dialect
+from relay.errors import Cause, RelayError
+from relay.protocols import anthropic, completions, embeddings, gemini, moderations, openai, rerank, responses
+from relay.protocols.codec import Asked, Dialect, Endpoint
+from relay.protocols.gemini import embedding
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
@@ -13,6 +15,11 @@ DIALECTS: dict[str, Dialect] = {
         gemini.DIALECT,
         completions.DIALECT,
     )
+}
+# What there is for models that do not chat, by their kind and the protocol.
+ENDPOINTS: dict[tuple[str, str], Endpoint] = {
+    (endpoint.kind, endpoint.protocol): endpoint
+    for endpoint in (embeddings.DIALECT, embedding.DIALECT, rerank.DIALECT, moderations.DIALECT)
 }
 OPENAI, COMPLETIONS, GEMINI = openai.DIALECT, completions.DIALECT, gemini.DIALECT
 
@@ -37,3 +44,11 @@ def towards(candidate: Candidate, client: str) -> Dialect:
     if client == COMPLETIONS.name and candidate.protocol == OPENAI.name and candidate.caps.completions:
         return COMPLETIONS
     return DIALECTS[candidate.protocol]
+
+
+def endpoint(kind: str, protocol: str) -> Endpoint:
+    """Raises RelayError for a protocol that has nothing of this kind."""
+    found = ENDPOINTS.get((kind, protocol))
+    if found is None:
+        raise RelayError(Cause.INVALID_MODEL, f"The model's channel has no endpoint for {kind} models.", param="model")
+    return found

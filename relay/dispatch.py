@@ -3,20 +3,21 @@
 import os
 import random
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from django.conf import settings
 
 from billing import failpoints, holds
 from billing.operations import Progress
 from relay import dialects, inlining
-from relay.bridge import Bridge
+from relay.bridge import Bridge, Single
 from relay.channels import upstream
+from relay.channels.routing import Candidate
 from relay.channels.upstream import Reply
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Request
-from relay.protocols.codec import Asked, Stream, Whole
+from relay.protocols.codec import Asked, Chat, Stream, Whole
 from relay.records import Attempt, Call
 
 MOST_ATTEMPTS = 3
@@ -67,9 +68,7 @@ async def _attempt(
     assert call.hold
     try:
         with guard:
-            if not dialects.passes(asked, attempt.candidate):
-                await inlining.inline(asked.canonical(), attempt.candidate.caps)
-            bridge = Bridge(asked, attempt.candidate, limit=limit, strict=strict)
+            bridge = await _bridge(asked, attempt.candidate, limit, strict=strict)
             call.dropped = bridge.losses
             holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
             failpoints.hit("before_dispatch")
@@ -84,7 +83,7 @@ async def _attempt(
             attempt.status = reply.status
             if reply.status != 200:
                 raise bridge.error(reply.status, await reply.read_error(), retry_after=reply.retry_after)
-            if asked.stream and bridge.streams:
+            if isinstance(bridge, Bridge) and asked.stream and bridge.streams:
                 begun = await _first_events(reply, bridge.stream(call.model), attempt, call)
                 return begun
             attempt.first_byte_ms = call.elapsed_ms()
@@ -92,7 +91,7 @@ async def _attempt(
             failpoints.hit("after_first_byte")
             guard.expect(Why.IDLE, timeouts.idle)
             body = await reply.read(guard)
-            if not asked.stream:
+            if isinstance(bridge, Single) or not asked.stream:
                 return bridge.whole(body)
             begun = Begun(reply, *bridge.unfolded(body, call.model))
             return begun
@@ -104,6 +103,15 @@ async def _attempt(
     finally:
         if reply is not None and begun is None:
             reply.close()
+
+
+async def _bridge(asked: Asked, candidate: Candidate, limit: int | None, *, strict: bool) -> Bridge | Single:
+    if asked.kind != "chat":
+        return Single(asked, candidate, strict=strict)
+    chat = cast(Chat, asked)
+    if not dialects.passes(chat, candidate):
+        await inlining.inline(chat.canonical(), candidate.caps)
+    return Bridge(chat, candidate, limit=limit, strict=strict)
 
 
 def _arrival(reply: Reply, asked: Asked, call: Call) -> Callable[[], Progress]:

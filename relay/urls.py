@@ -7,7 +7,7 @@ import msgspec
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request
 from relay.records import Call
-from relay.views import chat, counting, models
+from relay.views import chat, counting, models, texts
 
 View = Callable[[Request, Call, str], Awaitable[Answer]]
 
@@ -50,6 +50,17 @@ ROUTES = (
         "POST", "/v1beta/models/{model}:countTokens", "count_tokens", "gemini", False,
         "The tokens of a prompt, without charge", counting.gemini_count_tokens,
     ),
+    Route("POST", "/v1/embeddings", "embeddings", "openai", False, "Embeddings of texts or tokens", texts.answer, True),
+    Route(
+        "POST", "/v1beta/models/{model}:embedContent", "embeddings", "gemini", False,
+        "Gemini embedding of one content", texts.embed, True,
+    ),
+    Route(
+        "POST", "/v1beta/models/{model}:batchEmbedContents", "embeddings", "gemini", False,
+        "Gemini embeddings of several contents", texts.embed_batch, True,
+    ),
+    Route("POST", "/v1/rerank", "rerank", "openai", False, "Documents by their relevance", texts.answer, True),
+    Route("POST", "/v1/moderations", "moderations", "openai", False, "What is unfit in a text", texts.answer, True),
     Route("GET", "/v1/models", "models", "", False, "The models that this key may use", models.index),
     Route("GET", "/v1/models/{model}", "models", "", False, "One model", models.detail),
 )  # fmt: skip

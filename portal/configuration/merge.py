@@ -23,7 +23,7 @@ from relay.models import Channel, Credential, DefaultModel
 from relay.services import ChannelSpec
 
 # Endpoints of the contract whose routes are still to come; a default for them is stored, and said to be.
-LATER_ENDPOINTS = frozenset({"images.generations", "images.edits", "embeddings", "audio.speech", "videos"})
+LATER_ENDPOINTS = frozenset({"images.generations", "images.edits", "audio.speech", "videos"})
 
 
 class Outcome(msgspec.Struct):

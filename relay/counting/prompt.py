@@ -26,7 +26,8 @@ _MARGIN = 1250  # per mille: what a calibrated count is raised by where it must 
 class Prompt(msgspec.Struct):
     """`texts` are in the prompt, each counted for itself; `maybe` are texts that some upstreams put into it
     (identifiers, fields that the gateway does not know). `framing` is the tokens of messages and names by OpenAI's
-    rules, `system` the place in `texts` of the first system message, `choice` the function that has to be called."""
+    rules, `system` the place in `texts` of the first system message, `choice` the function that has to be called,
+    `tokens` what the client has counted itself, by sending tokens in place of a text."""
 
     texts: list[str] = msgspec.field(default_factory=list)
     maybe: list[str] = msgspec.field(default_factory=list)
@@ -35,11 +36,12 @@ class Prompt(msgspec.Struct):
     system: int | None = None
     choice: str | None = None
     media: list[Media] = msgspec.field(default_factory=list)
+    tokens: int = 0
 
     @property
     def plain(self) -> bool:
         """Nothing but text, as far as anybody can tell: what a report can be compared with."""
-        return not (self.functions or self.media) and sum(map(len, self.maybe)) <= _LITTLE
+        return not (self.functions or self.media or self.tokens) and sum(map(len, self.maybe)) <= _LITTLE
 
     @property
     def wide(self) -> bool:
@@ -51,7 +53,7 @@ class Prompt(msgspec.Struct):
 def count(prompt: Prompt, model: str, calibration: Calibration) -> int:
     """The tokens that the upstream most likely counts: exact for text of OpenAI's families, else calibrated."""
     family = families.of(model)
-    return _text(prompt, model, family, calibration) + _media(prompt, family)
+    return _text(prompt, model, family, calibration) + _media(prompt, family) + prompt.tokens
 
 
 def bound(prompt: Prompt, model: str, calibration: Calibration) -> int:
@@ -61,7 +63,7 @@ def bound(prompt: Prompt, model: str, calibration: Calibration) -> int:
     found += sum(raw(text, family) for text in prompt.maybe) * (1 if family.exact else 2)
     if not family.exact:
         found = found * _MARGIN // 1000 + 64
-    return found + _media(prompt, family, bound=True)
+    return found + _media(prompt, family, bound=True) + prompt.tokens
 
 
 def baseline(prompt: Prompt, family: Family) -> int:
@@ -91,7 +93,7 @@ def _text(prompt: Prompt, model: str, family: Family, calibration: Calibration, 
     found = baseline(prompt, family)
     if prompt.functions:
         found += _tools(prompt, family, bound=bound)
-    if family.exact:
+    if family.exact or not found:
         return found
     return calibration.raised(model, Side.INPUT, found, wide=prompt.wide) + (family.tools if prompt.functions else 0)
 

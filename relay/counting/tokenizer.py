@@ -26,12 +26,15 @@ class _Tokenizer(Protocol):
 
     def pretokenize(self, text: str) -> list[str]: ...
 
+    def decode(self, tokens: list[int]) -> str: ...
+
 
 # Characters that are counted at once: 0.1 ms of prose, 0.7 ms of noise.
 SLICE = 4096
 # An unbroken word is cut in two only past this length. A cut inside a word may make a token more; one is added, lest it
 # make one less.
 LONGEST_WORD = 16 * SLICE
+_CL100K_TOKENS = 100_256  # without those that are special
 _CHINESE_STOPS = "，。、！？；：）」』”"
 
 
@@ -80,6 +83,13 @@ def count(text: str, vocabulary: Vocabulary) -> int:
         total += tokenizer.count(part) + forced
         time.sleep(0)
     return total
+
+
+def text_of(tokens: list[int]) -> str:
+    """What these tokens of CL100K stand for. Raises ValueError where they stand for no text."""
+    if not all(0 <= token < _CL100K_TOKENS for token in tokens):
+        raise ValueError("not all are tokens of this vocabulary")
+    return _load(Vocabulary.CL100K).decode(tokens)
 
 
 def count_prefix(text: str, vocabulary: Vocabulary) -> tuple[int, str]:

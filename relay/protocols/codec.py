@@ -13,6 +13,7 @@ from billing.usage import Usage
 from relay.counting.output import Output
 from relay.counting.prompt import Prompt
 from relay.errors import RelayError
+from relay.protocols import vectors
 from relay.protocols.canonical import Request, Response
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.events import Event
@@ -26,16 +27,23 @@ class Asked(Protocol):
     on these for each of `n` answers, `text_bytes` the size of its text without the data of pictures and files.
     """
 
-    model: str
-    stream: bool
-    limit: int | None
-    n: int
-
     @property
     def protocol(self) -> str: ...
 
     @property
     def kind(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def stream(self) -> bool: ...
+
+    @property
+    def limit(self) -> int | None: ...
+
+    @property
+    def n(self) -> int: ...
 
     @property
     def text_bytes(self) -> int: ...
@@ -49,8 +57,22 @@ class Asked(Protocol):
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for an upstream of the same protocol: the client's own bytes but for what has to differ."""
 
+
+class Chat(Asked, Protocol):
+    """A request of `kind` chat, which can be translated."""
+
     def canonical(self) -> Request:
         """The request in the hub's values. Raises RelayError (400) for what cannot be read."""
+
+
+class VectorsAsked(Asked, Protocol):
+    """A request of `kind` embedding. `inputs` is how many vectors there will be."""
+
+    @property
+    def inputs(self) -> int: ...
+
+    def vectors(self) -> vectors.Request:
+        """The request in values. Raises RelayError (400) for what no other protocol can be asked."""
 
 
 class Whole(Protocol):
@@ -155,7 +177,7 @@ class Dialect(msgspec.Struct, frozen=True):
 
     name: str
     path: Callable[[str, bool], str]
-    read: Callable[..., Asked]  # (body, *, model: str = "", stream: bool | None = None)
+    read: Callable[..., Chat]  # (body, *, model: str = "", stream: bool | None = None)
     whole: Callable[..., Whole]  # (body: bytes, asked)
     passing: Callable[..., Stream]  # (asked, *, model: offered name, upstream_model: str)
     encode_request: Callable[..., Encoded]  # (Request, *, model: str, limit: int | None, caps: Capabilities)
@@ -168,6 +190,27 @@ class Dialect(msgspec.Struct, frozen=True):
     forwarded: Callable[[Mapping[str, str]], dict[str, str]] | None = None
 
 
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a protocol has for models of another `kind` than chat: their answers are whole, and have no tokens of their
+    own. Errors and headers are those of the dialect `protocol`, below whose base URL `path` is for an upstream's model.
+    """
+
+    protocol: str
+    kind: str
+    path: Callable[[str], str]
+    read: Callable[..., Asked]  # (body)
+    whole: Callable[..., Whole]  # (body, asked): of an upstream of the same protocol
+
+
+class Vectors(Endpoint, frozen=True, kw_only=True):
+    """Embeddings, which can be translated by way of `relay.protocols.vectors`."""
+
+    encode_request: Callable[..., Encoded]  # (vectors.Request, *, model: str)
+    decode_response: Callable[[bytes, int], vectors.Response]  # of so many inputs; raises RelayError (upstream_error)
+    encode_response: Callable[..., bytes]  # (vectors.Response, *, asked, model: str, usage: Usage | None, pisces)
+
+
 __all__ = [
-    "Asked", "Capabilities", "Decoder", "Dialect", "Encoded", "Encoder", "Stream", "Told", "Whole",
+    "Asked", "Capabilities", "Chat", "Decoder", "Dialect", "Encoded", "Encoder", "Endpoint", "Stream", "Told",
+    "Vectors", "VectorsAsked", "Whole",
 ]  # fmt: skip

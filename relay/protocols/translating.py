@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from billing.usage import Usage
 from relay.counting.output import Output, Text
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, sse
+from relay.protocols import customs, sse, vectors
 from relay.protocols import seen as seeing
 from relay.protocols.canonical import Response, ToolCall
 from relay.protocols.codec import Decoder, Encoded, Encoder, Told
@@ -31,6 +31,25 @@ class TranslatedWhole:
 
     def encode(self, *, model: str, pisces: Told) -> bytes:
         return self._encode(self.response, model=model, pisces=pisces)
+
+
+class TranslatedVectors:
+    """Embeddings, as `codec.Whole` promises it. `encode` is the client's protocol's, which is told `usage`: the
+    upstream's, or what was counted and put there where it reported none."""
+
+    def __init__(self, response: vectors.Response, encode: Callable[..., bytes]) -> None:
+        self._response = response
+        self._encode = encode
+        self.id = response.id
+        self.usage: Usage | None = response.usage
+        self.finish = ""
+        self.output_bytes = 0
+
+    def seen(self, upstream_model: str) -> Output:
+        return Output(upstream_model)
+
+    def encode(self, *, model: str, pisces: Told) -> bytes:
+        return self._encode(self._response, model=model, usage=self.usage, pisces=pisces)
 
 
 def restored(response: Response, sent: Encoded) -> Response:

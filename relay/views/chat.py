@@ -13,18 +13,18 @@ async def answer(request: Request, call: Call, _: str) -> Answer:
 
 async def generate(request: Request, call: Call, model: str) -> Answer:
     """Gemini's `POST …/models/{model}:generateContent`."""
-    asked = dialects.GEMINI.read(request.body, model=_model(model), stream=False)
+    asked = dialects.GEMINI.read(request.body, model=model_in(model), stream=False)
     return await pipeline.chat(request, call, asked)
 
 
 async def stream_generate(request: Request, call: Call, model: str) -> Answer:
     """Gemini's `POST …/models/{model}:streamGenerateContent`: events with `alt=sse`, else one JSON array."""
     array = request.query_value("alt") != "sse"
-    asked = dialects.GEMINI.read(request.body, model=_model(model), stream=True, array=array)
+    asked = dialects.GEMINI.read(request.body, model=model_in(model), stream=True, array=array)
     return await pipeline.chat(request, call, asked)
 
 
-def _model(name: str) -> str:
+def model_in(name: str) -> str:
     """`models/x` and `x` are the same model."""
     found = name.removeprefix("models/")
     if not found:

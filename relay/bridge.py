@@ -11,7 +11,7 @@ from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.protocols import sse
 from relay.protocols.canonical import Response
-from relay.protocols.codec import Asked, Chat, Encoded, Encoder, Stream, Told, Vectors, VectorsAsked, Whole
+from relay.protocols.codec import Asked, Chat, Dialect, Encoded, Encoder, Stream, Told, Vectors, VectorsAsked, Whole
 from relay.protocols.fold import Folder, unfold
 from relay.protocols.translating import TranslatedStream, TranslatedVectors, TranslatedWhole
 
@@ -47,10 +47,7 @@ class Bridge:
 
     def headers(self, client: Mapping[bytes, bytes]) -> dict[str, str]:
         """What goes with the body besides its type and the credential."""
-        if self.upstream.forwarded is None:
-            return {}
-        given = client.items() if self._passes else ()
-        return self.upstream.forwarded({name.decode("latin-1"): value.decode("latin-1") for name, value in given})
+        return forwarded(self.upstream, client if self._passes else {})
 
     def error(self, status: int, content: bytes, *, retry_after: str | None) -> RelayError:
         return self.upstream.decode_error(status, content, retry_after=retry_after)
@@ -119,7 +116,7 @@ class Single:
 
     def headers(self, client: Mapping[bytes, bytes]) -> dict[str, str]:
         """What the channel's protocol always wants; nothing of the client's."""
-        return self._dialect.forwarded({}) if self._dialect.forwarded is not None else {}
+        return forwarded(self._dialect, {})
 
     def error(self, status: int, content: bytes, *, retry_after: str | None) -> RelayError:
         return self._dialect.decode_error(status, content, retry_after=retry_after)
@@ -132,6 +129,13 @@ class Single:
         assert isinstance(self._client, Vectors)
         response = self._upstream.decode_response(body, cast(VectorsAsked, self._asked).inputs)
         return TranslatedVectors(response, partial(self._client.encode_response, asked=self._asked))
+
+
+def forwarded(dialect: Dialect, client: Mapping[bytes, bytes]) -> dict[str, str]:
+    """The headers that go to an upstream, of those of a client that speaks as it does."""
+    if dialect.forwarded is None:
+        return {}
+    return dialect.forwarded({name.decode("latin-1"): value.decode("latin-1") for name, value in client.items()})
 
 
 def _check_losses(losses: list[str], candidate: Candidate, *, strict: bool) -> None:

@@ -19,7 +19,7 @@ from relay.counting.calibration import Side, reports
 from relay.counting.output import Output
 from relay.counting.prompt import Prompt
 
-__all__ = ["Output", "Prompt", "estimate", "learn", "tighter_bound", "usage", "warm"]
+__all__ = ["Output", "Prompt", "estimate", "learn", "prompt_tokens", "tighter_bound", "usage", "warm"]
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +69,17 @@ def _usage(asked: Asked, seen: Output | int, model: str) -> Usage:
     if asked.text_bytes > prompt.LONGEST_TEXT:
         return Usage(input=estimate(asked.text_bytes, model), output=put_out)
     return Usage(input=prompt.count(asked.prompt(), model, reports), output=put_out)
+
+
+async def prompt_tokens(asked: Asked, upstream_model: str) -> int:
+    """The tokens of a prompt that the upstream most likely counts; by its bytes where it is too long to be counted."""
+    if asked.text_bytes > prompt.LONGEST_TEXT:
+        return estimate(asked.text_bytes, upstream_model)
+    return await asyncio.get_running_loop().run_in_executor(_threads, _prompt_tokens, asked, upstream_model)
+
+
+def _prompt_tokens(asked: Asked, model: str) -> int:
+    return prompt.count(asked.prompt(), model, reports)
 
 
 async def tighter_bound(asked: Asked, *upstream_models: str) -> int | None:

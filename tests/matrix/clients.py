@@ -117,7 +117,8 @@ def chat(url: str, token: str, model: str, ask: Ask, *, stream: bool, messages: 
             with sdk.chat.completions.stream(**options, stream_options={"include_usage": True}) as events:
                 for _ in events:
                     pass
-                answer = events.get_final_completion()
+                # `get_final_completion` raises for an answer that was cut or filtered, which here is as it should be.
+                answer = events.current_completion_snapshot
     choice = answer.choices[0]
     message = choice.message
     return Outcome(

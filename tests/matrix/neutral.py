@@ -68,7 +68,7 @@ class Ask(msgspec.Struct):
     cache: bool = False
 
 
-class Usage(msgspec.Struct):
+class Usage(msgspec.Struct, frozen=True):
     """In all: `input` contains what was `cached`, `output` what was thought."""
 
     input: int = 100

@@ -1,0 +1,111 @@
+"""Tokens of a prompt for whoever asks beforehand: from an upstream of the same protocol, which knows, else counted."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from relay import bridge, counting, dialects, snapshot
+from relay.channels import routing, upstream
+from relay.channels.routing import Candidate
+from relay.dispatch import source
+from relay.errors import Cause, RelayError
+from relay.guard import Guard, Interrupted, Why
+from relay.http import Request
+from relay.protocols.codec import Asked, Chat
+from relay.protocols.gemini import count_tokens as gemini
+from relay.records import Call
+
+log = structlog.get_logger(__name__)
+
+WITHIN = 10.0  # seconds that an upstream may take; after them it is counted here
+
+
+class _Way(NamedTuple):
+    """How the upstreams of a protocol are asked; `encode` is for a candidate of it."""
+
+    path: Callable[[str], str]
+    encode: Callable[[Asked, Candidate], bytes]
+    decode: Callable[[bytes], int]
+
+
+class _Anthropic(msgspec.Struct):
+    input_tokens: int
+
+
+def _anthropic_tokens(body: bytes) -> int:
+    try:
+        return msgspec.json.decode(body, type=_Anthropic).input_tokens
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent no count of tokens.") from error
+
+
+_WAYS = {
+    "anthropic": _Way(
+        lambda model: "/messages/count_tokens",
+        lambda asked, candidate: asked.encode(model=candidate.model, limit=None),
+        _anthropic_tokens,
+    ),
+    "gemini": _Way(
+        gemini.path,
+        lambda asked, candidate: gemini.encode_request(asked, model=candidate.model, caps=candidate.caps),
+        gemini.decode_response,
+    ),
+}
+
+
+async def tokens(asked: Chat, call: Call, request: Request) -> int:
+    """By the first channel of the caller's own protocol that tells, else counted for the first channel's model.
+
+    Raises RelayError for a model that this key cannot call, and for a request that an upstream refuses.
+    """
+    candidates = await _candidates(asked, call)
+    for candidate in candidates:
+        way = _WAYS.get(candidate.protocol)
+        if way is None or candidate.protocol != asked.protocol:
+            continue
+        try:
+            return await _ask(candidate, way, asked, request)
+        except RelayError as error:
+            if error.cause is Cause.UPSTREAM_REJECTED:
+                raise
+            log.info("counts.not_told", channel=candidate.channel, cause=error.cause.value)
+    return await counting.prompt_tokens(asked, candidates[0].model)
+
+
+async def _candidates(asked: Asked, call: Call) -> list[Candidate]:
+    assert call.principal
+    view = await snapshot.ready()
+    call.model = asked.model
+    model = view.models.get(asked.model)
+    if model is None or model.price_at(time.time()) is None or asked.model not in view.routes:
+        raise RelayError(Cause.INVALID_MODEL, f"The model {asked.model[:200]!r} is not offered here.", param="model")
+    if not call.principal.may_use(asked.model):
+        raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {asked.model!r}.", param="model")
+    return routing.in_order(view.routes[asked.model], source)
+
+
+async def _ask(candidate: Candidate, way: _Way, asked: Asked, request: Request) -> int:
+    secret = source.choice(candidate.credentials) if candidate.credentials else None
+    dialect = dialects.of(candidate.protocol)
+    path, body = way.path(candidate.model), way.encode(asked, candidate)
+    headers = bridge.forwarded(dialect, request.headers)
+    guard = Guard(lasting=request.client.watch)
+    guard.limit(WITHIN)
+    guard.expect(Why.FIRST_BYTE, WITHIN)
+    try:
+        with guard:
+            reply = await upstream.post(candidate, secret, path, body, stream=False, headers=headers)
+            try:
+                if reply.status != 200:
+                    content = await reply.read_error()
+                    raise dialect.decode_error(reply.status, content, retry_after=reply.retry_after)
+                return way.decode(await reply.read(guard))
+            finally:
+                reply.close()
+    except Interrupted as stopped:
+        if guard.left:
+            raise
+        raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not count in time.") from stopped

@@ -64,8 +64,8 @@ class TextAnswer(msgspec.Struct):
         return msgspec.json.encode(fields)
 
 
-def decode(body: bytes) -> TextAnswer:
-    """Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
+def decode(body: bytes, asked: object = None) -> TextAnswer:
+    """The same whatever was asked. Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
     try:
         body.decode()  # what is passed on as raw bytes has not been looked at
         answer = decoder.decode(body)

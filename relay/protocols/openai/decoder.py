@@ -143,7 +143,8 @@ class ChatDecoder:
         if chunk.usage is not ABSENT:
             self._usage = completion_usage.decode(chunk.usage) or self._usage
         if not chunk.choices:
-            return []
+            # Some vendors never end a stream whose usage they have told.
+            return self._end() if self._said is not None and is_given(chunk.usage) else []
         out: list[Event] = [] if self._begun else [self._begin_answer(chunk)]
         choice = chunk.choices[0]
         delta = choice.delta or choice.message

@@ -6,14 +6,13 @@ vendors' pages on compatibility.
 """
 
 import mimetypes
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import fold
+from relay.protocols import bodies, fold
 from relay.protocols.canonical import (
     Format,
     Json,
@@ -200,7 +199,7 @@ def decode_request(body: bytes, fields: Mapping[str, msgspec.Raw], *, limit: int
         messages = _messages(found.messages)
         extra = {name: msgspec.json.decode(raw) for name, raw in fields.items() if name not in _READ}
     except msgspec.ValidationError as error:
-        raise wrong_type(error) from error
+        raise bodies.wrong_type(error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RelayError(Cause.INVALID_JSON, "The body is not valid JSON, or nested too deeply.") from error
     if "audio" in (found.modalities or ()):
@@ -514,20 +513,6 @@ def _mark(found: _Mark | None) -> Mark | None:
 
 def _refused(text: str) -> RelayError:
     return RelayError(Cause.INVALID_MESSAGES, text, param="messages")
-
-
-_FIELD = re.compile(r"\$\.([a-z_]+)")
-
-
-def wrong_type(error: msgspec.ValidationError) -> RelayError:
-    """msgspec says `Expected `str`, got `int` - at `$.model``; the caller gets the field's name."""
-    match = _FIELD.search(str(error))
-    param = match.group(1) if match else None
-    if param is None:
-        return RelayError(Cause.INVALID_JSON, "The body must be a JSON object.")
-    cause = Cause.INVALID_MESSAGES if param == "messages" else Cause.INVALID_PARAMETER
-    what = str(error).split(" - at ")[0].replace("`", "").lower()
-    return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)
 
 
 # ---- the answer -----------------------------------------------------------------------------------------------------

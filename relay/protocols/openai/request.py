@@ -11,6 +11,7 @@ import msgspec
 from relay.counting import families
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
+from relay.protocols import bodies
 from relay.protocols.canonical import Request
 from relay.protocols.openai import prompt, reading
 
@@ -42,6 +43,7 @@ class ChatRequest:
     knows functions only, and none of the tools that came after them."""
 
     protocol: str = "openai"
+    kind: str = "chat"
 
     __slots__ = (
         "_body",
@@ -106,21 +108,10 @@ class ChatRequest:
         if model != self.model:
             changes["model"] = model
         if self.stream and not self.wants_usage:
-            changes["stream_options"] = self._with_usage()
+            changes["stream_options"] = bodies.with_usage(self._fields)
         if limit is not None:
             changes.update(self._limit_fields(limit))
-        if not changes and _is_plain(self._body):
-            return self._body
-        merged: dict[str, Any] = {**self._fields, **changes}
-        merged.pop("api_key", None)
-        return msgspec.json.encode(merged)
-
-    def _with_usage(self) -> dict[str, Any]:
-        options = self._fields.get("stream_options")
-        known: dict[str, Any] = {}
-        if options is not None and bytes(options) != b"null":
-            known = msgspec.json.decode(options, type=dict[str, msgspec.Raw])
-        return {**known, "include_usage": True}
+        return bodies.rewritten(self._body, self._fields, changes, _QUOTED)
 
     def _limit_fields(self, limit: int) -> dict[str, int]:
         present: list[str] = [name for name in ("max_tokens", "max_completion_tokens") if name in self._fields]
@@ -129,11 +120,8 @@ class ChatRequest:
 
 
 _READ = frozenset(_Wanted.__struct_fields__)
-_QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
-# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
-_DEAR = 64 * 1024
+_QUOTED = bodies.quoted(_READ)
 _decoder = msgspec.json.Decoder(_Wanted)
-_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(body: bytes, *, model: str = "", stream: bool | None = None) -> ChatRequest:
@@ -143,28 +131,15 @@ def read(body: bytes, *, model: str = "", stream: bool | None = None) -> ChatReq
 
 def decode(body: bytes) -> ChatRequest:
     """Raises RelayError: invalid_json, invalid_messages or invalid_parameter, with the field's name."""
-    try:
-        body.decode()
-        wanted = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise reading.wrong_type(error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
-    fields = _fields_decoder.decode(body)
-    for name in fields:
-        if name not in _READ and name.lower() in _READ:
-            # A provider that ignores case would take it for the field itself, behind the price that we looked up.
-            raise RelayError(Cause.INVALID_PARAMETER, f"Write `{name.lower()}`, not `{name}`.", param=name)
+    wanted = bodies.decode(body, _decoder)
+    fields = bodies.fields(body, _READ)
     if not wanted.messages:
         raise RelayError(
             Cause.INVALID_MESSAGES, "`messages` must be a list with at least one message.", param="messages"
         )
     if any(not _is_object(message) for message in wanted.messages):
         raise RelayError(Cause.INVALID_MESSAGES, "Each of `messages` must be an object.", param="messages")
-    for name in ("max_tokens", "max_completion_tokens", "n"):
-        value = getattr(wanted, name)
-        if value is not None and not 1 <= value <= 2**31:
-            raise RelayError(Cause.INVALID_PARAMETER, f"`{name}` must be a positive integer.", param=name)
+    bodies.bounded(wanted, ("max_tokens", "max_completion_tokens", "n"))
     if wanted.n is not None and wanted.n > 128:
         raise RelayError(Cause.INVALID_PARAMETER, "`n` must be at most 128.", param="n")
     return ChatRequest(body, wanted, fields)
@@ -184,16 +159,5 @@ class _OnlyKey(msgspec.Struct):
     api_key: str | None = None
 
 
-def _is_plain(body: bytes) -> bool:
-    """Whether no field that the gateway reads is there twice, and no `api_key`; False also where looking is dear."""
-    if len(body) > _DEAR or b"\\u" in body or b'"api_key"' in body:
-        return False
-    return all(body.count(name) < 2 for name in _QUOTED)
-
-
 def _is_object(raw: msgspec.Raw) -> bool:
     return bytes(memoryview(raw)[:1]) == b"{"
-
-
-def _short(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]

@@ -72,8 +72,8 @@ _decoder = msgspec.json.Decoder(_Answer)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def decode(body: bytes) -> ChatAnswer:
-    """Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
+def decode(body: bytes, asked: object = None) -> ChatAnswer:
+    """The same whatever was asked. Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
     try:
         body.decode()  # what is passed on as raw bytes has not been looked at
         answer = _decoder.decode(body)

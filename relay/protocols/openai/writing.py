@@ -33,7 +33,6 @@ from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded, Told
 from relay.protocols.openai import content, details, encoder, wire
 
-MOST_ALTERNATIVES = 20
 _USUAL_EFFORTS = ("low", "medium", "high")  # of models that are told a budget by their own vendor's protocol
 # From a budget of tokens on, the effort that it stands for.
 _BUDGETS = ((16_384, "xhigh"), (4096, "high"), (2048, "medium"), (1024, "low"), (1, "minimal"))
@@ -239,8 +238,9 @@ class _Writer:
                 out[name] = value
             elif value:
                 self._lose(name)
+        if given.logprobs is not None:
+            self._lose("logprobs")  # the way back has no place for them
         out.update(self._stop())
-        out.update(self._logprobs())
         return out
 
     def _stop(self) -> Json:
@@ -249,15 +249,6 @@ class _Writer:
         if len(kept) < len(given):
             self._lose("stop")
         return {"stop": kept} if kept else {}
-
-    def _logprobs(self) -> Json:
-        wanted = self.request.sampling.logprobs
-        if wanted is None:
-            return {}
-        if not self.caps.logprobs:
-            self._lose("logprobs")
-            return {}
-        return {"logprobs": True, **({"top_logprobs": min(wanted, MOST_ALTERNATIVES)} if wanted > 0 else {})}
 
     def rest(self) -> Json:
         request, caps = self.request, self.caps

@@ -13,7 +13,7 @@ from relay.protocols import fold, sse
 from relay.protocols.canonical import Request, Response
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Asked, Dialect
-from relay.protocols.events import Event, Grammar, PartDelta
+from relay.protocols.events import Event, Failed, Grammar, PartDelta
 
 Same = Callable[[Request], object]
 
@@ -76,5 +76,5 @@ def joined(events: list[Event]) -> list[object]:
         if isinstance(event, PartDelta) and isinstance(before, PartDelta) and not (event.citation or before.citation):
             out[-1] = PartDelta(event.number, before.text + event.text)
         else:
-            out.append(event)
+            out.append((event.error.cause, event.error.message) if isinstance(event, Failed) else event)
     return [event for event in out if not isinstance(event, PartDelta) or event.text or event.citation]

@@ -19,7 +19,7 @@ from relay.counting.tokenizer import Vocabulary
 from relay.errors import Cause, RelayError
 from relay.protocols import codec, vectors
 from relay.protocols import embeddings as openai
-from relay.protocols.gemini import embedding as gemini
+from relay.protocols.gemini import vectors as gemini
 from tests.relay.protocols.laws import failure_of
 
 OPENAI, GEMINI = openai.DIALECT, gemini.DIALECT
@@ -254,6 +254,7 @@ def test_an_openai_request_becomes_a_gemini_batch() -> None:
     part = {"outputDimensionality": 256, "model": "models/gemini-embedding-001"}
     assert sent.body == {"requests": [{"content": {"parts": [{"text": text}]}, **part} for text in ("a", "b")]}
     assert sent.losses == ["user"]
+    assert GEMINI.path("tunedModels/mine") == "/tunedModels/mine:batchEmbedContents"
     assert GEMINI.path("gemini-embedding-001") == "/models/gemini-embedding-001:batchEmbedContents"
 
 

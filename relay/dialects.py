@@ -4,7 +4,7 @@ from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.protocols import anthropic, completions, embeddings, gemini, moderations, openai, rerank, responses
 from relay.protocols.codec import Asked, Dialect, Endpoint
-from relay.protocols.gemini import vectors as gemini_vectors
+from relay.protocols.gemini import embedding
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
@@ -19,7 +19,7 @@ DIALECTS: dict[str, Dialect] = {
 # What there is for models that do not chat, by their kind and the protocol.
 ENDPOINTS: dict[tuple[str, str], Endpoint] = {
     (endpoint.kind, endpoint.protocol): endpoint
-    for endpoint in (embeddings.DIALECT, gemini_vectors.DIALECT, rerank.DIALECT, moderations.DIALECT)
+    for endpoint in (embeddings.DIALECT, embedding.DIALECT, rerank.DIALECT, moderations.DIALECT)
 }
 OPENAI, COMPLETIONS, GEMINI = openai.DIALECT, completions.DIALECT, gemini.DIALECT
 

@@ -2,7 +2,7 @@
 
 from relay import dialects, pipeline
 from relay.http import Answer, Request
-from relay.protocols.gemini import vectors
+from relay.protocols.gemini import embedding
 from relay.records import Call
 from relay.views.chat import model_in
 
@@ -17,9 +17,9 @@ async def answer(request: Request, call: Call, _: str) -> Answer:
 
 async def embed(request: Request, call: Call, model: str) -> Answer:
     """Gemini's `POST …/models/{model}:embedContent`."""
-    return await pipeline.chat(request, call, vectors.read(request.body, model=model_in(model), batch=False))
+    return await pipeline.chat(request, call, embedding.read(request.body, model=model_in(model), batch=False))
 
 
 async def embed_batch(request: Request, call: Call, model: str) -> Answer:
     """Gemini's `POST …/models/{model}:batchEmbedContents`."""
-    return await pipeline.chat(request, call, vectors.read(request.body, model=model_in(model), batch=True))
+    return await pipeline.chat(request, call, embedding.read(request.body, model=model_in(model), batch=True))

@@ -19,7 +19,7 @@ from relay.counting.tokenizer import Vocabulary
 from relay.errors import Cause, RelayError
 from relay.protocols import codec, vectors
 from relay.protocols import embeddings as openai
-from relay.protocols.gemini import vectors as gemini
+from relay.protocols.gemini import embedding as gemini
 from tests.relay.protocols.laws import failure_of
 
 OPENAI, GEMINI = openai.DIALECT, gemini.DIALECT

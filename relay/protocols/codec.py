@@ -27,23 +27,16 @@ class Asked(Protocol):
     on these for each of `n` answers, `text_bytes` the size of its text without the data of pictures and files.
     """
 
+    model: str
+    stream: bool
+    limit: int | None
+    n: int
+
     @property
     def protocol(self) -> str: ...
 
     @property
     def kind(self) -> str: ...
-
-    @property
-    def model(self) -> str: ...
-
-    @property
-    def stream(self) -> bool: ...
-
-    @property
-    def limit(self) -> int | None: ...
-
-    @property
-    def n(self) -> int: ...
 
     @property
     def text_bytes(self) -> int: ...
@@ -68,8 +61,7 @@ class Chat(Asked, Protocol):
 class VectorsAsked(Asked, Protocol):
     """A request of `kind` embedding. `inputs` is how many vectors there will be."""
 
-    @property
-    def inputs(self) -> int: ...
+    inputs: int
 
     def vectors(self) -> vectors.Request:
         """The request in values. Raises RelayError (400) for what no other protocol can be asked."""

@@ -93,19 +93,19 @@ def has_more_strings(raw: msgspec.Raw, most: int) -> bool:
 class OnceAsked(ABC):
     """A request as `codec.Asked` promises it, by what its endpoint's subclass reads."""
 
-    __slots__ = ("_fields", "body", "model", "text_bytes")
+    __slots__ = ("_fields", "body", "limit", "model", "n", "stream", "text_bytes")
 
     protocol: ClassVar[str] = "openai"
     kind: ClassVar[str]
-    stream: ClassVar[bool] = False
-    limit: ClassVar[int | None] = None
-    n: ClassVar[int] = 1
     # The fields that the gateway reads.
     READ: ClassVar[Sequence[str]]
 
     def __init__(self, body: bytes, model: str, fields: Fields, *, text_bytes: int) -> None:
         self.body = body
         self.model = model
+        self.stream = False
+        self.limit: int | None = None
+        self.n = 1
         self._fields = fields
         self.text_bytes = text_bytes
 

@@ -219,3 +219,39 @@ async def default(exchange: Exchange) -> None:
         await stream()(exchange)
     else:
         await whole()(exchange)
+
+
+# ---- models that do not chat ----------------------------------------------------------------------------------------
+
+
+def embeddings(model: str, count: int = 1, **extra: Any) -> dict[str, Any]:
+    """Vectors as OpenAI's API gives them: of the nth text [n + 0.5, -0.25]."""
+    data = [{"object": "embedding", "index": n, "embedding": [n + 0.5, -0.25]} for n in range(count)]
+    usage = {"prompt_tokens": 7, "total_tokens": 7}
+    return {"object": "list", "data": data, "model": model, "usage": usage, **extra}
+
+
+def ranking(**extra: Any) -> dict[str, Any]:
+    """Of two documents the second before the first, as Jina's API says it."""
+    results = [{"index": 1, "relevance_score": 0.91}, {"index": 0, "relevance_score": 0.04}]
+    return {"object": "list", "model": "up-rank", "results": results, "usage": {"total_tokens": 9}, **extra}
+
+
+CATEGORIES = (
+    "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
+    "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
+)  # fmt: skip
+
+
+def moderation(model: str, **extra: Any) -> dict[str, Any]:
+    """A judgement, as OpenAI's API gives it."""
+    scores = {name: 0.93 if name == "violence" else 0.01 for name in CATEGORIES}
+    judged = {name: score > 0.5 for name, score in scores.items()}
+    applied = {name: ["text"] for name in scores}
+    result = {"flagged": True, "categories": judged, "category_scores": scores, "category_applied_input_types": applied}
+    return {"id": "modr-upstream", "model": model, "results": [result], **extra}
+
+
+def value(content: Any) -> Script:
+    """This as JSON."""
+    return body(json.dumps(content).encode())

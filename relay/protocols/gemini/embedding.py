@@ -14,6 +14,7 @@ from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
 from relay.protocols import codec, once, vectors
 from relay.protocols.codec import Encoded, Told
+from relay.protocols.gemini import request as generation
 
 MOST_REQUESTS = 2048  # Google's own bound is 100, and OpenAI's this
 _MOST_STRINGS = 32 * MOST_REQUESTS
@@ -27,11 +28,15 @@ class _Part(msgspec.Struct):
 
 
 class _Content(msgspec.Struct):
-    parts: list[_Part]
+    parts: list[_Part] | _Part  # a list of one may be written without its brackets
+
+    @property
+    def texts(self) -> list[str]:
+        return [part.text for part in ([self.parts] if isinstance(self.parts, _Part) else self.parts)]
 
     @property
     def text(self) -> str:
-        return "\n".join(part.text for part in self.parts)
+        return "\n".join(self.texts)
 
 
 class _Single(msgspec.Struct):
@@ -98,7 +103,7 @@ class EmbedAsked(once.OnceAsked):
 
     @staticmethod
     def _named(request: once.Fields, model: str) -> dict[str, Any]:
-        return {name: value for name, value in request.items() if name != "api_key"} | {"model": f"models/{model}"}
+        return {name: value for name, value in request.items() if name != "api_key"} | {"model": _name(model)}
 
     def vectors(self) -> vectors.Request:
         """Raises RelayError (400) where the contents are not asked for alike, which only Gemini takes."""
@@ -144,9 +149,9 @@ def _several(raw: msgspec.Raw) -> list[_Single]:
 
 def _checked(each: list[_Single], model: str) -> list[_Single]:
     for one in each:
-        if one.model.removeprefix("models/") not in ("", model):
+        if generation.name_of(one.model) not in ("", model):
             raise once.refused("model", "The `model` of a request must be the one that the path names.")
-        if not one.content.parts:
+        if not one.content.texts:
             raise once.refused("content", "`content` has no parts.")
         if one.dimensions is not None and not 1 <= one.dimensions <= 2**31:
             raise once.refused("outputDimensionality", "`outputDimensionality` must be a positive integer.")
@@ -158,7 +163,7 @@ def _too_many() -> RelayError:
 
 
 def encode_request(request: vectors.Request, *, model: str) -> Encoded:
-    name = f"models/{model}"
+    name = _name(model)
     beside: dict[str, Any] = {"outputDimensionality": request.dimensions, "taskType": request.purpose}
     beside = {key: value for key, value in beside.items() if value is not None}
     each = [{"model": name, "content": {"parts": [{"text": text}]}, **beside} for text in request.texts]
@@ -224,10 +229,19 @@ def encode_response(
     return msgspec.json.encode({**body, "pisces": pisces})
 
 
+def path(model: str) -> str:
+    return generation.path(model, "batchEmbedContents")
+
+
+def _name(model: str) -> str:
+    """As Google writes it inside a body: with its collection."""
+    return generation.path(model, "")[1:-1]
+
+
 DIALECT = codec.Vectors(
     protocol="gemini",
     kind="embedding",
-    path=lambda model: f"/models/{model}:batchEmbedContents",
+    path=path,
     read=read,
     whole=whole,
     encode_request=encode_request,

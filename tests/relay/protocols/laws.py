@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
+from relay.errors import RelayError
 from relay.protocols import fold, sse
 from relay.protocols.canonical import Request, Response
 from relay.protocols.capabilities import Capabilities
-from relay.protocols.codec import Asked, Dialect
+from relay.protocols.codec import Asked, Chat, Dialect
 from relay.protocols.events import Event, Failed, Grammar, PartDelta
 
 Same = Callable[[Request], object]
@@ -49,7 +50,7 @@ def cuts_do_not_matter(dialect: Dialect, wire: bytes) -> None:
         assert joined(decoded(dialect, wire, [cut])) == expected, cut
 
 
-def request_is_stable(dialect: Dialect, body: bytes, caps: Capabilities, same: Same = lambda request: request) -> Asked:
+def request_is_stable(dialect: Dialect, body: bytes, caps: Capabilities, same: Same = lambda request: request) -> Chat:
     """decode∘encode∘decode is decode."""
     asked = dialect.read(body)
     first = asked.canonical()
@@ -78,3 +79,12 @@ def joined(events: list[Event]) -> list[object]:
         else:
             out.append((event.error.cause, event.error.message) if isinstance(event, Failed) else event)
     return [event for event in out if not isinstance(event, PartDelta) or event.text or event.citation]
+
+
+def failure_of(attempt: Callable[[], object]) -> int | None:
+    """The status of the error that it raises, None where it raises none. Any other exception is a defect."""
+    try:
+        attempt()
+    except RelayError as error:
+        return error.status
+    return None

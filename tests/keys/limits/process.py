@@ -6,6 +6,7 @@ many places and keeps them until it is killed.
 
 import asyncio
 import sys
+from typing import Any
 
 import structlog
 import uvloop
@@ -24,7 +25,7 @@ def scope(**most: int) -> Scope:
     return found
 
 
-async def connected(url: str, **options: float) -> tuple[Limiter, Shared]:
+async def connected(url: str, **options: Any) -> tuple[Limiter, Shared]:
     limiter = Limiter()
     shared = Shared(url, live=limiter.running, patience=PATIENCE, **options)
     limiter.share(shared)

@@ -116,8 +116,8 @@ class Limiter:
         self._running: dict[bytes, Sequence[Limit]] = {}
 
     def share(self, shared: Shared | None) -> None:
-        """Counts in Redis from now on, or, with None, no longer."""
-        self._shared = shared
+        """Counts in Redis from now on, or, with None, no longer. A process that was forked takes a name of its own."""
+        self._shared, self._name = shared, new_process_name()
 
     def running(self) -> Iterable[tuple[bytes, Sequence[Limit]]]:
         """The calls that have places to be renewed."""

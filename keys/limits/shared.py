@@ -59,6 +59,7 @@ class Shared:
         self._admit, self._settle, self._renew = (Script(text) for text in scripts or script.scripts())
         self._wire: Wire | None = None
         self._first_try = asyncio.Event()
+        self._told_away = False
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -113,28 +114,37 @@ class Shared:
     # ---- the connection
 
     async def _keep(self) -> None:
-        """Runs for the life of the process: connects, renews leases, connects again."""
-        loop, pause, told = asyncio.get_running_loop(), FIRST_RETRY, False
+        """Runs for the life of the process: connects, and when the connection is lost connects again."""
+        pause = FIRST_RETRY
         while True:
-            try:
-                wire = await asyncio.wait_for(self._connected(), CONNECT_WITHIN)
-            except (Away, Refused, TimeoutError) as error:
-                if not told:
-                    log.warning("limits.redis_away", error=str(error) or "no answer")
-                told = True
-            else:
-                log.info("limits.redis_back" if told else "limits.redis_reached")
-                since, self._wire, told = loop.time(), wire, False
-                self._first_try.set()
-                try:
-                    await self._attend(wire)
-                finally:
-                    wire.close()
-                log.warning("limits.redis_lost")
-                pause = FIRST_RETRY if loop.time() - since >= STEADY else pause
+            lasted = await self._session()
             self._first_try.set()
+            if lasted >= STEADY:
+                pause = FIRST_RETRY
             await asyncio.sleep(pause)
             pause = min(2 * pause, LAST_RETRY)
+
+    async def _session(self) -> float:
+        """From connecting to the loss of the connection; how many seconds it lasted."""
+        loop = asyncio.get_running_loop()
+        try:
+            found = await asyncio.wait_for(self._connected(), CONNECT_WITHIN)
+        except Exception as error:  # whatever it was: the process counts for itself, and tries again
+            if not self._told_away:
+                log.warning("limits.redis_away", error=str(error) or type(error).__name__)
+            self._told_away = True
+            return 0.0
+        log.info("limits.redis_reached")
+        began, self._wire, self._told_away = loop.time(), found, False
+        self._first_try.set()
+        try:
+            await self._attend(found)
+        except Exception as error:
+            log.error("limits.not_renewed", error=type(error).__name__)
+        finally:
+            found.close()
+        log.warning("limits.redis_lost")
+        return loop.time() - began
 
     async def _connected(self) -> Wire:
         """A connection that has answered a probe in time."""
@@ -149,17 +159,17 @@ class Shared:
             raise
         return found
 
-    async def _attend(self, wire: Wire) -> None:
+    async def _attend(self, found: Wire) -> None:
         """Renews the places of the running calls at once, and then until the connection is lost."""
-        while not wire.lost.done():
-            self._renew_all(wire)
-            await asyncio.wait([wire.lost], timeout=self._renew_every)
+        while not found.lost.done():
+            self._renew_all(found)
+            await asyncio.wait([found.lost], timeout=self._renew_every)
 
-    def _renew_all(self, wire: Wire) -> None:
+    def _renew_all(self, found: Wire) -> None:
         places = [(limit, call) for call, limits in self._live() for limit in limits if limit.kind is Kind.PARALLEL]
         for start in range(0, len(places), RENEWED_AT_ONCE):
             some = places[start : start + RENEWED_AT_ONCE]
-            wire.post(self._renew, *_keys([limit for limit, _ in some]), self._lease, *(call for _, call in some))
+            found.post(self._renew, *_keys([limit for limit, _ in some]), self._lease, *(call for _, call in some))
 
 
 def _keys(limits: Sequence[Limit]) -> list[bytes]:

@@ -56,6 +56,13 @@ class Truth:
     def add(self, now: int, tokens: int) -> None:
         self.log.append((now, rates.amount(self.limit, tokens)))
 
+    def correct(self, number: int, used: int, now: int) -> None:
+        """The call of that number took so much: less is as if it had asked for less, more comes now."""
+        moment, reserved = self.log[number]
+        self.log[number] = moment, min(used, reserved)
+        if used > reserved:
+            self.log.append((now, used - reserved))
+
     def within(self, now: int, span: int) -> int:
         """What was admitted in the time `span` that ends now."""
         return sum(amount for moment, amount in self.log if now - span < moment <= now)

@@ -42,6 +42,30 @@ def test_no_minute_ever_has_more_than_the_limit_and_no_call_is_refused_that_fits
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_calls_really_took_is_what_counts(seed: int) -> None:
+    source = random.Random(seed)
+    limit, counters, now = one(tpm=1000), Counters(), START
+    truth, running = Truth(limit), dict[int, tuple[int, int]]()
+    for step in history.steps(source, STEPS):
+        now += step.pause
+        while running and source.random() < 0.6:
+            number = source.choice(list(running))
+            reserved, since = running.pop(number)
+            used = source.choice([0, reserved // 3, reserved, reserved + 5, 700])
+            counters.correct(limit, used - reserved, since, now)
+            truth.correct(number, used, now)
+        admitted, (reading,) = counters.admit([limit], step.tokens, now)
+        amount = rates.amount(limit, step.tokens)
+        if admitted:
+            running[len(truth.log)] = amount, now
+            truth.add(now, step.tokens)
+            assert truth.within(now, WINDOW) <= 1000, (seed, step)
+        else:
+            assert truth.within(now, WINDOW + GRAIN) + amount > 1000, (seed, step)
+        assert truth.within(now, WINDOW) <= reading.used <= truth.within(now, WINDOW + GRAIN)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_waiting_exactly_as_long_as_was_said_admits_and_less_does_not(seed: int) -> None:
     source = random.Random(seed)
     limits = history.limits(history.scopes(source, parallel=False))

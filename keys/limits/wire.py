@@ -60,6 +60,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.WriteTransport | None = None
         self._asked: deque[_Asked] = deque()
         self._buffer = b""
+        self._out: list[bytes] = []
         self._watch: asyncio.TimerHandle | None = None
 
     # ---- asking
@@ -89,9 +90,17 @@ class Wire(asyncio.Protocol):
             _tell(asked, Away("the connection is closed"))
             return
         self._asked.append(asked)
-        self._transport.write(data)
+        self._out.append(data)
+        if len(self._out) == 1:
+            self._loop.call_soon(self._flush)
         if self._watch is None:
             self._watch = self._loop.call_later(self.patience, self._look)
+
+    def _flush(self) -> None:
+        """What came up in one turn of the loop goes out at once: a write costs more than all else here."""
+        if self._transport is not None and not self.lost.done():
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
 
     # ---- waiting
 

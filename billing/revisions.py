@@ -10,7 +10,7 @@ from django.db.models import F
 from billing.models import Revision
 
 KEYS, CATALOG, CHANNELS, TEAM_BUDGETS = "keys", "catalog", "channels", "team_budgets"
-PRICE_GROUPS, CALIBRATION = "price_groups", "calibration"
+PRICE_GROUPS, CALIBRATION, TEAM_RATES = "price_groups", "calibration", "team_rates"
 
 
 def bump(name: str) -> int:

@@ -22,7 +22,7 @@ class ApiKeyAdmin(ReadOnly):
     ordering = ("-pk",)
     actions = ("pause", "resume", "revoke")
     fields: tuple[str, ...] = ("name", "masked_shown", "team", "created_by", "type", "payment", "billing", "state")
-    fields += ("models", "endpoints", "networks", "expires_at", "created_at", "revoked_at")
+    fields += ("rpm", "tpm", "parallel", "models", "endpoints", "networks", "expires_at", "created_at", "revoked_at")
     readonly_fields = fields
 
     @admin.display(description=_("key"))

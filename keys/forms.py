@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from billing import money
 from billing.models import Budget, Window
-from keys import services
+from keys import rates, services
 from keys.models import ApiKey, BillingMode, KeyType, PaymentType
 from keys.services import Spec
 
@@ -27,6 +27,12 @@ RESETS = (
 )
 # Where the service names a field that the form calls otherwise.
 _FIELDS = {"expires_at": "expires_on"}
+
+
+def _rate(label: Any) -> forms.IntegerField:
+    return forms.IntegerField(
+        label=label, required=False, widget=forms.TextInput({"inputmode": "numeric", "autocomplete": "off"})
+    )
 
 
 class KeyForm(forms.Form):
@@ -66,6 +72,9 @@ class KeyForm(forms.Form):
         help_text=_("IP or range, such as 203.0.113.0/24"),
         widget=forms.TextInput({"autocomplete": "off", "spellcheck": "false"}),
     )
+    rpm = _rate(_("Requests a minute"))
+    tpm = _rate(_("Tokens a minute"))
+    parallel = _rate(_("Calls at once"))
 
     def __init__(
         self,
@@ -84,6 +93,8 @@ class KeyForm(forms.Form):
         self._choice("endpoints").choices = [(name, name) for name in endpoints]
         self.fields["models"].widget.attrs["placeholder"] = _("All models")
         self.fields["networks"].widget.attrs["placeholder"] = _("Any address")
+        for name in rates.FIELDS:
+            self.fields[name].widget.attrs["placeholder"] = _("Any number")
         if key is not None:
             del self.fields["type"], self.fields["payment"]
             if key.type != KeyType.RESTRICTED:
@@ -135,7 +146,13 @@ class KeyForm(forms.Form):
             models=_names(asked.get("models", "")),
             endpoints=asked.get("endpoints", []) if kind == KeyType.RESTRICTED else (),
             networks=_names(asked.get("networks", "")),
+            **{name: asked.get(name) for name in rates.FIELDS},
         )
+
+    @property
+    def has_rates(self) -> bool:
+        """Whether a rate limit is written, rightly or wrongly."""
+        return any(self[name].value() or self[name].errors for name in rates.FIELDS)
 
     def _expires_at(self) -> dt.datetime | None:
         choice = self.cleaned_data.get("expires", NEVER)
@@ -162,6 +179,7 @@ def _initial(key: ApiKey | None, quota: Budget | None) -> dict[str, Any]:
         "models": ", ".join(key.models),
         "endpoints": key.endpoints,
         "networks": ", ".join(key.networks),
+        **{name: getattr(key, name) for name in rates.FIELDS},
     }
 
 

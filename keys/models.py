@@ -1,8 +1,13 @@
 """API keys. The secret itself is never stored: only its HMAC, the beginning and the last four characters."""
 
+from typing import Any
+
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+
+from keys import rates
 
 
 class KeyType(models.TextChoices):
@@ -29,8 +34,23 @@ class KeyState(models.TextChoices):
     REVOKED = "revoked", _("Revoked")
 
 
+def rate_field(name: Any) -> "models.PositiveIntegerField[int | None, int | None]":
+    """A rate limit (`keys.limits`) of whichever owner; none where it is null."""
+    bounds = [MinValueValidator(1), MaxValueValidator(rates.LARGEST)]
+    return models.PositiveIntegerField(name, null=True, blank=True, validators=bounds)
+
+
+def rates_positive(name: str) -> models.CheckConstraint:
+    """Rate limits are above zero where there are any: zero is not stored, it means none."""
+    positive = [Q(**{f"{field}__isnull": True}) | Q(**{f"{field}__gt": 0}) for field in rates.FIELDS]
+    return models.CheckConstraint(name=name, condition=positive[0] & positive[1] & positive[2])
+
+
 class ApiKey(models.Model):
-    """`models`, `endpoints` and `networks` are lists; an empty one allows all. Quotas are `billing.Budget` rows."""
+    """`models`, `endpoints` and `networks` are lists; an empty one allows all. Quotas are `billing.Budget` rows.
+
+    `rpm`, `tpm` and `parallel` are what `keys.limits` counts: requests and tokens a minute, calls at once.
+    """
 
     team = models.ForeignKey("portal.Team", models.PROTECT, related_name="api_keys")
     created_by = models.ForeignKey("portal.User", models.SET_NULL, null=True, related_name="+")
@@ -44,6 +64,9 @@ class ApiKey(models.Model):
     state = models.CharField(_("state"), max_length=12, choices=KeyState, default=KeyState.ACTIVE)
     endpoints = models.JSONField(_("endpoints"), default=list, blank=True)
     networks = models.JSONField(_("allowed addresses"), default=list, blank=True)
+    rpm = rate_field(_("requests a minute"))
+    tpm = rate_field(_("tokens a minute"))
+    parallel = rate_field(_("calls at once"))
     expires_at = models.DateTimeField(_("expires"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     revoked_at = models.DateTimeField(_("revoked"), null=True, blank=True)
@@ -60,6 +83,7 @@ class ApiKey(models.Model):
                 condition=Q(state="revoked", revoked_at__isnull=False)
                 | Q(state__in=["active", "paused"], revoked_at__isnull=True),
             ),
+            rates_positive("key_rates_positive"),
         ]
 
     def __str__(self) -> str:

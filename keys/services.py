@@ -20,7 +20,7 @@ from msgspec import UnsetType
 
 from billing import budgets, connections, groups, ledger, money, revisions
 from billing.models import BudgetOwner, Window
-from keys import tokens
+from keys import limits, rates, tokens
 from keys.models import ApiKey, BillingMode, KeyState, KeyType, PaymentType
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -29,7 +29,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Principal(msgspec.Struct, frozen=True):
     """Who is calling and what that key may do. `models` and `endpoints` empty: all. Times are Unix seconds.
 
-    `multiplier` is what every price is multiplied by for this wallet, in parts per million.
+    `multiplier` is what every price is multiplied by for this wallet, in parts per million. `scopes` are the rate
+    limits of the key and of its team, empty where there are none.
     """
 
     key: int
@@ -43,6 +44,7 @@ class Principal(msgspec.Struct, frozen=True):
     models: frozenset[str]
     endpoints: frozenset[str]
     networks: tuple[Network, ...]
+    scopes: tuple[limits.Scope, ...] = ()
 
     def may_use(self, model: str) -> bool:
         return not self.models or model in self.models
@@ -159,7 +161,7 @@ async def authenticate(token: str | None) -> Principal:
 
 
 def _read(key: str) -> Principal | None:
-    row = ApiKey.objects.filter(digest=key).first()
+    row = ApiKey.objects.select_related("team").filter(digest=key).first()
     return _principal(row) if row else None
 
 
@@ -177,7 +179,23 @@ def _principal(row: ApiKey) -> Principal:
         models=frozenset(row.models),
         endpoints=frozenset(row.endpoints),
         networks=tuple(ipaddress.ip_network(network) for network in row.networks),
+        scopes=_scopes(row),
     )
+
+
+def _scopes(row: ApiKey) -> tuple[limits.Scope, ...]:
+    team = team_rates(row.team)
+    found = (
+        limits.scope(limits.Owner.KEY, row.pk, rpm=row.rpm, tpm=row.tpm, parallel=row.parallel),
+        limits.scope(limits.Owner.TEAM, row.team_id, rpm=team["rpm"], tpm=team["tpm"], parallel=team["parallel"]),
+    )
+    return tuple(scope for scope in found if scope is not None)
+
+
+def team_rates(team: Any) -> dict[str, int | None]:
+    """The rate limits in force for a team: its own, else the installation's defaults; None for none."""
+    defaults = {"rpm": settings.DEFAULT_RPM, "tpm": settings.DEFAULT_TPM, "parallel": settings.DEFAULT_PARALLEL}
+    return {name: getattr(team, name) or defaults[name] or None for name in rates.FIELDS}
 
 
 def forget_all() -> None:
@@ -214,7 +232,10 @@ LATER_PAYMENTS = {
 
 
 class Spec(msgspec.Struct, kw_only=True):
-    """What a key may do. `quota` is nano-units in each `window`, None for no cap, UNSET for the caps that it has."""
+    """What a key may do. `quota` is nano-units in each `window`, None for no cap, UNSET for the caps that it has.
+
+    `rpm`, `tpm` and `parallel` are rate limits: requests and tokens a minute, calls at once; 0 or None for none.
+    """
 
     name: str
     type: str = KeyType.STANDARD.value
@@ -226,6 +247,9 @@ class Spec(msgspec.Struct, kw_only=True):
     models: Sequence[str] = ()
     endpoints: Sequence[str] = ()
     networks: Sequence[str] = ()
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
 
 
 _CHOICES: dict[str, tuple[type[TextChoices], Any, dict[Any, Any]]] = {
@@ -257,6 +281,7 @@ def check(spec: Spec, *, known_models: set[str] | None = None) -> dict[str, Any]
         networks = [str(_network(text)) for text in spec.networks]
     except ValidationError as error:
         networks, errors["networks"] = [], error
+    errors |= rate_problems(spec)
     if errors:
         raise ValidationError(errors)
     return {
@@ -268,7 +293,14 @@ def check(spec: Spec, *, known_models: set[str] | None = None) -> dict[str, Any]
         "models": list(spec.models),
         "endpoints": list(spec.endpoints),
         "networks": networks,
+        **{name: getattr(spec, name) or None for name in rates.FIELDS},
     }
+
+
+def rate_problems(owner: Any) -> dict[str, Any]:
+    """What is wrong with the rate limits of whatever has them, by field."""
+    wrong = _("A limit is a whole number above zero, at most 1,000,000,000; leave it empty for none.")
+    return {name: wrong for name in rates.FIELDS if not 0 <= (getattr(owner, name) or 0) <= rates.LARGEST}
 
 
 def _models_problem(spec: Spec, known: set[str] | None) -> Any:

@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from billing.admin import Kept, ReadOnly, ReadOnlyInline
+from billing.admin import Kept, ReadOnlyInline
+from keys import rates
 from portal import services
 from portal.models import Membership, Team, User
 
@@ -57,11 +58,26 @@ class MembershipInline(ReadOnlyInline):
 
 
 @admin.register(Team)
-class TeamAdmin(ReadOnly):
-    list_display = ("name", "personal_of", "created_at")
+class TeamAdmin(Kept):
+    """Teams are made with their users. What is set here are their rate limits."""
+
+    list_display = ("name", "personal_of", "rpm", "tpm", "parallel", "created_at")
     search_fields = ("name", "personal_of__email")
     list_select_related = ("personal_of",)
     ordering = ("name",)
     inlines = (MembershipInline,)
-    fields = ("name", "personal_of", "time_zone", "created_at")
-    readonly_fields = fields
+    _facts = ("name", "personal_of", "time_zone", "created_at")
+    readonly_fields = _facts
+    fieldsets = (
+        (None, {"fields": _facts}),
+        (
+            _("Rate limits"),
+            {"fields": rates.FIELDS, "description": _("empty for the installation's defaults; in force in a second")},
+        ),
+    )
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Team, form: Any, change: bool) -> None:
+        services.set_rates(obj)

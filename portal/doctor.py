@@ -12,13 +12,16 @@ import msgspec
 from django.conf import settings
 from django.core import checks
 from django.db import DatabaseError, connection
+from django.db.models import Q
 from django.utils import timezone
 
 from billing import catalog
 from billing.audit import reports
 from billing.catalog import Catalog
 from billing.models import AuditReport, Hold, HoldState, ReportKind, ReportState
+from keys.models import ApiKey
 from portal import demo_data, readiness
+from portal.models import Team
 from relay import demo, services
 from relay.models import Channel, DefaultModel, Heartbeat
 
@@ -120,9 +123,27 @@ def _database() -> Iterator[Finding]:
         mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
     if mode not in ("wal", "memory"):
         yield Finding(ERROR, f"SQLite's journal is {mode}, not WAL", "Put VAR_DIR on a local disk, not a network one")
-    if int(os.environ.get("WEB_CONCURRENCY", "1")) > 1:
+    if _processes() > 1:
         yield Finding(
             WARNING, "several server processes share SQLite", "Use PostgreSQL (DATABASE_URL) for more than one"
+        )
+
+
+def _processes() -> int:
+    return int(os.environ.get("WEB_CONCURRENCY", "1"))
+
+
+def _rates() -> Iterator[Finding]:
+    """Several processes count rate limits together only through Redis."""
+    if settings.REDIS_URL or _processes() == 1:
+        return
+    some = Q(rpm__gt=0) | Q(tpm__gt=0) | Q(parallel__gt=0)
+    by_default = any((settings.DEFAULT_RPM, settings.DEFAULT_TPM, settings.DEFAULT_PARALLEL))
+    if by_default or any(owner.objects.filter(some).exists() for owner in (ApiKey, Team, Channel)):
+        yield Finding(
+            WARNING,
+            f"{_processes()} server processes count rate limits each for itself",
+            "Set REDIS_URL; without it together they let through up to that many times a limit",
         )
 
 
@@ -221,4 +242,4 @@ def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
             )
 
 
-_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _worker, _audit, _reviews, _channels)
+_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _rates, _worker, _audit, _reviews, _channels)

@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 
 from billing import budgets, windows
 from billing.models import Budget, BudgetChange, BudgetOwner
-from keys import selectors
+from keys import rates, selectors
+from keys import services as keys
 from keys.models import ApiKey
 from portal.charts import percent
 from portal.models import Team
@@ -35,6 +36,10 @@ class Line(msgspec.Struct, frozen=True):
     key: ApiKey
     bars: tuple[Bar, ...]
 
+    @property
+    def has_rates(self) -> bool:
+        return any(getattr(self.key, name) for name in rates.FIELDS)
+
 
 class Change(msgspec.Struct, frozen=True):
     """`whose` is the key's name, or the team."""
@@ -44,9 +49,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """`local` is the time now on the team's clocks."""
+    """`local` is the time now on the team's clocks, `rates` the team's rate limits in force, if there are any."""
 
     local: dt.datetime
+    rates: dict[str, int | None] | None
     team: tuple[Bar, ...]
     lines: tuple[Line, ...]
     page: Any
@@ -61,8 +67,10 @@ def limits(team: Team, page: str = "1") -> Limits:
     shown = Paginator(selectors.kept(selectors.of_team(team.pk)).order_by("name", "pk"), PER_PAGE).get_page(page)
     caps = budgets.of_keys([key.pk for key in shown])
     changes = budgets.changes(team=team.pk, keys=list(names), limit=CHANGES)
+    in_force = keys.team_rates(team)
     return Limits(
         local=now.astimezone(zone),
+        rates=in_force if any(in_force.values()) else None,
         team=_bars(budgets.of_team(team.pk), now, zone),
         lines=tuple(Line(key, _bars(caps.get(key.pk, []), now, zone)) for key in shown),
         page=shown,

@@ -8,6 +8,8 @@ from django.db.models import Q
 from django.db.models.functions import Lower
 from django.utils.translation import gettext_lazy as _
 
+from keys.models import rate_field, rates_positive
+
 
 class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, password: str | None = None, **extra: Any) -> "User":
@@ -41,19 +43,26 @@ class User(AbstractUser):
 
 
 class Team(models.Model):
-    """The owner of keys and a wallet. Every user has a personal one."""
+    """The owner of keys and a wallet. Every user has a personal one.
+
+    `rpm`, `tpm` and `parallel` are set by administrators; where they are null, the settings' defaults hold.
+    """
 
     name = models.CharField(_("name"), max_length=100)
     personal_of = models.OneToOneField(
         User, models.PROTECT, null=True, blank=True, related_name="personal_team", verbose_name=_("personal team of")
     )
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    rpm = rate_field(_("requests a minute"))
+    tpm = rate_field(_("tokens a minute"))
+    parallel = rate_field(_("calls at once"))
     members = models.ManyToManyField(User, through="Membership", related_name="teams")
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("team")
         verbose_name_plural = _("teams")
+        constraints = [rates_positive("team_rates_positive")]
 
     def __str__(self) -> str:
         return self.name

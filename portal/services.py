@@ -1,10 +1,13 @@
 """Users and teams: what is done to them."""
 
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
 
-from billing import budgets, ledger
+from billing import budgets, ledger, revisions
+from keys import rates
 from keys import selectors as key_selectors
+from keys import services as keys
 from portal.models import Membership, Role, Team, User
 
 
@@ -33,9 +36,23 @@ def set_time_zone(team: Team, zone: str, *, actor: str) -> None:
     Raises ValueError for a zone that nobody knows. `billing.budgets.set_zone` says what becomes of running windows.
     """
     Team.objects.filter(pk=team.pk).update(time_zone=zone)
-    keys = list(key_selectors.of_team(team.pk).values_list("pk", flat=True))
-    budgets.set_zone(team=team.pk, keys=keys, zone=zone, actor=actor)
+    owned = list(key_selectors.of_team(team.pk).values_list("pk", flat=True))
+    budgets.set_zone(team=team.pk, keys=owned, zone=zone, actor=actor)
     team.time_zone = zone
+
+
+@transaction.atomic
+def set_rates(team: Team) -> None:
+    """Stores the team's rate limits, as they stand in the row; 0 for none. In force within a second.
+
+    Raises ValidationError for a limit that cannot be.
+    """
+    if problems := keys.rate_problems(team):
+        raise ValidationError(problems)
+    for name in rates.FIELDS:
+        setattr(team, name, getattr(team, name) or None)
+    team.save(update_fields=rates.FIELDS)
+    revisions.bump(revisions.TEAM_RATES)
 
 
 def current_team(request: HttpRequest) -> Team:

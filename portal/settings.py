@@ -139,6 +139,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", default="")
 
+# Rate limits of teams that have none of their own: requests and tokens a minute, calls at once; 0 for none.
+DEFAULT_RPM = env.int("DEFAULT_RPM", default=0)
+DEFAULT_TPM = env.int("DEFAULT_TPM", default=0)
+DEFAULT_PARALLEL = env.int("DEFAULT_PARALLEL", default=0)
+
 # Sign-in.
 AUTH_USER_MODEL = "portal.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]

@@ -15,11 +15,13 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from billing import money
 from billing.admin import Kept, ReadOnly, ReadOnlyInline, money_column
 from billing.models import Hold, HoldState
+from keys import rates
 from relay import recovery, services
 from relay.models import Attempt, CallLog, Channel, Credential, Review
 from relay.services import ChannelSpec
 
-_FIELDS = ("name", "protocol", "base_url", "priority", "weight", "on_hangup", "timeouts", "costs", "enabled")
+_FIELDS: tuple[str, ...] = ("name", "protocol", "base_url", "priority", "weight", "on_hangup", "timeouts", "costs")
+_FIELDS += (*rates.FIELDS, "enabled")
 
 
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -125,7 +127,8 @@ class ChannelAdmin(Kept):
     inlines = (CredentialInline,)
     fieldsets = (
         (None, {"fields": ("name", "protocol", "base_url", "new_credentials", "served", "enabled")}),
-        (_("Order and limits"), {"fields": ("priority", "weight", "on_hangup", "timeouts")}),
+        (_("Order and timeouts"), {"fields": ("priority", "weight", "on_hangup", "timeouts")}),
+        (_("Rate limits"), {"fields": rates.FIELDS, "description": _("what the provider allows; empty for no limit")}),
         (_("Costs"), {"fields": ("costs",)}),
     )
 

@@ -4,6 +4,7 @@ Nothing else crosses a layer of the relay: what a library raises is turned into 
 """
 
 from enum import StrEnum
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -154,7 +155,7 @@ class RelayError(Exception):
         """`Retry-After` where waiting helps, `x-should-retry: false` where retrying would only cost (openai SDKs)."""
         found: list[tuple[bytes, bytes]] = []
         if self.retry_after is not None:
-            found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
+            found.append((b"retry-after", str(max(1, ceil(self.retry_after))).encode()))
         if self.cause in (Cause.INSUFFICIENT_QUOTA, Cause.IDEMPOTENCY_NOT_STORED):  # SDKs repeat every 409
             found.append((b"x-should-retry", b"false"))
         return found

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from billing.models import Hold
+from keys.models import rate_field, rates_positive
 
 
 class Protocol(models.TextChoices):
@@ -23,8 +24,8 @@ class Channel(models.Model):
 
     `models` maps the offered name to the upstream's. `costs` has, by offered name, the price card that the provider
     charges us by, as it is written (`billing.prices.parse_card`). A lower `priority` is tried first; `weight` shares
-    the calls among channels of one priority. Only the operator's file may set `private`, which allows a private
-    address.
+    the calls among channels of one priority. `rpm`, `tpm` and `parallel` are what the provider allows us. Only the
+    operator's file may set `private`, which allows a private address.
     """
 
     name = models.CharField(_("name"), max_length=100, unique=True)
@@ -36,6 +37,9 @@ class Channel(models.Model):
     timeouts = models.JSONField(
         _("timeouts"), default=dict, blank=True, help_text=_("seconds: connect, first_byte, idle, total")
     )
+    rpm = rate_field(_("requests a minute"))
+    tpm = rate_field(_("tokens a minute"))
+    parallel = rate_field(_("calls at once"))
     private = models.BooleanField(_("may be a private address"), default=False, editable=False)
     enabled = models.BooleanField(_("enabled"), default=True)
     costs = models.JSONField(
@@ -48,6 +52,7 @@ class Channel(models.Model):
     class Meta:
         verbose_name = _("channel")
         verbose_name_plural = _("channels")
+        constraints = [rates_positive("channel_rates_positive")]
 
     def __str__(self) -> str:
         return self.name

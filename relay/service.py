@@ -8,6 +8,7 @@ from asgiref.sync import sync_to_async
 
 from billing import holds, ledger
 from billing.group_commit import writer
+from keys import limits
 from relay import calibration, counting, snapshot
 from relay.channels import upstream
 
@@ -18,6 +19,7 @@ async def start() -> None:
     """Loads the snapshot and starts what keeps it, and the leases of open holds, fresh."""
     await sync_to_async(snapshot.refresh, thread_sensitive=False)()
     await sync_to_async(ledger.revenue_account, thread_sensitive=False)()  # the first hold need not wait for it
+    await limits.start()
     _tasks.append(asyncio.create_task(snapshot.keep_fresh()))
     _tasks.append(asyncio.create_task(holds.keep_leases()))
     _tasks.append(asyncio.create_task(calibration.keep()))
@@ -34,10 +36,11 @@ async def _warm() -> None:
 
 
 async def stop() -> None:
-    """Ends the background work, closes the upstream connections, writes what the ledger still has to write."""
+    """Ends the background work, closes the connections, writes what the ledger still has to write."""
     for task in _tasks:
         task.cancel()
     await asyncio.gather(*_tasks, return_exceptions=True)
     _tasks.clear()
+    await limits.stop()
     await upstream.close()
     await writer.close()

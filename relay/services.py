@@ -17,6 +17,8 @@ from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
 from billing import money, prices, revisions
+from keys import rates
+from keys import services as keys
 from relay import demo, vault
 from relay.channels import upstream
 from relay.channels.routing import Timeouts
@@ -32,6 +34,8 @@ class ChannelSpec(msgspec.Struct, kw_only=True):
 
     `costs` has, by offered name, what the provider charges us, as a price card is written.
 
+    `rpm`, `tpm` and `parallel` are what the provider allows: requests and tokens a minute, calls at once; None for any.
+
     `private` is whether the address may be a private one; only the operator's file and the demo may say so.
     """
 
@@ -44,6 +48,9 @@ class ChannelSpec(msgspec.Struct, kw_only=True):
     on_hangup: str = OnHangup.CANCEL.value
     timeouts: Mapping[str, float] = msgspec.field(default_factory=dict)
     costs: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
     private: bool = False
     enabled: bool = True
 
@@ -74,7 +81,7 @@ def check(spec: ChannelSpec) -> None:
         "timeouts": _timeouts_problem(spec.timeouts),
         "costs": _costs_problem(spec),
     }
-    errors |= {field: problem for field, problem in problems.items() if problem}
+    errors |= {field: problem for field, problem in problems.items() if problem} | keys.rate_problems(spec)
     if "base_url" not in errors and not spec.private and is_private(spec.base_url):
         errors["base_url"] = _("This is a private address. Only the operator's file (manage.py apply) may name one.")
     if errors:
@@ -176,6 +183,8 @@ def save_channel(channel: Channel | None, spec: ChannelSpec, *, secrets: Sequenc
     for name in ChannelSpec.__struct_fields__:
         value = getattr(spec, name)
         setattr(channel, name, msgspec.to_builtins(value) if isinstance(value, Mapping) else value)
+    for name in rates.FIELDS:
+        setattr(channel, name, getattr(spec, name) or None)
     channel.save()
     if secrets is not None:
         set_credentials(channel, secrets)

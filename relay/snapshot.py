@@ -9,6 +9,7 @@ from django.db import close_old_connections
 
 from billing import catalog, connections, money, prices, revisions
 from billing.prices import PriceCard
+from keys import limits
 from keys import services as keys
 from relay import calibration, counting, vault
 from relay.channels.routing import Candidate, Secret, Timeouts
@@ -71,7 +72,7 @@ def refresh() -> None:
     try:
         found = revisions.current()
         keys.forget_changed(found.get(revisions.KEYS, 0))
-        if _changed(found, revisions.TEAM_BUDGETS, revisions.PRICE_GROUPS):
+        if _changed(found, revisions.TEAM_BUDGETS, revisions.PRICE_GROUPS, revisions.TEAM_RATES):
             keys.forget_all()
         if _current is None or _changed(found, revisions.CATALOG, revisions.CHANNELS):
             started = _current is not None
@@ -140,6 +141,9 @@ def _candidate(
         timeouts=msgspec.convert(channel.timeouts, Timeouts),
         credentials=secrets,
         cost_card=cost_card,
+        scope=limits.scope(
+            limits.Owner.CHANNEL, channel.pk, rpm=channel.rpm, tpm=channel.tpm, parallel=channel.parallel
+        ),
     )
 
 

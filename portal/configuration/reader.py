@@ -69,6 +69,9 @@ class FileChannel(msgspec.Struct, kw_only=True):
     timeouts: dict[str, float] | UnsetType = UNSET
     models: dict[str, str] | UnsetType = UNSET
     costs: dict[str, dict[str, Any]] | UnsetType = UNSET
+    rpm: int | UnsetType | None = UNSET
+    tpm: int | UnsetType | None = UNSET
+    parallel: int | UnsetType | None = UNSET
     enabled: bool = True
 
     def __repr__(self) -> str:
@@ -451,6 +454,14 @@ def _weight(node: Node, path: str) -> int:
     return number
 
 
+def _rate(node: Node, path: str) -> int | None:
+    """A rate limit; 0 takes it away."""
+    number = _integer(node, path)
+    if number < 0:
+        raise _Bad(node, path, "a limit is a whole number above zero, or 0 for none")
+    return number or None
+
+
 _CHANNEL: dict[str, Parser] = {
     "name": _name,
     "protocol": _protocol,
@@ -462,6 +473,9 @@ _CHANNEL: dict[str, Parser] = {
     "timeouts": _timeouts,
     "models": _channel_models,
     "costs": _costs,
+    "rpm": _rate,
+    "tpm": _rate,
+    "parallel": _rate,
     "enabled": _boolean,
 }
 _MODEL: dict[str, Parser] = {

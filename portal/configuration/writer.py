@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from billing import catalog, groups, prices
 from billing.models import CatalogModel, PriceVersion
+from keys import rates
 from portal.configuration.reader import STORED
 from relay import services
 from relay.models import Channel, DefaultModel
@@ -46,7 +47,7 @@ def _channel(channel: Channel) -> dict[str, Any]:
     found: dict[str, Any] = {"name": spec.name, "protocol": spec.protocol, "base_url": spec.base_url}
     credentials = [f"{STORED}{c.last_four}" for c in channel.credentials.all()]
     found["api_keys"] = list(dict.fromkeys(credentials))
-    for name in ("priority", "weight", "on_hangup", "timeouts", "enabled"):
+    for name in ("priority", "weight", "on_hangup", "timeouts", *rates.FIELDS, "enabled"):
         if getattr(spec, name) != getattr(_FACTORY, name):
             found[name] = getattr(spec, name)
     found["models"] = dict(spec.models)

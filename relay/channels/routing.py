@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from billing.prices import PriceCard
+from keys.rates import Scope
 from relay.protocols.capabilities import Capabilities
 
 
@@ -33,7 +34,8 @@ class Candidate(msgspec.Struct, frozen=True):
     """A channel that can serve one offered model, under the upstream's name for it.
 
     `cost_card` is what the provider charges us, None where nobody wrote it down. `caps` is what the model accepts;
-    `streams` whether it streams: "any" as it is asked, "only" always, "never".
+    `streams` whether it streams: "any" as it is asked, "only" always, "never". `scope` are the channel's rate limits,
+    None where it has none.
     """
 
     channel: str
@@ -49,6 +51,7 @@ class Candidate(msgspec.Struct, frozen=True):
     cost_card: PriceCard | None = None
     caps: Capabilities = Capabilities()
     streams: str = "any"
+    scope: Scope | None = None
 
 
 def in_order(candidates: Sequence[Candidate], source: random.Random) -> list[Candidate]:

@@ -14,7 +14,10 @@ from billing import revisions
 from billing.models import Budget
 from keys import services, tokens
 from keys.models import ApiKey
+from portal import services as portal_services
 from portal.models import Team
+from relay import services as channels
+from relay import snapshot
 
 
 def issue(team: Team, **spec: Any) -> tuple[ApiKey, str]:
@@ -163,3 +166,72 @@ def test_keys_that_changed_while_the_database_broke_off_are_dropped_at_the_next_
 
 def _broken_off(**_: Any) -> Any:
     raise OperationalError("server closed the connection unexpectedly")
+
+
+# ---- rate limits ----------------------------------------------------------------------------------------------------
+
+
+def principal_of(token: str) -> services.Principal:
+    services.forget_all()
+    return asyncio.run(services.authenticate(token))
+
+
+def most(principal: services.Principal) -> dict[str, int]:
+    return {limit.name.removeprefix("pisces:limits:"): limit.most for s in principal.scopes for limit in s.limits}
+
+
+def test_a_principal_without_rate_limits_has_none_to_ask(books: str) -> None:
+    team = made_team()
+    _key, token = issue(team)
+    assert principal_of(token).scopes == ()
+
+
+def test_a_principal_has_the_limits_of_the_key_and_of_the_team(books: str, settings: Any) -> None:
+    team = made_team()
+    key, token = issue(team, rpm=60, parallel=3)
+    team.tpm = 5000
+    portal_services.set_rates(team)
+    settings.DEFAULT_RPM = 100
+    settings.DEFAULT_TPM = 1
+    assert most(principal_of(token)) == {
+        f"key:{key.pk}:requests": 60,
+        f"key:{key.pk}:parallel": 3,
+        f"team:{team.pk}:requests": 100,
+        f"team:{team.pk}:tokens": 5000,
+    }
+
+
+def test_changed_limits_of_a_team_are_known_after_the_next_look(books: str) -> None:
+    team = made_team()
+    _key, token = issue(team)
+    portal_services.set_rates(team)
+    snapshot.refresh()
+    assert asyncio.run(services.authenticate(token)).scopes == ()
+    team.rpm, team.parallel = 7, 0
+    portal_services.set_rates(team)
+    assert asyncio.run(services.authenticate(token)).scopes == ()
+    snapshot.refresh()
+    assert list(most(asyncio.run(services.authenticate(token))).values()) == [7]
+    assert Team.objects.get(pk=team.pk).parallel is None
+
+
+@pytest.mark.parametrize("field", ["rpm", "tpm", "parallel"])
+@pytest.mark.parametrize("value", [-1, 1_000_000_001])
+def test_a_limit_that_cannot_be_is_refused_everywhere(team: Team, field: str, value: int) -> None:
+    with pytest.raises(ValidationError) as refused:
+        issue(team, **{field: value})
+    assert field in refused.value.message_dict
+    setattr(team, field, value)
+    with pytest.raises(ValidationError) as refused:
+        portal_services.set_rates(team)
+    assert field in refused.value.message_dict
+    spec: dict[str, Any] = {"name": "c", "base_url": "https://8.8.8.8", "models": {}, field: value}
+    with pytest.raises(ValidationError) as refused:
+        channels.check(channels.ChannelSpec(**spec))
+    assert field in refused.value.message_dict
+
+
+def made_team() -> Team:
+    user, team = portal_services.user_with_team("alice@example.com")
+    assert user.pk
+    return team

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -18,7 +18,7 @@ from billing.operations import OpenHold
 from keys import services as keys
 from keys.models import ApiKey
 from portal.models import Team, User
-from relay import services
+from relay import services, snapshot
 from relay.models import CallLog, Channel, Credential
 from relay.services import ChannelSpec
 
@@ -473,3 +473,25 @@ def test_costs_of_a_channel_are_kept_and_checked(staff: Client) -> None:
         assert said in _errors(staff.post(url, _channel_form(costs=costs))), costs
     channel.refresh_from_db()
     assert channel.costs == {"a": {"input": "0.10"}}
+
+
+def test_a_channels_rate_limits_are_kept_and_checked(staff: Client) -> None:
+    url = reverse("admin:relay_channel_add")
+    assert "tpm" in _errors(staff.post(url, _channel_form(tpm="-5")))
+    assert "rpm" in _errors(staff.post(url, _channel_form(rpm="0")))
+    assert staff.post(url, _channel_form(rpm="500", tpm="200000")).status_code == 302
+    channel = Channel.objects.get()
+    assert (channel.rpm, channel.tpm, channel.parallel) == (500, 200_000, None)
+    scope = snapshot.load().routes["a"][0].scope
+    assert scope is not None
+    assert [(limit.name, limit.most) for limit in scope.limits] == [
+        (f"pisces:limits:channel:{channel.pk}:requests", 500),
+        (f"pisces:limits:channel:{channel.pk}:tokens", 200_000),
+    ]
+    url = reverse("admin:relay_channel_change", args=[channel.pk])
+    row = {"id": Credential.objects.create(channel=channel, secret=b"x").pk, "enabled": "on"}
+    assert staff.post(url, _channel_form(parallel="4", credentials=[row])).status_code == 302
+    channel.refresh_from_db()
+    assert (channel.rpm, channel.tpm, channel.parallel) == (None, None, 4)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Channel.objects.update(rpm=0)

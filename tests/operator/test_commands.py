@@ -57,6 +57,17 @@ def test_a_key_is_issued_with_everything_that_it_needs() -> None:
     assert (transfer.kind, transfer.amount) == ("credit", money.parse("10"))
 
 
+def test_a_key_is_issued_with_rate_limits() -> None:
+    names = ("--email", "a@example.com", "--name", "ci", "--json")
+    found = json.loads(_run("issue_key", *names, "--rpm", "60", "--tpm", "40000", "--parallel", "5"))
+    key = ApiKey.objects.get(pk=found["id"])
+    assert (key.rpm, key.tpm, key.parallel) == (found["rpm"], found["tpm"], found["parallel"]) == (60, 40_000, 5)
+    found = json.loads(_run("issue_key", *names, "--rpm", "0"))
+    assert (found["rpm"], found["tpm"], found["parallel"]) == (None, None, None)
+    with pytest.raises(CommandError, match="tpm: A limit is a whole number above zero"):
+        _run("issue_key", *names, "--tpm", "-1")
+
+
 def test_a_second_key_for_the_same_person_adds_to_the_same_wallet() -> None:
     for _ in range(2):
         secret = _run("issue_key", "--email", "a@example.com", "--name", "x", "--credit", "1.5").strip()
@@ -313,6 +324,21 @@ def test_the_doctor_looks_at_redis_and_the_database(healthy: Path, monkeypatch: 
     assert ("several server processes share SQLite" in _said()) == (connection.vendor == "sqlite")
     monkeypatch.setattr(readiness, "pending_migrations", lambda: ["relay.0009_later"])
     assert "lacks 1 migrations" in _said()
+
+
+def test_the_doctor_says_where_rate_limits_are_counted_apart(
+    healthy: Path, team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "4 server processes count rate limits each for itself"
+    monkeypatch.setenv("WEB_CONCURRENCY", "4")
+    assert said not in _said()
+    with override_settings(DEFAULT_TPM=1000):
+        assert said in _said()
+    team.parallel = 3
+    team.save()
+    assert said in _said()
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    assert said not in _said()
 
 
 def test_the_doctor_misses_a_silent_worker(healthy: Path) -> None:

@@ -125,6 +125,24 @@ def test_what_was_dumped_is_what_is_there_and_holds_no_secret(operator: Operator
     assert operator.dump() == dumped
 
 
+def test_rate_limits_are_set_kept_and_taken_away_by_the_file(operator: Operator) -> None:
+    operator.apply(WHOLE)
+    lines = operator.apply("channels: [{name: main, rpm: 500, tpm: 200000, parallel: 20}]")
+    assert lines == [
+        "~ channel main: rpm none → 500", "~ channel main: tpm none → 200000", "~ channel main: parallel none → 20",
+    ]  # fmt: skip
+    assert yaml.safe_load(operator.dump())["channels"][0]["tpm"] == 200_000
+    assert operator.apply(operator.dump(), "--prune") == ["nothing to change"]
+    assert operator.apply("channels: [{name: main, tpm: 0}]") == ["~ channel main: tpm 200000 → none"]
+    assert Channel.objects.values_list("rpm", "tpm", "parallel").get() == (500, None, 20)
+    assert operator.apply("channels: [{name: main, tpm: 0}]") == ["nothing to change"]
+    assert "tpm" not in yaml.safe_load(operator.dump())["channels"][0]
+    said = operator.refused("channels: [{name: main, rpm: -1, tpm: 1e3, parallel: many}]")
+    assert "channels[0].rpm: a limit is a whole number above zero, or 0 for none" in said
+    assert "'1e3' is not a whole number" in said
+    assert "'many' is not a whole number" in said
+
+
 def test_what_is_switched_off_or_still_to_come_survives_a_dump(operator: Operator) -> None:
     operator.apply(WHOLE)
     operator.apply(

@@ -86,6 +86,10 @@ def test_the_samples_are_filled_in_with_the_key_and_the_base_url(as_alice: Clien
         ({"expires": "date", "expires_on": "soon"}, "expires_on"),
         ({"type": "restricted", "endpoints": "no.such.endpoint"}, "endpoints"),
         ({"window": "year"}, "window"),
+        ({"rpm": "-1"}, "rpm"),
+        ({"tpm": "many"}, "tpm"),
+        ({"tpm": "1000000001"}, "tpm"),
+        ({"parallel": "1.5"}, "parallel"),
     ],
 )
 def test_a_wrong_field_is_named_and_nothing_is_made(as_alice: Client, change: dict[str, str], field: str) -> None:

@@ -40,7 +40,7 @@ def raised(**fields: str) -> dict[str, str]:
 
 def test_a_page_without_limits_says_so(as_alice: Client, key: ApiKey) -> None:
     page = as_alice.get(reverse("limits")).content.decode()
-    for text in ("Limits", "UTC", "The team has no limit of its own", "agent-prod", "No limit"):
+    for text in ("Limits", "UTC", "Nothing caps what the team spends", "agent-prod", "No limit"):
         assert text in page
 
 

@@ -12,6 +12,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from billing import money
 from billing.models import Window
+from keys import rates
 from keys.models import BillingMode, KeyType, PaymentType
 from keys.services import Spec
 from portal import operator
@@ -33,6 +34,9 @@ class Command(BaseCommand):
         parser.add_argument("--models", default="", help="the models that it may use, separated by commas; all")
         parser.add_argument("--endpoints", default="", help="the endpoints that it may use, separated by commas; all")
         parser.add_argument("--ips", default="", help="addresses or ranges that it may be used from; all")
+        parser.add_argument("--rpm", type=int, help="the most requests a minute; any number")
+        parser.add_argument("--tpm", type=int, help="the most tokens a minute; any number")
+        parser.add_argument("--parallel", type=int, help="the most calls at once; any number")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -64,6 +68,7 @@ def _spec(options: dict[str, Any]) -> Spec:
         models=_list(options["models"]),
         endpoints=_list(options["endpoints"]),
         networks=_list(options["ips"]),
+        **{name: options[name] for name in rates.FIELDS},
     )
 
 
@@ -121,5 +126,6 @@ def _shape(issued: operator.Issued, options: dict[str, Any]) -> dict[str, Any]:
         "models": key.models,
         "endpoints": key.endpoints,
         "networks": key.networks,
+        **{name: getattr(key, name) for name in rates.FIELDS},
         "balance": money.to_text(issued.wallet.balance),
     }

@@ -1,0 +1,29 @@
+"""Rate limits of keys."""
+
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import migrations, models
+from django.db.models import Q
+
+
+def _field(name: str) -> "models.PositiveIntegerField[int | None, int | None]":
+    bounds = [MinValueValidator(1), MaxValueValidator(1_000_000_000)]
+    return models.PositiveIntegerField(name, null=True, blank=True, validators=bounds)
+
+
+class Migration(migrations.Migration):
+    dependencies = [("keys", "0001_initial")]
+
+    operations = [
+        migrations.AddField("apikey", "rpm", _field("requests a minute")),
+        migrations.AddField("apikey", "tpm", _field("tokens a minute")),
+        migrations.AddField("apikey", "parallel", _field("calls at once")),
+        migrations.AddConstraint(
+            "apikey",
+            models.CheckConstraint(
+                name="key_rates_positive",
+                condition=(Q(rpm__isnull=True) | Q(rpm__gt=0))
+                & (Q(tpm__isnull=True) | Q(tpm__gt=0))
+                & (Q(parallel__isnull=True) | Q(parallel__gt=0)),
+            ),
+        ),
+    ]

@@ -47,7 +47,8 @@ class BaseAsked(ABC):
     def canonical(self) -> Request:
         """Raises RelayError for several answers at once: only an upstream of the same protocol can give them."""
         if self.n > 1:
-            raise RelayError(Cause.INVALID_PARAMETER, f"This model gives one answer to a call, not {self.n}.", param="n")
+            message = f"This model gives one answer to a call, not {self.n}."
+            raise RelayError(Cause.INVALID_PARAMETER, message, param="n")
         return self._decoded()
 
     def _decoded(self) -> Request:

@@ -89,7 +89,7 @@ class GeminiStream(PassingStream):
             self.id = answer.responseId or ""
         if answer.usageMetadata is not wire.ABSENT:
             self._report = answer.usageMetadata
-        if answer.blocked is not None:
+        if answer.promptFeedback is not None and answer.blocked is not None:
             self._begun = True
             self.finish = Finish.FILTER.value
             self._ended.update(range(self._n))

@@ -5,13 +5,14 @@ from typing import Any
 import msgspec
 
 from billing.usage import Usage
-from relay.counting.output import Output
+from relay.counting.output import BLOCK, Output
 from relay.errors import Cause, RelayError
 from relay.protocols import seen as seeing
 from relay.protocols.canonical import Finish
 from relay.protocols.codec import Told
 from relay.protocols.gemini import errors, finish, usage, wire
 
+_encode = msgspec.json.Encoder().encode
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -66,7 +67,10 @@ class GeminiWhole:
 def see(part: wire.Part, candidate: int, number: int, seen: Output) -> None:
     """Adds what a part put out; `number` is that of a call among the candidate's."""
     if part.text:
-        seeing.add(seen.text(candidate, "reasoning" if part.thought else "content"), part.text)
+        text = seen.text(candidate, "reasoning" if part.thought else "content")
+        text.raw += _encode(part.text)[1:-1]
+        if len(text.raw) > BLOCK:
+            text.fold()
     elif part.functionCall is not None:
         seeing.add(seen.text(candidate, "name", number), part.functionCall.name or "")
         seeing.add(seen.text(candidate, "arguments", number), wire.arguments(part.functionCall.args))

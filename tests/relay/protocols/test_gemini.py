@@ -9,7 +9,7 @@ import pytest
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols import fold
-from relay.protocols.canonical import Finish, Media, Opaque, Raw, Reasoning, Response, Text, ToolCall
+from relay.protocols.canonical import Finish, Media, Opaque, Part, Raw, Reasoning, Response, Text, ToolCall
 from relay.protocols.codec import Encoded
 from relay.protocols.events import Failed, Finished, PartDelta, PartEnded, PartStarted, Started
 from relay.protocols.gemini import DIALECT, errors, signatures, usage
@@ -363,13 +363,13 @@ def test_without_sse_the_stream_is_one_json_array_even_when_it_is_cut(texts: int
 
 def test_thoughts_that_nobody_asked_for_are_sent_only_with_their_state() -> None:
     quiet = asked({"contents": [{"parts": [{"text": "x"}]}]})
-    parts = [Reasoning(text="secret"), Reasoning(text="signed", state=FOREIGN), Text(text="42")]
-    response = Response(id="r", model="m", parts=list(parts), finish=Finish.STOP)
+    parts: list[Part] = [Reasoning(text="secret"), Reasoning(text="signed", state=FOREIGN), Text(text="42")]
+    response = Response(id="r", model="m", parts=parts, finish=Finish.STOP)
     whole = json.loads(DIALECT.encode_response(response, asked=quiet, model="m", pisces=PISCES))
     thought, text = whole["candidates"][0]["content"]["parts"]
     assert (thought["text"], thought["thought"], text) == ("signed", True, {"text": "42"})
     encoder = DIALECT.encoder(quiet, model="m", prompt_tokens=0)
-    stream = fed(encoder, list(parts)) + encoder.last(PISCES)
+    stream = fed(encoder, parts) + encoder.last(PISCES)
     assert b"secret" not in stream
     assert stream.count(b"thoughtSignature") == 1
 
@@ -521,10 +521,9 @@ def test_a_translated_stream_ends_its_answer_with_the_books(name: str) -> None:
         DIALECT.decoder(), DIALECT.encoder(asked(), model="m", prompt_tokens=0), Encoded({}), upstream_model="up"
     )
     out = stream.feed(wire(f"{name}.sse"))
-    assert stream.finished
-    assert not stream.done
+    assert (stream.finished, stream.done) == (True, False)
     out += stream.close()
-    assert stream.done
+    assert (stream.finished, stream.done) == (True, True)
     assert stream.usage == DIALECT.decode_response(wire(f"{name}.json")).usage
     assert b"finishReason" not in out
     assert b"finishReason" in stream.last(PISCES)

@@ -178,9 +178,10 @@ def test_a_function_s_response_is_the_text_that_it_wraps_or_the_json_that_it_is(
 
 
 def test_parts_that_only_gemini_knows_are_kept_whole() -> None:
-    body = {"contents": [{"role": "model", "parts": [{"executableCode": {"language": "PYTHON", "code": "1"}}]}]}
-    (part,) = read(body).messages[0].parts
-    assert part == Raw(owner="gemini", label="executableCode", value=body["contents"][0]["parts"][0])  # type: ignore[index]
+    code = {"executableCode": {"language": "PYTHON", "code": "1"}, "thoughtSignature": SIGNATURE}
+    (part,) = read({"contents": [{"role": "model", "parts": [code]}]}).messages[0].parts
+    assert part == Raw(owner="gemini", label="executableCode", value=code)
+    assert contents(ask(said("x"), said(part, role="assistant"), said("y")))[1] == ("model", [code])
 
 
 @pytest.mark.parametrize(
@@ -360,9 +361,8 @@ def test_a_picture_is_held_for_by_its_rule_and_text_by_its_bytes() -> None:
     body = json.dumps({"contents": [user(part, {"text": "What is it?"})]}).encode()
     asked = DIALECT.read(body, model="gemini-2.5-flash", stream=False)
     assert asked.text_bytes == len(body) - len(PICTURE)
-    assert asked.input_bound("gemini-2.5-flash") <= len(body) + families.of("gemini-2.5-flash").picture.tokens(
-        None, "high"
-    )
+    most = len(body) + families.of("gemini-2.5-flash").picture.tokens(None, "high")
+    assert asked.input_bound("gemini-2.5-flash") <= most
     assert len(asked.prompt().media) == 1
     dressed = body.replace(b'"inlineData": {"mimeType": "image/png", "data"', b'"text"').replace(b'"}}, ', b'"}, ')
     assert DIALECT.read(dressed, model="gemini-2.5-flash").text_bytes == len(dressed)

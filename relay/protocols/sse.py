@@ -22,6 +22,8 @@ class Splitter:
         """The events that are complete now. Raises RelayError where one grows past 2 MiB."""
         if not self.carry and data.endswith(b"\n\n") and b"\r" not in data and not data.startswith(b"\n"):
             return data[:-2].split(b"\n\n")  # nearly always: whole events
+        if not self.carry and data.find(b"\r") == len(data) - 4 == data.find(b"\n") - 1 and data.endswith(b"\r\n\r\n"):
+            return [data[:-4]]  # the same of those who end their lines in CRLF: one event of one line
         if self._only_continues(data):
             return []
         data = self._whole() + data

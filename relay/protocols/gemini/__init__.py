@@ -5,22 +5,18 @@ from relay.protocols.gemini import errors, reading, request, writing
 from relay.protocols.gemini.decoder import Decoder
 from relay.protocols.gemini.encoder import Encoder
 from relay.protocols.gemini.stream import GeminiStream
-from relay.protocols.passing import PassedWhole
+from relay.protocols.gemini.whole import GeminiWhole
 
 
 def _path(model: str, streamed: bool) -> str:
     return request.path(model, "streamGenerateContent?alt=sse" if streamed else "generateContent")
 
 
-def _whole(body: bytes) -> PassedWhole:
-    return PassedWhole(body, reading.decode_response(body), model_field="modelVersion")
-
-
 DIALECT = Dialect(
     name="gemini",
     path=_path,
     read=request.read,
-    whole=_whole,
+    whole=GeminiWhole,
     passing=GeminiStream,
     encode_request=writing.encode_request,
     decode_response=reading.decode_response,

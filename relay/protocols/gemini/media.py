@@ -5,15 +5,19 @@ import re
 from typing import Any
 
 from relay.errors import Cause, RelayError
+from relay.protocols import pictures
 from relay.protocols.canonical import Json, Media, Opaque
 
 _FILE = re.compile(r"(?:https://generativelanguage\.googleapis\.com/[^?#]*/)?files/[^/?#]+/?|gs://.+")
 _DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)(?:;[^,;]*)*?;base64,(.*)", re.DOTALL)
 # By what the base64 of such a file begins with.
 _MAGIC = (
-    ("iVBORw0KGgo", "image/png"), ("/9j/", "image/jpeg"), ("R0lGOD", "image/gif"), ("JVBERi", "application/pdf"),
-    ("SUQz", "audio/mp3"), ("T2dnUw", "audio/ogg"), ("ZkxhQ", "audio/flac"),
-)  # fmt: skip
+    ("JVBERi", "application/pdf"),
+    ("SUQz", "audio/mp3"),
+    ("T2dnUw", "audio/ogg"),
+    ("ZkxhQ", "audio/flac"),
+    ("UklGR", "audio/wav"),
+)
 _USUAL = {"image": "image/jpeg", "document": "application/pdf", "audio": "audio/wav", "video": "video/mp4"}
 _NAMES = {"image": "picture", "document": "document", "audio": "sound", "video": "film"}
 
@@ -32,7 +36,7 @@ def from_file(mime: str, uri: str, state: Opaque | None = None) -> Media:
     """A file of Google's own means nothing elsewhere; anything else is an address."""
     if _FILE.fullmatch(uri):
         return Media(kind=kind_of(mime), mime=mime, file=uri, owner="gemini", state=state)
-    kind = kind_of(mime) if mime else ("video" if "youtu" in uri else "image")
+    kind = kind_of(mime or ("video/mp4" if "youtu" in uri else "image/jpeg"))
     return Media(kind=kind, mime=mime, url=uri, state=state)
 
 
@@ -43,7 +47,8 @@ def encode(part: Media) -> Json:
         mime = part.mime if part.mime.startswith("text/") else "text/plain"
         return _inline(mime, base64.b64encode(part.text.encode("utf-8", "surrogatepass")).decode())
     if part.data:
-        return _inline(part.mime or _sniffed(part), part.data)
+        mime = part.mime or _sniffed(part)
+        return _inline(pictures.true_kind(part.data, mime) if part.kind == "image" else mime, part.data)
     if found := _DATA.fullmatch(part.url):
         return _inline(found[1] or part.mime or _USUAL[part.kind], found[2])
     if part.url:
@@ -59,10 +64,8 @@ def _inline(mime: str, data: str) -> Json:
 
 
 def _sniffed(part: Media) -> str:
-    """The type that the file's first bytes tell, else the usual one of its kind."""
+    """The type that the file's first bytes tell, else the usual one of its kind. Pictures are looked at anyway."""
     for head, mime in _MAGIC:
         if part.data.startswith(head):
             return mime
-    if part.data.startswith("UklGR"):
-        return "image/webp" if part.kind == "image" else "audio/wav"
     return _USUAL[part.kind]

@@ -305,7 +305,7 @@ def from_gemini(schema: Any, depth: int = 0) -> Json:
         raise RelayError(Cause.INVALID_PARAMETER, "A schema is nested too deeply.", param="tools")
     if not isinstance(schema, dict):
         return {}
-    named = {_SNAKE.get(key, key): value for key, value in schema.items()}
+    named: Json = {str(_SNAKE.get(key, key)): value for key, value in schema.items()}
     nullable, order = named.pop("nullable", None), named.pop("propertyOrdering", None)
     named.pop("example", None)
     if named.get("format") == "enum":

@@ -11,11 +11,10 @@ import msgspec
 
 from billing.usage import Usage
 from relay.errors import RelayError
-from relay.protocols import seen as seeing
 from relay.protocols import sse
 from relay.protocols.canonical import Finish
 from relay.protocols.codec import Told
-from relay.protocols.gemini import errors, finish, usage, wire
+from relay.protocols.gemini import errors, finish, usage, whole, wire
 from relay.protocols.gemini.framing import PING, Framing
 from relay.protocols.gemini.request import GeminiRequest
 from relay.protocols.passing import PassingStream
@@ -26,6 +25,9 @@ _encode = msgspec.json.Encoder().encode
 
 class GeminiStream(PassingStream):
     """As `codec.Stream` promises it, for the client that asked `asked`. `model` is the offered name."""
+
+    _report: msgspec.Raw | None
+    _reported: Usage | None
 
     __slots__ = ("_calls", "_ended", "_framing", "_held", "_model", "_n", "_report", "_reported", "_upstream_model")
 
@@ -40,7 +42,7 @@ class GeminiStream(PassingStream):
         self._held: bytes | None = None
 
     @property
-    def usage(self) -> Usage | None:  # type: ignore[override]
+    def usage(self) -> Usage | None:
         """As the newest event told it that said anything of use."""
         if self._report is not None:
             report, self._report = self._report, None
@@ -49,8 +51,7 @@ class GeminiStream(PassingStream):
 
     @usage.setter
     def usage(self, value: Usage | None) -> None:
-        self._report: msgspec.Raw | None = None
-        self._reported = value
+        self._report, self._reported = None, value
 
     @property
     def finished(self) -> bool:
@@ -88,7 +89,7 @@ class GeminiStream(PassingStream):
             self.id = answer.responseId or ""
         if answer.usageMetadata is not wire.ABSENT:
             self._report = answer.usageMetadata
-        if answer.blocked is not None:
+        if answer.promptFeedback is not None and answer.blocked is not None:
             self._begun = True
             self.finish = Finish.FILTER.value
             self._ended.update(range(self._n))
@@ -97,18 +98,10 @@ class GeminiStream(PassingStream):
             index = candidate.index or 0
             content = candidate.content
             for part in (content.parts or ()) if content is not None else ():
-                self._see(part, index)
+                self._calls += part.functionCall is not None
+                whole.see(part, index, self._calls, self.seen)
             if candidate.finishReason:
                 self._finish(index, candidate.finishReason)
-
-    def _see(self, part: wire.Part, index: int) -> None:
-        if part.text:
-            text = self.seen.text(index, "reasoning" if part.thought else "content")
-            self._gather(text, _encode(part.text)[1:-1])
-        elif part.functionCall is not None:
-            self._calls += 1
-            seeing.add(self.seen.text(index, "name", self._calls), part.functionCall.name or "")
-            seeing.add(self.seen.text(index, "arguments", self._calls), wire.arguments(part.functionCall.args))
 
     def _finish(self, index: int, reason: str) -> None:
         """Some versions write it into every event of a candidate: it has ended once."""

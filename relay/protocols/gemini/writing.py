@@ -90,10 +90,7 @@ class _Writer:
         declared = [self._declaration(tool) for tool in request.tools if tool.raw is None]
         if declared:
             found.append({"functionDeclarations": declared})
-        for tool in request.tools:
-            if tool.raw is not None:
-                found.append(_hosted(tool))
-        return found
+        return [*found, *(_hosted(tool) for tool in request.tools if tool.raw is not None)]
 
     def _unused(self, bound: Format | None) -> bool:
         """Tools that must not be called only stand in the way of an answer in JSON."""
@@ -206,7 +203,8 @@ class _Writer:
             found["stopSequences"] = stops
 
     def _thinking(self, wanted: Thinking) -> Json:
-        caps, config = self._caps, {}
+        caps = self._caps
+        config: Json = {}
         off = wanted.effort == "none" or (wanted.effort is None and wanted.budget == 0)
         if caps.thinking == "none":
             if not off:
@@ -218,8 +216,8 @@ class _Writer:
         elif (level := _level(wanted, caps)) is not None:
             config["thinkingLevel"] = level.upper()
         visible = wanted.visible
-        if visible is None and self._request.owner == "anthropic":
-            visible = True  # there thoughts are shown wherever they are asked for
+        if visible is None and self._request.owner != "gemini":
+            visible = True  # elsewhere thoughts come along wherever they are asked for
         if visible is not None:
             config["includeThoughts"] = visible and not off
         return config

@@ -1,0 +1,64 @@
+"""Gemini's `models.countTokens`: the prompt alone, or a whole `generateContentRequest` with system text and tools.
+
+Source: Gemini API reference, `models.countTokens`.
+"""
+
+from typing import Any
+
+import msgspec
+
+from relay.errors import Cause, RelayError
+from relay.protocols.capabilities import Capabilities
+from relay.protocols.codec import Asked, Told
+from relay.protocols.gemini import request, writing
+
+_LARGEST = 2**40
+_GROUPS = ("generateContentRequest", "generate_content_request")
+
+
+class _Answer(msgspec.Struct):
+    totalTokens: int
+
+
+_answer_decoder = msgspec.json.Decoder(_Answer)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def read(body: bytes, *, model: str) -> request.GeminiRequest:
+    """What is to be counted, as the request that it would be. Raises RelayError (400)."""
+    try:
+        fields = _fields_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RelayError(Cause.INVALID_JSON, "The body must be a JSON object.") from error
+    inner = next((fields[name] for name in _GROUPS if name in fields), None)
+    return request.read(body if inner is None else bytes(inner), model=model, stream=False)
+
+
+def path(model: str) -> str:
+    return request.path(model, "countTokens")
+
+
+def encode_request(asked: Asked, *, model: str, caps: Capabilities) -> bytes:
+    """The question for an upstream: a client's of the same protocol with its own bytes, any other's translated."""
+    inner: Any
+    if isinstance(asked, request.GeminiRequest):
+        inner = _fields_decoder.decode(asked.encode(model=model, limit=None))
+    else:
+        inner = writing.encode_request(asked.canonical(), model=model, limit=None, caps=caps).body
+    name = request.path(model, "")[1:-1]
+    return msgspec.json.encode({"generateContentRequest": {"model": name, **inner}})
+
+
+def decode_response(body: bytes) -> int:
+    """Raises RelayError (upstream_error)."""
+    try:
+        found = _answer_decoder.decode(body).totalTokens
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent no count of tokens.") from error
+    if not 0 <= found < _LARGEST:
+        raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent a count of tokens that makes no sense.")
+    return found
+
+
+def encode_response(tokens: int, *, pisces: Told) -> bytes:
+    return msgspec.json.encode({"totalTokens": tokens, "pisces": pisces})

@@ -1,0 +1,584 @@
+"""Gemini's answers: whole and streamed, read and written, passed and translated."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from billing.usage import Usage
+from relay.errors import Cause, RelayError
+from relay.protocols import fold
+from relay.protocols.canonical import Finish, Media, Opaque, Part, Raw, Reasoning, Response, Text, ToolCall
+from relay.protocols.codec import Encoded
+from relay.protocols.events import Failed, Finished, PartDelta, PartEnded, PartStarted, Started
+from relay.protocols.gemini import DIALECT, errors, signatures, usage
+from relay.protocols.gemini.decoder import citation
+from relay.protocols.translating import TranslatedStream
+from tests.relay.protocols import laws
+from tests.relay.protocols.gemini_wire import ANSWERS, PICTURE, PISCES, SIGNATURE, asked, one_id, wire
+
+__all__ = ["one_id"]
+
+
+# ---- laws -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("one_id")
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_stream_is_the_same_answer_as_its_whole(name: str) -> None:
+    laws.stream_is_its_whole(DIALECT, wire(f"{name}.sse"), wire(f"{name}.json"))
+
+
+@pytest.mark.usefixtures("one_id")
+@pytest.mark.parametrize("name", [*ANSWERS, "error", "malformed_call"])
+def test_cutting_a_stream_at_any_byte_gives_the_same_events(name: str) -> None:
+    def told(events: list[Any]) -> list[object]:
+        return [event.error.message if isinstance(event, Failed) else event for event in laws.joined(events)]
+
+    stream = wire(f"{name}.sse")
+    expected = told(laws.decoded(DIALECT, stream))
+    for cut in range(1, len(stream)):
+        assert told(laws.decoded(DIALECT, stream, [cut])) == expected, cut
+
+
+@pytest.mark.usefixtures("one_id")
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_written_for_a_client_is_read_as_it_was(name: str) -> None:
+    laws.response_is_stable(DIALECT, asked(), DIALECT.decode_response(wire(f"{name}.json")))
+
+
+SIGNED = Opaque("gemini", SIGNATURE)
+FOREIGN = Opaque("anthropic", "EqQBCkgIARABGAIiQ/sig+", "")
+USAGE = Usage(input=5, cache_read=2, output=3, reasoning=1, audio_in=0, audio_out=0)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [Reasoning(text="Hm.", summary=True, state=FOREIGN), Text(text="42")],
+        [Reasoning(text="Hm.", summary=True), Text(text="42", state=SIGNED), Text(text="more")],
+        [Reasoning(state=FOREIGN, redacted=True), Reasoning(state=Opaque("openai", "enc", "rs_1"), redacted=True)],
+        [Reasoning(text="", summary=True, state=FOREIGN), ToolCall(id="a", name="f", arguments='{"x":"\\n"}')],
+        [ToolCall(id="a", name="f", arguments="{}", state=SIGNED), ToolCall(id="b", name="f", arguments='{"y":10}')],
+        [Text(text="see", citations=[citation("https://a.example/", "A")])],
+        [Media(kind="image", mime="image/png", data=PICTURE, state=SIGNED), Text(text="there")],
+        [Raw(owner="gemini", label="executableCode", value={"executableCode": {"code": "1"}}), Text(text="x")],
+        [Text(text="", state=SIGNED)],
+        [],
+    ],
+)
+@pytest.mark.parametrize("array", [False, True])
+def test_answers_from_anywhere_come_back_as_they_were(parts: list[Any], array: bool) -> None:
+    calls = any(isinstance(part, ToolCall) for part in parts)
+    finish = Finish.TOOL_CALLS if calls else Finish.FILTER
+    note = None if calls else "SAFETY: not this"
+    response = Response(id="r", model="m", parts=parts, finish=finish, note=note, usage=USAGE)
+    whole = DIALECT.encode_response(response, asked=asked(), model="m", pisces=PISCES)
+    assert DIALECT.decode_response(whole) == response
+    encoder = DIALECT.encoder(asked(array=array), model="m", prompt_tokens=0)
+    stream = b"".join(encoder.feed(event) for event in fold.unfold(response)) + encoder.last(PISCES)
+    if array:
+        stream = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in json.loads(stream))
+    assert fold.fold(laws.decoded(DIALECT, stream)) == response
+
+
+# ---- what is read ---------------------------------------------------------------------------------------------------
+
+
+def test_thoughts_and_a_signature_in_a_last_empty_text_are_read() -> None:
+    found = DIALECT.decode_response(wire("thinking.json"))
+    thoughts, answer = found.parts
+    assert thoughts == Reasoning(text="**Weighing it**\n\nThe user wants a number.", summary=True)
+    assert answer == Text(text="The answer is 42.", state=SIGNED)
+    assert (found.finish, found.model) == (Finish.STOP, "gemini-3-pro-preview")
+
+
+@pytest.mark.parametrize("name", ["tools", "tool_without_id"])
+def test_stop_with_calls_is_a_call_of_tools_also_where_it_comes_alone(name: str) -> None:
+    """Pitfalls 8, 9 and 10."""
+    finished = laws.decoded(DIALECT, wire(f"{name}.sse"))[-1]
+    assert isinstance(finished, Finished)
+    assert finished.reason is Finish.TOOL_CALLS
+    assert DIALECT.whole(wire(f"{name}.json")).finish == "tool_calls"
+
+
+def test_parallel_calls_are_parts_of_their_own_with_the_signature_at_the_first() -> None:
+    _, *calls = DIALECT.decode_response(wire("tools.json")).parts
+    assert [(call.id, call.name, call.arguments, call.state) for call in calls if isinstance(call, ToolCall)] == [
+        ("fc_8f2", "get_weather", '{"city":"Oslo","days":[1,2]}', SIGNED),
+        ("fc_8f3", "get_weather", '{"city":"Rome, \\"Italy\\""}', None),
+        ("fc_8f4", "get_time", "{}", None),
+    ]
+
+
+def test_calls_without_ids_get_different_ones() -> None:
+    """Gemini may send none."""
+    call = b'{"functionCall":{"name":"f","args":{}}}'
+    body = b'{"candidates":[{"content":{"parts":[%b,%b]},"finishReason":"STOP"}]}' % (call, call)
+    ids = [part.id for part in DIALECT.decode_response(body).parts if isinstance(part, ToolCall)]
+    assert len(set(ids)) == 2
+    assert all(re.fullmatch("call_[0-9a-f]{24}", one) for one in ids)
+
+
+def test_a_blocked_prompt_has_no_candidates_and_is_a_refusal() -> None:
+    for found in (DIALECT.decode_response(wire("blocked.json")), fold.fold(laws.decoded(DIALECT, wire("blocked.sse")))):
+        assert (found.finish, found.note, found.parts) == (Finish.FILTER, "PROHIBITED_CONTENT", [])
+        assert found.usage is not None
+        assert found.usage.buckets() == [("input", 12)]
+    assert DIALECT.whole(wire("blocked.json")).finish == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish", "note"),
+    [
+        ("STOP", Finish.STOP, None),
+        ("MAX_TOKENS", Finish.LENGTH, None),
+        ("SAFETY", Finish.FILTER, "SAFETY"),
+        ("RECITATION", Finish.FILTER, "RECITATION"),
+        ("IMAGE_SAFETY", Finish.FILTER, "IMAGE_SAFETY"),
+        ("CONTINUATION", Finish.PAUSE, None),
+        ("SOMETHING_NEW", Finish.FILTER, "SOMETHING_NEW"),
+    ],
+)
+def test_every_reason_has_its_end(reason: str, finish: Finish, note: str | None) -> None:
+    body = json.dumps({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": reason}]})
+    found = DIALECT.decode_response(body.encode())
+    assert (found.finish, found.note) == (finish, note)
+
+
+@pytest.mark.parametrize(
+    "reason", ["MALFORMED_FUNCTION_CALL", "MISSING_THOUGHT_SIGNATURE", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"]
+)
+def test_a_model_that_failed_did_not_answer(reason: str) -> None:
+    """A malformed call must not look like a sound end."""
+    body = json.dumps({"candidates": [{"finishReason": reason, "finishMessage": "why"}]}).encode()
+    with pytest.raises(RelayError, match=f"{reason}: why") as refused:
+        DIALECT.decode_response(body)
+    assert refused.value.cause is Cause.UPSTREAM_ERROR
+    assert isinstance(laws.decoded(DIALECT, b"data: " + body + b"\n\n")[-1], Failed)
+
+
+def test_an_end_in_every_event_is_no_reason_to_stop_reading() -> None:
+    """Pitfall 26, and versions that say STOP with each piece."""
+    events = [
+        {"candidates": [{"content": {"parts": [{"text": text}]}, "finishReason": "STOP"}], "usageMetadata": report}
+        for text, report in (
+            ("a", {"promptTokenCount": 1, "candidatesTokenCount": 1}),
+            ("b", {"promptTokenCount": 1, "candidatesTokenCount": 7}),
+        )
+    ]
+    stream = b"".join(b"data: " + json.dumps(event).encode() + b"\r\n\r\n" for event in events)
+    found = fold.fold(laws.decoded(DIALECT, stream))
+    assert found.parts == [Text(text="ab")]
+    assert found.usage is not None
+    assert found.usage.output == 7
+
+
+def test_an_error_in_mid_stream_is_a_failure_and_never_an_end() -> None:
+    """Pitfalls 33 and 46."""
+    events = laws.decoded(DIALECT, wire("error.sse"))
+    assert isinstance(events[-1], Failed)
+    assert events[-1].error.cause is Cause.UPSTREAM_ERROR
+    assert "internal error" in events[-1].error.message
+    busy = b'data: {"error":{"code":503,"message":"overloaded","status":"UNAVAILABLE"}}\n\n'
+    failed = laws.decoded(DIALECT, busy)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.error.cause is Cause.UNAVAILABLE
+
+
+def test_a_stream_that_is_cut_off_is_a_failure() -> None:
+    cut = wire("text.sse").split(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    assert isinstance(laws.decoded(DIALECT, cut)[-1], Failed)
+    assert isinstance(laws.decoded(DIALECT, b"")[-1], Failed)
+
+
+def test_sources_become_citations_once_each() -> None:
+    (text,) = DIALECT.decode_response(wire("grounded.json")).parts
+    assert isinstance(text, Text)
+    assert [(one["url"][-1], one["title"]) for one in text.citations] == [("1", "uefa.example"), ("2", "bbc.example")]
+
+
+def test_what_only_gemini_runs_is_kept_whole() -> None:
+    parts = DIALECT.decode_response(wire("code.json")).parts
+    assert [part.label for part in parts if isinstance(part, Raw)] == ["executableCode", "codeExecutionResult"]
+
+
+def test_of_several_candidates_only_the_first_is_translated() -> None:
+    body = {
+        "candidates": [
+            {"index": 1, "content": {"parts": [{"text": "other"}]}, "finishReason": "SAFETY"},
+            {"index": 0, "content": {"parts": [{"text": "first"}]}, "finishReason": "STOP"},
+        ]
+    }
+    found = DIALECT.decode_response(json.dumps(body).encode())
+    assert (found.parts, found.finish) == ([Text(text="first")], Finish.STOP)
+
+
+# ---- usage ----------------------------------------------------------------------------------------------------------
+
+
+def test_usage_is_in_disjoint_buckets() -> None:
+    """Pitfalls 24 and 25: thoughts are no candidates, cached tokens are inside the prompt; what hosted tools read is
+    input; sound is counted apart."""
+    found = DIALECT.decode_response(wire("usage.json")).usage
+    assert found is not None
+    assert dict(found.buckets()) == {
+        "input": 1000 - 600 - 128 + 70, "cache_read": 600, "output": 40, "reasoning": 30, "audio_in": 128,
+        "audio_out": 10,
+    }  # fmt: skip
+    report = json.loads(wire("usage.json"))["usageMetadata"]
+    assert found.tokens_in + found.tokens_out == report["totalTokenCount"]
+
+
+def test_usage_in_a_stream_replaces_what_was_said_before() -> None:
+    """Pitfall 23."""
+    finished = laws.decoded(DIALECT, wire("usage.sse"))[-1]
+    assert isinstance(finished, Finished)
+    assert finished.usage == DIALECT.decode_response(wire("usage.json")).usage
+
+
+def test_candidates_that_are_left_out_are_taken_from_the_total() -> None:
+    found = usage.decode(b'{"promptTokenCount":10,"thoughtsTokenCount":5,"totalTokenCount":22}')
+    assert found is not None
+    assert dict(found.buckets()) == {"input": 10, "output": 7, "reasoning": 5}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"null", b"{}", b'{"promptTokenCount":-1}', b'{"promptTokenCount":"9"}', b'{"promptTokenCount":9e99}', b"[", b"7"],
+)
+def test_usage_that_makes_no_sense_is_none(wrong: bytes) -> None:
+    assert usage.decode(wrong) is None
+
+
+def test_details_above_their_total_do_not_make_a_bucket_negative() -> None:
+    audio = '[{"modality":"AUDIO","tokenCount":99}]'
+    found = usage.decode(
+        f'{{"promptTokenCount":10,"cachedContentTokenCount":99,"candidatesTokenCount":3,"promptTokensDetails":{audio},'
+        f'"candidatesTokensDetails":{audio}}}'.encode()
+    )
+    assert found is not None
+    assert dict(found.buckets()) == {"cache_read": 10, "audio_out": 3}
+
+
+def test_the_client_s_total_is_the_sum_of_all_buckets() -> None:
+    given = Usage(input=10, cache_read=4, cache_write=3, output=7, reasoning=5, audio_in=2, audio_out=1)
+    wire_of = usage.encode(given)
+    assert wire_of["promptTokenCount"] == 19
+    assert wire_of["candidatesTokenCount"] == 8
+    assert wire_of["thoughtsTokenCount"] == 5
+    assert wire_of["totalTokenCount"] == given.tokens_in + given.tokens_out == 32
+    again = usage.decode(json.dumps(wire_of).encode())
+    assert again == Usage(input=13, cache_read=4, output=7, reasoning=5, audio_in=2, audio_out=1)
+
+
+# ---- state ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("owner", ["openai", "anthropic"])
+def test_another_vendor_s_state_goes_through_the_signature_as_base64_and_comes_back(owner: Any) -> None:
+    """Pitfall 18. Typed SDKs decode the field; some write it back in the alphabet for URLs and without its end."""
+    state = Opaque(owner, "gAAAA~~~??=\n+/", "rs_1")
+    field = signatures.for_client(state)
+    assert re.fullmatch(r"[A-Za-z0-9+/]+=*", field)
+    assert signatures.read(field) == state
+    assert signatures.read(field.replace("+", "-").replace("/", "_").rstrip("=")) == state
+    assert signatures.for_upstream(state) == ""
+
+
+def test_gemini_s_own_state_is_kept_byte_for_byte() -> None:
+    assert signatures.read(SIGNATURE) == SIGNED
+    assert signatures.for_client(SIGNED) == signatures.for_upstream(SIGNED) == SIGNATURE
+
+
+def test_a_mark_that_nobody_here_has_made_is_no_state() -> None:
+    assert signatures.read("cGlzY2VzLnguYWJj") is None  # pisces.x.abc
+    assert signatures.read("cGlzY2VzL") == Opaque("gemini", "cGlzY2VzL")
+    assert signatures.read(7) is None
+
+
+# ---- what is written for clients ------------------------------------------------------------------------------------
+
+
+def fed(encoder: Any, parts: list[Any], finish: Finish = Finish.STOP) -> bytes:
+    response = Response(id="r1", model="up", parts=parts, finish=finish, usage=Usage(input=3, output=2))
+    return b"".join(encoder.feed(event) for event in fold.unfold(response))
+
+
+def test_a_stream_has_nothing_but_data_lines_with_a_space_and_pings_are_empty_lines() -> None:
+    """Pitfalls 28, 29 and 30: no `event:`, no comment, no `[DONE]`."""
+    encoder = DIALECT.encoder(asked(), model="offered", prompt_tokens=9)
+    stream = fed(encoder, [Text(text="line\nline"), ToolCall(id="a", name="f", arguments='{\n "x": "a\\nb"\n}')])
+    stream += encoder.ping() + encoder.last(PISCES)
+    for line in stream.split(b"\n"):
+        assert line == b"" or line.startswith(b'data: {"')
+    chunks = [json.loads(line[6:]) for line in stream.split(b"\n") if line]
+    assert [chunk["modelVersion"] for chunk in chunks] == ["offered"] * 3
+    assert {chunk["responseId"] for chunk in chunks} == {"r1"}
+    texts, call, end = (chunk["candidates"][0] for chunk in chunks)
+    assert texts == {"content": {"parts": [{"text": "line\nline"}], "role": "model"}, "index": 0}
+    assert call["content"]["parts"] == [{"functionCall": {"id": "a", "name": "f", "args": {"x": "a\nb"}}}]
+    assert "finishReason" not in call
+    assert end["finishReason"] == "STOP"
+    assert chunks[-1]["pisces"] == PISCES
+    assert chunks[-1]["usageMetadata"]["totalTokenCount"] == 5
+    assert encoder.ping() == b"\n"
+
+
+def test_each_event_has_new_parts_only() -> None:
+    encoder = DIALECT.encoder(asked(), model="m", prompt_tokens=0)
+    encoder.feed(Started("r", "m"))
+    encoder.feed(PartStarted(0, Text()))
+    texts = []
+    for piece in ("a", "b", "", "c"):
+        chunk = encoder.feed(PartDelta(0, piece))
+        if chunk:
+            texts.append(json.loads(chunk[6:])["candidates"][0]["content"]["parts"])
+    assert texts == [[{"text": "a"}], [{"text": "b"}], [{"text": "c"}]]
+    assert encoder.feed(PartEnded(0)) == b""
+
+
+def test_an_error_in_the_stream_begins_with_its_key() -> None:
+    encoder = DIALECT.encoder(asked(), model="m", prompt_tokens=0)
+    begun = fed(encoder, [Text(text="a")])
+    end = encoder.fail(RelayError(Cause.UPSTREAM_ERROR, "gone"), PISCES)
+    assert begun.endswith(b"\n\n")
+    assert end.startswith(b'data: {"error":{"code":502,')
+    assert json.loads(end[6:])["error"]["status"] == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize("texts", [0, 1, 2])
+@pytest.mark.parametrize("fails", [False, True])
+def test_without_sse_the_stream_is_one_json_array_even_when_it_is_cut(texts: int, fails: bool) -> None:
+    encoder = DIALECT.encoder(asked(array=True), model="m", prompt_tokens=0)
+    out = encoder.ping() + fed(encoder, [Text(text="x", state=SIGNED)] * texts) + encoder.ping()
+    error = RelayError(Cause.UPSTREAM_TIMEOUT, "late")
+    out += encoder.fail(error, PISCES) if fails else encoder.last(PISCES)
+    found = json.loads(out)
+    assert isinstance(found, list)
+    assert ("error" in found[-1]) is fails
+    assert found[-1]["pisces"] == PISCES
+
+
+def test_thoughts_that_nobody_asked_for_are_sent_only_with_their_state() -> None:
+    quiet = asked({"contents": [{"parts": [{"text": "x"}]}]})
+    parts: list[Part] = [Reasoning(text="secret"), Reasoning(text="signed", state=FOREIGN), Text(text="42")]
+    response = Response(id="r", model="m", parts=parts, finish=Finish.STOP)
+    whole = json.loads(DIALECT.encode_response(response, asked=quiet, model="m", pisces=PISCES))
+    thought, text = whole["candidates"][0]["content"]["parts"]
+    assert (thought["text"], thought["thought"], text) == ("signed", True, {"text": "42"})
+    encoder = DIALECT.encoder(quiet, model="m", prompt_tokens=0)
+    stream = fed(encoder, parts) + encoder.last(PISCES)
+    assert b"secret" not in stream
+    assert stream.count(b"thoughtSignature") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "args"),
+    [
+        ("", {}),
+        ("{}", {}),
+        ('{"a": [1, 2]}', {"a": [1, 2]}),
+        ('{"a":', {"arguments": '{"a":'}),
+        ("[1]", {"arguments": "[1]"}),
+        ("{'a': 1}", {"arguments": "{'a': 1}"}),
+    ],
+)
+def test_arguments_that_are_no_object_are_wrapped_and_never_a_fault(arguments: str, args: Any) -> None:
+    encoder = DIALECT.encoder(asked(), model="m", prompt_tokens=0)
+    stream = fed(encoder, [ToolCall(id="a", name="f", arguments=arguments)], Finish.TOOL_CALLS)
+    assert json.loads(stream[6:])["candidates"][0]["content"]["parts"][0]["functionCall"]["args"] == args
+
+
+@pytest.mark.parametrize(
+    ("finish", "note", "reason", "message"),
+    [
+        (Finish.STOP_SEQUENCE, None, "STOP", None),
+        (Finish.TOOL_CALLS, None, "STOP", None),
+        (Finish.CONTEXT, None, "MAX_TOKENS", None),
+        (Finish.PAUSE, None, "MAX_TOKENS", None),
+        (Finish.FILTER, None, "SAFETY", None),
+        (Finish.FILTER, "I must not.", "SAFETY", "I must not."),
+        (Finish.FILTER, "RECITATION: a book", "RECITATION", "a book"),
+    ],
+)
+def test_every_end_has_its_reason(finish: Finish, note: str | None, reason: str, message: str | None) -> None:
+    response = Response(id="r", model="m", parts=[Text(text="x")], finish=finish, note=note)
+    whole = json.loads(DIALECT.encode_response(response, asked=asked(), model="m", pisces=PISCES))
+    candidate = whole["candidates"][0]
+    assert (candidate["finishReason"], candidate.get("finishMessage")) == (reason, message)
+
+
+# ---- what passes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("array", [False, True])
+def test_a_stream_of_the_same_protocol_passes_under_the_offered_name(name: str, array: bool) -> None:
+    source = [json.loads(line[6:]) for line in wire(f"{name}.sse").split(b"\r\n\r\n") if line]
+    stream = DIALECT.passing(asked(array=array), model='the "best"', upstream_model="gemini-2.5-flash")
+    out = stream.feed(wire(f"{name}.sse")) + stream.close()
+    assert (stream.failure, stream.finished) == (None, True)
+    out += stream.last(PISCES)
+    found = json.loads(out) if array else [json.loads(line[6:]) for line in out.split(b"\n\n") if line]
+    assert found[-1].pop("pisces") == PISCES
+    assert found == [{**chunk, "modelVersion": 'the "best"'} for chunk in source]
+    assert stream.usage == DIALECT.decode_response(wire(f"{name}.json")).usage
+    assert stream.id == source[0]["responseId"]
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_passing_stream_may_be_cut_at_any_byte(name: str) -> None:
+    source = wire(f"{name}.sse")
+
+    def through(pieces: list[bytes]) -> tuple[bytes, object, str, int]:
+        stream = DIALECT.passing(asked(), model="mine", upstream_model="up")
+        out = b"".join(stream.feed(piece) for piece in pieces) + stream.close() + stream.last(PISCES)
+        return out, stream.usage, stream.finish, stream.output_bytes
+
+    expected = through([source])
+    for cut in range(1, len(source)):
+        assert through([source[:cut], source[cut:]]) == expected
+    assert through([bytes([byte]) for byte in source]) == expected
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_whole_answer_of_the_same_protocol_passes_with_all_that_is_in_it(name: str) -> None:
+    whole = DIALECT.whole(wire(f"{name}.json"))
+    found = json.loads(whole.encode(model="mine", pisces=PISCES))
+    assert found == {**json.loads(wire(f"{name}.json")), "modelVersion": "mine", "pisces": PISCES}
+    stream = DIALECT.passing(asked(), model="m", upstream_model="gemini-2.5-flash")
+    stream.feed(wire(f"{name}.sse"))
+    assert whole.seen("gemini-2.5-flash").baseline() == stream.seen.baseline()
+    assert (whole.output_bytes, whole.finish, whole.id) == (stream.output_bytes, stream.finish, stream.id)
+
+
+def test_the_last_event_is_kept_back_until_the_books_are_written() -> None:
+    stream = DIALECT.passing(asked(), model="m", upstream_model="up")
+    out = stream.feed(wire("text.sse"))
+    assert b"STOP" not in out
+    assert b"STOP" in stream.last(PISCES)
+
+
+def test_usage_is_known_in_mid_stream() -> None:
+    stream = DIALECT.passing(asked(), model="m", upstream_model="up")
+    stream.feed(wire("text.sse").split(b"\r\n\r\n")[0] + b"\r\n\r\n")
+    assert stream.usage is not None
+    assert dict(stream.usage.buckets()) == {"input": 9, "output": 1}
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_a_passing_stream_that_fails_ends_with_the_error_and_is_sound_json(array: bool) -> None:
+    """Pitfall 46."""
+    stream = DIALECT.passing(asked(array=array), model="m", upstream_model="up")
+    out = stream.feed(wire("error.sse"))
+    assert stream.failure is not None
+    out += stream.fail(stream.failure, PISCES)
+    found = json.loads(out) if array else [json.loads(line[6:]) for line in out.split(b"\n\n") if line]
+    assert next(iter(found[-1])) == "error"
+    assert len(found) == 2
+
+
+def test_several_candidates_are_finished_when_all_of_them_are() -> None:
+    more = {"contents": [{"parts": [{"text": "x"}]}], "generationConfig": {"candidateCount": 2}}
+    stream = DIALECT.passing(asked(more), model="m", upstream_model="up")
+
+    def event(index: int, end: str | None) -> bytes:
+        candidate = {"index": index, "content": {"parts": [{"text": "abc"}]}, **({"finishReason": end} if end else {})}
+        return b"data: " + json.dumps({"candidates": [candidate]}).encode() + b"\n\n"
+
+    stream.feed(event(0, None) + event(1, None) + event(0, "STOP"))
+    assert (stream.finish, stream.finished) == ("stop", False)
+    stream.feed(event(1, "MAX_TOKENS"))
+    assert stream.finished
+    assert (stream.output_bytes, stream.seen.ended) == (12, 1)
+
+
+def test_an_upstream_that_writes_an_event_on_several_lines_is_passed_on_one() -> None:
+    pretty = b"".join(b"data: " + line + b"\n" for line in wire("text.json").strip().split(b"\n")) + b"\n"
+    stream = DIALECT.passing(asked(), model="m", upstream_model="up")
+    out = stream.feed(pretty) + stream.last(PISCES)
+    assert out.count(b"\n") == 2
+    assert stream.failure is None
+
+
+def test_a_name_inside_a_text_is_not_taken_for_the_model_s() -> None:
+    tricky = {
+        "candidates": [{"content": {"parts": [{"text": '"modelVersion":"up"'}]}}],
+        "extra": {"modelVersion": "up"},
+        "modelVersion": "up",
+    }
+    stream = DIALECT.passing(asked(), model="mine", upstream_model="up")
+    data = json.dumps(tricky, separators=(",", ":")).encode()
+    out = json.loads(stream.feed(b"data: " + data + b"\n\n")[6:])
+    assert out == {**tricky, "modelVersion": "mine"}
+
+
+@pytest.mark.parametrize("name", ["text", "thinking", "tools"])
+def test_a_translated_stream_ends_its_answer_with_the_books(name: str) -> None:
+    stream = TranslatedStream(
+        DIALECT.decoder(), DIALECT.encoder(asked(), model="m", prompt_tokens=0), Encoded({}), upstream_model="up"
+    )
+    out = stream.feed(wire(f"{name}.sse"))
+    assert (stream.finished, stream.done) == (True, False)
+    out += stream.close()
+    assert (stream.finished, stream.done) == (True, True)
+    assert stream.usage == DIALECT.decode_response(wire(f"{name}.json")).usage
+    assert b"finishReason" not in out
+    assert b"finishReason" in stream.last(PISCES)
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_cause_has_its_envelope() -> None:
+    for cause in Cause:
+        error = RelayError(cause, "said", param="contents", retry_after=34.2)
+        body = json.loads(errors.encode(error, PISCES))
+        assert list(body) == ["error", "pisces"]
+        assert body["error"]["code"] == error.status
+        assert body["error"]["status"] == error.entry.gemini
+        info, bad, retry = body["error"]["details"]
+        assert info["reason"] == ("API_KEY_INVALID" if cause is Cause.INVALID_API_KEY else error.entry.code.upper())
+        assert bad["fieldViolations"][0]["field"] == "contents"
+        assert retry["retryDelay"] == "34s"
+
+
+def test_a_bad_key_is_ours_and_not_the_caller_s_although_google_says_400() -> None:
+    found = errors.decode(400, wire("error_key.json"), retry_after=None)
+    assert (found.cause, found.status) == (Cause.UPSTREAM_ERROR, 502)
+    assert "API key" not in found.message
+    place = {"error": {"code": 400, "message": "User location is not supported for the API use."}}
+    assert errors.decode(400, json.dumps(place).encode(), retry_after=None).cause is Cause.UPSTREAM_ERROR
+
+
+def test_a_refused_request_keeps_its_text_its_field_and_its_status() -> None:
+    found = errors.decode(400, wire("error_argument.json"), retry_after=None)
+    assert (found.cause, found.status, found.param) == (
+        Cause.UPSTREAM_REJECTED, 400, "generation_config.temperature",
+    )  # fmt: skip
+    assert "warm" in found.message
+    found.provider = {"status": "FAILED_PRECONDITION"}
+    assert json.loads(errors.encode(found, PISCES))["error"]["status"] == "FAILED_PRECONDITION"
+
+
+@pytest.mark.parametrize(("header", "seconds"), [(None, 34.4), ("7", 7.0)])
+def test_how_long_to_wait_is_read_from_the_details(header: str | None, seconds: float) -> None:
+    found = errors.decode(429, wire("error_rate.json"), retry_after=header)
+    assert (found.cause, found.retry_after) == (Cause.RATE_LIMITED, seconds)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"null", b"[]", b"{}", b"<html>", b'{"error":"gone"}', b'[{"error":{"message":"gone"}}]', b"\xff"]
+)
+def test_errors_of_any_shape_are_read(content: bytes) -> None:
+    for status in (400, 401, 404, 429, 500, 503):
+        assert isinstance(errors.decode(status, content, retry_after="x"), RelayError)
+    assert b"gone" not in content or "gone" in errors.decode(500, content, retry_after=None).message
+
+
+def test_the_path_names_the_model_and_how_it_answers() -> None:
+    assert DIALECT.path("gemini-x", False) == "/models/gemini-x:generateContent"
+    assert DIALECT.path("gemini-x", True) == "/models/gemini-x:streamGenerateContent?alt=sse"
+    assert DIALECT.path("tunedModels/my-1", False) == "/tunedModels/my-1:generateContent"

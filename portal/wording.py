@@ -16,6 +16,7 @@ REASONS: dict[str, Any] = {
     "invalid_messages": _("The messages were missing or malformed."),
     "invalid_parameter": _("A parameter had a wrong type or an unsupported value."),
     "unknown_path": _("There is no endpoint at this path."),
+    "response_not_found": _("There was no stored response with this id."),
     "method_not_allowed": _("The endpoint does not take this method."),
     "request_too_large": _("The request was larger than the gateway accepts."),
     "idempotency_key_in_use": _("A request with the same idempotency key was still running."),

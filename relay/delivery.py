@@ -10,7 +10,7 @@ from django.conf import settings
 from billing import failpoints, holds, money
 from billing.operations import Progress
 from billing.usage import Source
-from relay import counting, settlement
+from relay import counting, settlement, stored_responses
 from relay.channels.upstream import Reply
 from relay.dispatch import Begun, note_failure
 from relay.errors import Cause, RelayError
@@ -44,7 +44,7 @@ async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer
     settlement.price(call, ending)
     body = answer.encode(model=call.model, pisces=pisces(call))
     full = Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(call)], body)
-    await settlement.book(call, ending, full)
+    await settlement.book(call, ending, full, await stored_responses.rows(call, asked))
     return full
 
 
@@ -149,8 +149,9 @@ async def _finish_stream(
     end = stream.fail(failure, told) if failure is not None else stream.last(told)
     broken_off = guard.left and not stream.finished
     body = outlet.kept(end) if not broken_off else None
+    kept = await stored_responses.rows(call, asked)
     try:
-        await settlement.book(call, ending, Answer(200, answer.headers, body) if body is not None else None)
+        await settlement.book(call, ending, Answer(200, answer.headers, body) if body is not None else None, kept)
     except RelayError as error:
         return stream.fail(error, pisces(call))
     return end

@@ -21,6 +21,7 @@ class Cause(StrEnum):
     INVALID_MESSAGES = "invalid_messages"
     INVALID_PARAMETER = "invalid_parameter"
     UNKNOWN_PATH = "unknown_path"
+    UNKNOWN_RESPONSE = "response_not_found"
     WRONG_METHOD = "method_not_allowed"
     TOO_LARGE = "request_too_large"
     IDEMPOTENCY_IN_USE = "idempotency_key_in_use"
@@ -66,6 +67,10 @@ TABLE: dict[Cause, Entry] = {
     Cause.UNKNOWN_PATH: Entry(
         404, "unknown_path", "invalid_request_error", "not_found_error", "NOT_FOUND", False,
         "There is no endpoint at this path.",
+    ),
+    Cause.UNKNOWN_RESPONSE: Entry(
+        404, "response_not_found", "invalid_request_error", "not_found_error", "NOT_FOUND", False,
+        "No stored response of this team has this id, or it has expired or was deleted.",
     ),
     Cause.WRONG_METHOD: Entry(
         405, "method_not_allowed", "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", False,

@@ -199,6 +199,28 @@ class StoredAnswer(models.Model):
         return str(self.hold_id)
 
 
+class StoredResponse(models.Model):
+    """A response of a team that later calls can go on from, encrypted (`relay.stored_responses`).
+
+    `id` is in the response's own id. `previous` is the response that it goes on from; there is no constraint, because
+    any of a conversation may be deleted. Written in the transaction of the call's settlement.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    team = models.ForeignKey("portal.Team", models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    key = models.ForeignKey(
+        "keys.ApiKey", models.DO_NOTHING, db_constraint=False, db_index=False, null=True, related_name="+"
+    )
+    model = models.CharField(max_length=200)
+    previous = models.UUIDField(null=True, db_index=True)
+    sealed = models.TextField(editable=False)
+    created_at = models.DateTimeField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
 class Calibration(models.Model):
     """What the reports of an upstream model have taught about its tokens (`relay.counting.calibration.Envelope`).
 

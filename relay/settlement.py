@@ -1,5 +1,7 @@
 """What a call costs, and its entry into the books: with its record, once, before the last byte leaves."""
 
+from collections.abc import Sequence
+
 import structlog
 
 from billing import failpoints, holds, money, prices
@@ -57,11 +59,11 @@ def most(source: str, state: str, held: int) -> int:
     return money.LARGEST_CHARGE if believed else held
 
 
-async def book(call: Call, ending: Ending, answer: Answer | None = None) -> None:
+async def book(call: Call, ending: Ending, answer: Answer | None = None, rows: Sequence[Row] = ()) -> None:
     """Settles the call for `call.charge`, or gives its hold back where there is none. Durable when it returns.
 
-    `answer` is kept for the call's idempotency key. Once handed to the books it is carried out, even if nobody waits
-    any more. Raises RelayError where it cannot be booked.
+    `answer` is kept for the call's idempotency key; `rows` are written as well, whatever it costs. Once handed to the
+    books it is carried out, even if nobody waits any more. Raises RelayError where it cannot be booked.
     """
     assert call.hold is not None
     call.closed = True
@@ -71,9 +73,9 @@ async def book(call: Call, ending: Ending, answer: Answer | None = None) -> None
     failpoints.hit("before_settle_commit")
     try:
         if call.charge is None:
-            await holds.release(call.hold, rows=_rows(call, ending))
+            await holds.release(call.hold, rows=[*_rows(call, ending), *rows])
         else:
-            await holds.settle(call.hold, charged=call.charge.amount, rows=[*_rows(call, ending), *kept])
+            await holds.settle(call.hold, charged=call.charge.amount, rows=[*_rows(call, ending), *kept, *rows])
     except (holds.LedgerUnavailable, holds.HoldLost) as error:
         raise RelayError(Cause.UNAVAILABLE, "The call could not be booked.", retry_after=1) from error
     failpoints.hit("after_commit_before_reply")

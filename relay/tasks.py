@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from billing import holds
 from billing.holds import Orphan
-from relay import idempotency, recovery
+from relay import idempotency, recovery, stored_responses
 from relay.models import Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -35,3 +35,9 @@ def _swept(orphan: Orphan) -> bool:
 def forget_answers() -> int:
     """Deletes the idempotency keys that are older than a day, with the answers kept for them. How many."""
     return idempotency.forget_old()
+
+
+@shared_task
+def forget_responses() -> int:
+    """Deletes the stored responses that have expired and that no other goes on from. How many."""
+    return stored_responses.forget_old()

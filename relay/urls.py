@@ -7,7 +7,7 @@ import msgspec
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request
 from relay.records import Call
-from relay.views import chat, counting, models, texts
+from relay.views import chat, counting, models, responses, texts
 
 View = Callable[[Request, Call, str], Awaitable[Answer]]
 
@@ -33,6 +33,20 @@ class Route(msgspec.Struct, frozen=True):
 ROUTES = (
     Route("POST", "/v1/chat/completions", "chat.completions", "openai", True, "Chat completion", chat.answer, True),
     Route("POST", "/v1/completions", "completions", "completions", True, "Completion of a text", chat.answer, True),
+    Route("POST", "/v1/responses", "responses", "responses", True, "OpenAI response", responses.create, True),
+    Route(
+        "POST", "/v1/responses/{response}/cancel", "responses", "responses", False,
+        "Only what runs in the background can be cancelled", responses.cancel,
+    ),
+    Route(
+        "GET", "/v1/responses/{response}/input_items", "responses", "responses", False,
+        "What a stored response was an answer to", responses.input_items,
+    ),
+    Route("GET", "/v1/responses/{response}", "responses", "responses", False, "A stored response", responses.retrieve),
+    Route(
+        "DELETE", "/v1/responses/{response}", "responses", "responses", False,
+        "Forgets a stored response", responses.delete,
+    ),
     Route("POST", "/v1/messages", "messages", "anthropic", True, "Anthropic message", chat.answer, True),
     Route(
         "POST", "/v1/messages/count_tokens", "count_tokens", "anthropic", False,

@@ -1,7 +1,8 @@
 """OpenAI's Responses: `POST /v1/responses`."""
 
+from relay.protocols import envelope
 from relay.protocols.codec import Dialect
-from relay.protocols.responses import encoder, errors, reading, request, stream, writing
+from relay.protocols.responses import encoder, reading, request, stream, writing
 from relay.protocols.responses.decoder import Decoder
 
 DIALECT = Dialect(
@@ -15,6 +16,6 @@ DIALECT = Dialect(
     encode_response=encoder.encode_response,
     decoder=Decoder,
     encoder=encoder.Encoder,
-    decode_error=errors.decode,
-    encode_error=errors.encode,
+    decode_error=envelope.decode,
+    encode_error=envelope.encode,
 )

@@ -1,33 +1,17 @@
-"""Errors in OpenAI's envelope, those inside a stream, and what an upstream's error says in ours."""
+"""Errors that come inside an answer: in a stream, or in a response object that has failed. All others are in OpenAI's
+envelope (`relay.protocols.envelope`)."""
 
 from typing import Any
 
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import refusals
-
-
-def body(error: RelayError) -> dict[str, Any]:
-    """`{message, type, param, code}`: all four keys, as the SDKs expect."""
-    inner: dict[str, Any] = {
-        "message": error.message,
-        "type": error.entry.openai,
-        "param": error.param,
-        "code": error.entry.code,
-    }
-    if error.provider:
-        inner["provider"] = error.provider
-    return inner
-
-
-def encode(error: RelayError, pisces: dict[str, Any]) -> bytes:
-    return msgspec.json.encode({"error": body(error), "pisces": pisces})
+from relay.protocols import envelope, refusals
 
 
 def encode_event(error: RelayError, number: int, pisces: dict[str, Any]) -> bytes:
     """The `error` event: nested as it is seen on the wire, and flat as the SDK's type has it."""
-    inner = body(error)
+    inner = envelope.body(error, pisces)["error"]
     flat = {name: inner[name] for name in ("code", "message", "param")}
     event = {"type": "error", "sequence_number": number, **flat, "error": inner, "pisces": pisces}
     return b"event: error\ndata: " + msgspec.json.encode(event) + b"\n\n"
@@ -47,11 +31,6 @@ class _Error(msgspec.Struct):
     code: Any = None
 
 
-class _Envelope(msgspec.Struct):
-    error: _Error | str | None = None
-
-
-_envelope_decoder = msgspec.json.Decoder(_Envelope)
 _error_decoder = msgspec.json.Decoder(_Error | str | None)
 # The codes of errors that come with status 200, as the statuses that they have otherwise.
 _STATUSES = {
@@ -66,15 +45,6 @@ _STATUSES = {
 }
 
 
-def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
-    """What an upstream's error status and body mean for the caller (DESIGN, section 7)."""
-    try:
-        found = _envelope_decoder.decode(content).error
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        found = None
-    return _refusal(status, _as_error(found), retry_after)
-
-
 def decode_in_band(error: bytes | msgspec.Raw) -> RelayError:
     """What the error of an event, or of a response that failed, means."""
     try:
@@ -86,7 +56,7 @@ def decode_in_band(error: bytes | msgspec.Raw) -> RelayError:
         status = 400
     if status == 500:
         return RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {(found.message or 'no reason given')[:500]}")
-    return _refusal(status, found, None)
+    return _refusal(status, found)
 
 
 def _speaks_of_an_image(code: Any) -> bool:
@@ -98,8 +68,8 @@ def _as_error(found: _Error | str | None) -> _Error:
     return _Error(message=found) if isinstance(found, str) else found or _Error()
 
 
-def _refusal(status: int, found: _Error, retry_after: str | None) -> RelayError:
+def _refusal(status: int, found: _Error) -> RelayError:
     provider = {key: value for key in ("type", "code") if isinstance(value := getattr(found, key), str)}
     param = found.param if isinstance(found.param, str) else None
     text = found.message or "no reason given"
-    return refusals.of(status, text, param=param, provider=provider, retry_after=retry_after)
+    return refusals.of(status, text, param=param, provider=provider)

@@ -151,3 +151,7 @@ def referred(item: msgspec.Raw) -> str | None:
     """The id that an `item_reference` names, None for any other item."""
     head = reading.head_decoder.decode(item)
     return head.id if head.type == "item_reference" or (head.type is None and head.role is None) else None
+
+
+def id_of(item: msgspec.Raw) -> str | None:
+    return reading.head_decoder.decode(item).id

@@ -59,13 +59,14 @@ class ResponsesRequest(BaseAsked):
     def id(self) -> str:
         return kept.answer_id(self.answer)
 
-    def after(self, turns: list[msgspec.Raw]) -> "ResponsesRequest":
-        """The same request with the items of the earlier turns before its own, for any upstream to go on with."""
-        fields: dict[str, Any] = {**self.fields, "input": [*turns, *self.items]}
+    def after(self, turns: list[msgspec.Raw], items: list[msgspec.Raw]) -> "ResponsesRequest":
+        """The same request with the items of the earlier turns before its own `items`, which stand for themselves: any
+        upstream can go on with it."""
+        fields: dict[str, Any] = {**self.fields, "input": [*turns, *items]}
         fields.pop("previous_response_id", None)
         body = msgspec.json.encode(fields)
         found = _request(body, self.answer)
-        found.items, found.previous, found.waits = self.items, self.previous, False
+        found.items, found.previous, found.waits, found.store = items, self.previous, False, self.store
         return found
 
     def encode(self, *, model: str, limit: int | None) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
+from relay.protocols import customs as freely
 from relay.protocols import names, turns
 from relay.protocols.canonical import (
     EFFORTS,
@@ -29,7 +30,6 @@ from relay.protocols.canonical import (
     ToolCall,
     ToolChoice,
     ToolResult,
-    names_of_calls,
 )
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded
@@ -130,7 +130,8 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     wanted = request.limit if limit is None else limit
     if wanted is not None:
         body["max_output_tokens"] = max(wanted, LEAST_LIMIT)
-    return Encoded(body, losses.found, names.reverse(renamed))
+    customs = frozenset(renamed[tool.name] for tool in request.tools if _is_function_here(tool, caps))
+    return Encoded(body, losses.found, names.reverse(renamed), customs)
 
 
 def _instructions(messages: list[Message]) -> tuple[str, list[Message]]:
@@ -156,8 +157,7 @@ def _input(messages: list[Message], request: Request, caps: Capabilities, rename
     """Raises RelayError where there is nothing to answer."""
     turns.refuse_without_turns(messages)
     customs = {part.id for message in messages for part in message.parts if isinstance(part, ToolCall) and part.custom}
-    known = names_of_calls(messages)
-    writer = _Items(request, caps, renamed, customs, known)
+    writer = _Items(request, caps, renamed, customs)
     for message in messages:
         writer.turn(message)
     return writer.items
@@ -166,15 +166,12 @@ def _input(messages: list[Message], request: Request, caps: Capabilities, rename
 class _Items:
     """Turns as items. What a turn says between calls, thoughts and results is a message each."""
 
-    def __init__(
-        self, request: Request, caps: Capabilities, renamed: dict[str, str], customs: set[str], known: dict[str, str]
-    ) -> None:
+    def __init__(self, request: Request, caps: Capabilities, renamed: dict[str, str], customs: set[str]) -> None:
         self.items: list[Json] = []
         self._request = request
         self._caps = caps
         self._renamed = renamed
         self._customs = customs
-        self._known = known
 
     def turn(self, message: Message) -> None:
         said: list[Json] = []
@@ -196,19 +193,23 @@ class _Items:
         """The items that a part is; None for what is said in a message."""
         match part:
             case ToolCall():
-                renamed = self._renamed.get(part.name) or names.shortened(part.name, LONGEST_NAME)
-                return [call(msgspec.structs.replace(part, name=renamed), None)]
+                return [call(self._known_here(part), None)]
             case ToolResult():
                 return [self._result(part)]
             case Reasoning():
                 return _own_thought(part)
-            case Raw(owner="openai", value={"role": str()}) | Raw(owner="openai", value={"id": str()}):
-                return [part.value]
             case Raw(owner="openai") if not _is_content(part):
                 return [part.value]
             case Media(kind="image", data=str(data)) if data and role == "assistant":
                 return [drawing(part, names.shortened(f"ig_{data[:64]}", LONGEST_NAME))]
         return None
+
+    def _known_here(self, part: ToolCall) -> ToolCall:
+        renamed = self._renamed.get(part.name) or names.shortened(part.name, LONGEST_NAME)
+        part = msgspec.structs.replace(part, name=renamed)
+        if part.custom and not self._caps.custom_tools:
+            part.custom, part.arguments = False, freely.arguments_for(part.arguments)
+        return part
 
     def _content(self, part: Part, role: str) -> Json:
         match part:
@@ -227,10 +228,11 @@ class _Items:
         raise _refused(f"`{label}` belongs to another vendor and cannot be sent to this model.")
 
     def _mark(self, mark: Mark | None) -> Json:
-        """OpenAI caches by itself; whoever speaks its language may say where."""
-        if mark is None or self._request.owner != "openai":
+        """Most models cache by themselves and take no mark. How long is each vendor's own word."""
+        if mark is None or self._caps.marks != "prompt_cache_breakpoint":
             return {}
-        return {"prompt_cache_breakpoint": {"mode": "explicit", **({"ttl": mark.ttl} if mark.ttl else {})}}
+        lasting = {"ttl": mark.ttl} if mark.ttl and self._request.owner == "openai" else {}
+        return {"prompt_cache_breakpoint": {"mode": "explicit", **lasting}}
 
     def _media(self, part: Media) -> Json:
         if part.kind not in self._caps.input:
@@ -249,7 +251,7 @@ class _Items:
         raise _refused(f"This model takes no {_PLURALS[part.kind]} in this form.")
 
     def _result(self, part: ToolResult) -> Json:
-        custom = part.custom or part.call in self._customs
+        custom = self._caps.custom_tools and (part.custom or part.call in self._customs)
         said = [self._content(inner, "user") for inner in part.parts]
         if part.failed:
             said = [{"type": "input_text", "text": "Error: "}, *said]
@@ -305,7 +307,7 @@ def _tools(request: Request, caps: Capabilities, renamed: dict[str, str], losses
         return {}
     if not caps.tools:
         raise RelayError(Cause.INVALID_PARAMETER, "This model takes no tools.", param="tools")
-    found: Json = {"tools": [_tool(tool, renamed) for tool in request.tools]}
+    found: Json = {"tools": [_tool(tool, renamed, caps) for tool in _offered(request, caps)]}
     if request.choice is not None and (choice := _choice(request.choice, request.tools, caps, renamed, losses)):
         found["tool_choice"] = choice
     if request.parallel is not None:
@@ -316,12 +318,26 @@ def _tools(request: Request, caps: Capabilities, renamed: dict[str, str], losses
     return found
 
 
-def _tool(tool: Tool, renamed: dict[str, str]) -> Json:
+def _offered(request: Request, caps: Capabilities) -> list[Tool]:
+    """The tools; only those that may be called where the model cannot be told which."""
+    choice = request.choice
+    if choice is None or choice.mode == "tool" or not choice.names or caps.custom_tools:
+        return request.tools
+    return [tool for tool in request.tools if tool.name in choice.names]
+
+
+def _is_function_here(tool: Tool, caps: Capabilities) -> bool:
+    return tool.custom and tool.raw is None and not caps.custom_tools
+
+
+def _tool(tool: Tool, renamed: dict[str, str], caps: Capabilities) -> Json:
     if tool.raw is not None:
         if tool.raw.owner != "openai":
             message = f"The tool `{tool.raw.label}` is run by another vendor and not by this model's."
             raise RelayError(Cause.INVALID_PARAMETER, message, param="tools")
         return tool.raw.value
+    if _is_function_here(tool, caps):
+        tool = freely.as_function(tool)
     named = {"name": renamed[tool.name], **({"description": tool.description} if tool.description else {})}
     if tool.custom:
         return {"type": "custom", **named, **({"format": _grammar(tool.format)} if tool.format else {})}
@@ -344,20 +360,21 @@ def _choice(
         return "auto"
     by_name = {tool.name: tool for tool in tools}
     if choice.mode == "tool":
-        return _chosen(choice.names[0], by_name, renamed) if choice.names else "required"
+        return _chosen(choice.names[0], by_name, renamed, caps) if choice.names else "required"
     mode = {"any": "required"}.get(choice.mode, choice.mode)
-    if not choice.names or mode == "none":
+    if not choice.names or mode == "none" or not caps.custom_tools:
         return mode
-    allowed = [_chosen(name, by_name, renamed) for name in choice.names]
+    allowed = [_chosen(name, by_name, renamed, caps) for name in choice.names]
     return {"type": "allowed_tools", "mode": mode, "tools": allowed}
 
 
-def _chosen(name: str, by_name: dict[str, Tool], renamed: dict[str, str]) -> Json:
+def _chosen(name: str, by_name: dict[str, Tool], renamed: dict[str, str], caps: Capabilities) -> Json:
     tool = by_name.get(name)
     if tool is None:
         raise RelayError(Cause.INVALID_PARAMETER, f"`tool_choice` names no tool: {name[:64]!r}.", param="tool_choice")
     if tool.raw is None:
-        return {"type": "custom" if tool.custom else "function", "name": renamed[name]}
+        custom = tool.custom and caps.custom_tools
+        return {"type": "custom" if custom else "function", "name": renamed[name]}
     found = {"type": tool.raw.label}
     return found | {key: tool.raw.value[key] for key in ("server_label", "name") if key in tool.raw.value}
 
@@ -418,8 +435,10 @@ def _text(request: Request, caps: Capabilities, losses: _Losses) -> Json:
     found: Json = {}
     if request.format is not None:
         found["format"] = _format(request.format, caps, losses)
-    if request.verbosity is not None:
+    if request.verbosity is not None and caps.verbosity:
         found["verbosity"] = request.verbosity
+    elif request.verbosity is not None:
+        losses.add("verbosity")
     return {"text": found} if found else {}
 
 

@@ -1,0 +1,275 @@
+"""Responses that are kept for their team, so that a call can go on from an earlier one (`previous_response_id`).
+
+Whoever sees an answer whole finds it again: its row is written in the transaction of the call's settlement. A row has
+the call's own input and the answer, encrypted, and names the response before it; a conversation is read back along
+these names and sent as one input, so that any channel and any protocol can go on with it. Instructions are not carried
+over, as OpenAI has it. What another team keeps is not there.
+
+A row is forgotten STORED_RESPONSE_DAYS after it was written, but for the sake of a conversation not before those that
+go on from it.
+"""
+
+import asyncio
+import base64
+import datetime as dt
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from django.conf import settings
+from django.db import connection
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from billing import connections
+from billing.operations import Row, Table
+from keys.services import Principal
+from relay import vault
+from relay.errors import Cause, RelayError
+from relay.models import StoredResponse
+from relay.protocols.codec import Asked
+from relay.protocols.responses import kept
+from relay.protocols.responses.request import ResponsesRequest
+from relay.records import Call
+
+log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+MOST_TURNS = 1000  # of a conversation that is read back
+_DEAR = 64 * 1024  # bytes; sealing more than this would keep other calls waiting
+
+STORED = Table(
+    "relay_storedresponse",
+    (
+        ("id", "uuid"),
+        ("team_id", "bigint"),
+        ("key_id", "bigint"),
+        ("model", "text"),
+        ("previous", "uuid"),
+        ("sealed", "text"),
+        ("created_at", "timestamptz"),
+        ("expires_at", "timestamptz"),
+    ),
+)
+
+
+class Kept(msgspec.Struct, array_like=True):
+    """A response with the items that its call brought."""
+
+    items: list[bytes]
+    answer: bytes
+
+    @property
+    def input(self) -> list[msgspec.Raw]:
+        return [msgspec.Raw(item) for item in self.items]
+
+    @property
+    def output(self) -> list[msgspec.Raw]:
+        return _output_decoder.decode(self.answer).output
+
+
+class _Output(msgspec.Struct):
+    output: list[msgspec.Raw]
+
+
+_decoder = msgspec.msgpack.Decoder(Kept)
+_output_decoder = msgspec.json.Decoder(_Output)
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+async def rows(call: Call, asked: Asked) -> list[Row]:
+    """What keeps this call's answer, to be written with its settlement; nothing for one that is not to be kept, or that
+    its client never got."""
+    if not isinstance(asked, ResponsesRequest) or not asked.store or asked.answered is None:
+        return []
+    size = sum(memoryview(item).nbytes for item in asked.items) + len(asked.answered)
+    if size > 2 * settings.MAX_STORED_ANSWER:
+        log.warning("response.too_large_to_keep", call=str(call.id), bytes=size)
+        return []
+    assert call.principal
+    content = Kept([bytes(item) for item in asked.items], asked.answered)
+    sealed = await asyncio.to_thread(_seal, asked.answer, content) if size > _DEAR else _seal(asked.answer, content)
+    now = dt.datetime.now(dt.UTC)
+    expires = now + dt.timedelta(days=settings.STORED_RESPONSE_DAYS)
+    previous = kept.parse_id(asked.previous)
+    principal = call.principal
+    return [Row(STORED, (asked.answer, principal.team, principal.key, call.model, previous, sealed, now, expires))]
+
+
+def _seal(row: uuid.UUID, content: Kept) -> str:
+    return base64.b64encode(vault.seal(msgspec.msgpack.encode(content), row=row)).decode()
+
+
+def _unseal(row: uuid.UUID, sealed: str) -> Kept:
+    """Raises RelayError for one whose key is no longer among ENCRYPTION_KEYS: nobody can read it any more."""
+    try:
+        content = vault.unseal(base64.b64decode(sealed), row=row)
+    except vault.Undecryptable as error:
+        message = f"The response {kept.answer_id(row)!r} cannot be read any more."
+        raise RelayError(Cause.UNKNOWN_RESPONSE, message) from error
+    return _decoder.decode(content)
+
+
+# ---- going on -------------------------------------------------------------------------------------------------------
+
+
+async def prepared(asked: ResponsesRequest, principal: Principal) -> ResponsesRequest:
+    """The request as it can go to any upstream: with the turns before it, and with the items that it refers to. One
+    whose input is too large is not kept, and says so. Raises RelayError for what is not there."""
+    if sum(memoryview(item).nbytes for item in asked.items) > settings.MAX_STORED_ANSWER:
+        asked.store = False
+    if asked.waits or b"item_reference" in asked.body:
+        return await _read(_completed, asked, principal.team)
+    return asked
+
+
+def _completed(asked: ResponsesRequest, team: int) -> ResponsesRequest:
+    turns = _turns(asked.previous, team) if asked.waits else []
+    items = _with_referred(asked.items, team)
+    if not turns and items == asked.items and not asked.waits:
+        return asked
+    if sum(memoryview(item).nbytes for item in (*turns, *items)) > settings.MAX_BODY_JSON:
+        raise RelayError(Cause.TOO_LARGE, "The conversation has become longer than the gateway accepts.")
+    return asked.after(turns, items)
+
+
+def _turns(previous: str, team: int) -> list[msgspec.Raw]:
+    """The conversation up to and with this response, as input."""
+    found: list[msgspec.Raw] = []
+    for turn in _conversation(previous, team, param="previous_response_id"):
+        found += [*turn.input, *kept.history(turn.output)]
+    return found
+
+
+def _conversation(text: str, team: int, *, param: str | None = None) -> list[Kept]:
+    """From its beginning up to and with the response of this id."""
+    last = _find(text, team, param=param)
+    rows = _lineage(last, team)
+    if rows[0].previous is not None:
+        message = f"An earlier response of the conversation that {text[:80]!r} belongs to is no longer there."
+        raise RelayError(Cause.UNKNOWN_RESPONSE, message, param=param)
+    return [_unseal(row.pk, row.sealed) for row in rows]
+
+
+_LINEAGE = """
+WITH RECURSIVE line(id, previous, depth) AS (
+    SELECT id, previous, 0 FROM relay_storedresponse WHERE id = %s AND team_id = %s
+    UNION ALL
+    SELECT earlier.id, earlier.previous, line.depth + 1
+    FROM relay_storedresponse earlier JOIN line ON earlier.id = line.previous
+    WHERE earlier.team_id = %s AND line.depth < %s
+)
+SELECT id FROM line ORDER BY depth DESC
+"""
+
+
+def _lineage(last: StoredResponse, team: int) -> list[StoredResponse]:
+    """The rows of a conversation, the first one first, in two queries however long it is."""
+    if last.previous is None:
+        return [last]
+    key: Any = last.pk if connection.features.has_native_uuid_field else last.pk.hex
+    with connection.cursor() as cursor:
+        cursor.execute(_LINEAGE, [key, team, team, MOST_TURNS])
+        ids = [uuid.UUID(str(row[0])) for row in cursor.fetchall()]
+    found = StoredResponse.objects.in_bulk(ids)
+    return [found[pk] for pk in ids if pk in found]
+
+
+def _with_referred(items: Sequence[msgspec.Raw], team: int) -> list[msgspec.Raw]:
+    """Items of earlier answers of ours in the place of the references to them. What another provider keeps stays
+    referred to: only it can be asked."""
+    found: list[msgspec.Raw] = []
+    answers: dict[uuid.UUID, Kept] = {}
+    for item in items:
+        name = kept.referred(item)
+        answer = kept.parse_id(name) if name else None
+        if name is None or answer is None:
+            found.append(item)
+            continue
+        if answer not in answers:
+            row = _find(kept.answer_id(answer), team, param="input")
+            answers[answer] = _unseal(row.pk, row.sealed)
+        found += kept.history([_of_id(answers[answer], name)])
+    return found
+
+
+def _of_id(turn: Kept, name: str) -> msgspec.Raw:
+    for item in turn.output:
+        if kept.id_of(item) == name:
+            return item
+    raise RelayError(Cause.UNKNOWN_RESPONSE, f"There is no item {name[:80]!r}.", param="input")
+
+
+def _find(text: str, team: int, *, param: str | None = None) -> StoredResponse:
+    """Raises RelayError (404) for what is not there, or is another team's."""
+    answer = kept.parse_id(text) if text.startswith("resp_") else None
+    row = (
+        StoredResponse.objects.filter(pk=answer, team_id=team, expires_at__gt=timezone.now()).first()
+        if answer is not None
+        else None
+    )
+    if row is None:
+        raise RelayError(Cause.UNKNOWN_RESPONSE, f"There is no response {text[:80]!r}.", param=param)
+    return row
+
+
+# ---- what clients may look at ---------------------------------------------------------------------------------------
+
+
+async def retrieved(text: str, principal: Principal) -> bytes:
+    """The response object as its client got it. Raises RelayError."""
+    return await _read(_answer, text, principal.team)
+
+
+def _answer(text: str, team: int) -> bytes:
+    row = _find(text, team)
+    return _unseal(row.pk, row.sealed).answer
+
+
+async def deleted(text: str, principal: Principal) -> None:
+    """Forgets a response with its content. Conversations that went on from it cannot be gone on with."""
+    await _read(_delete, text, principal.team)
+
+
+def _delete(text: str, team: int) -> None:
+    _find(text, team).delete()
+
+
+async def input_items(text: str, principal: Principal) -> list[dict[str, Any]]:
+    """All that the response was an answer to, earlier turns included, in their order."""
+    return await _read(_listed, text, principal.team)
+
+
+def _listed(text: str, team: int) -> list[dict[str, Any]]:
+    *before, last = _conversation(text, team)
+    items = [item for turn in before for item in (*turn.input, *turn.output)] + last.input
+    return kept.listed(items, text.removeprefix("resp_"))
+
+
+async def _read(function: Callable[..., _T], *arguments: Any) -> _T:
+    """In a thread, which opens what was sealed as well."""
+    try:
+        return await connections.read(function, *arguments, within=connections.READ_WITHIN)
+    except connections.DATABASE_ERRORS as error:
+        raise RelayError(Cause.UNAVAILABLE, "Stored responses cannot be looked up now.", retry_after=1) from error
+
+
+# ---- forgetting -----------------------------------------------------------------------------------------------------
+
+
+def forget_old() -> int:
+    """Deletes what has expired and what nothing goes on from: how many."""
+    later = StoredResponse.objects.filter(previous=OuterRef("pk"))
+    gone = 0
+    for _ in range(MOST_TURNS):  # a conversation goes from its end
+        expired = StoredResponse.objects.filter(~Exists(later), expires_at__lt=timezone.now())
+        ids = list(expired.values_list("pk", flat=True)[:1000])
+        if not ids:
+            break
+        gone += StoredResponse.objects.filter(pk__in=ids).delete()[0]
+    return gone

@@ -1,0 +1,332 @@
+"""`/v1/responses`, from door to door: on channels that speak it and on those that do not, and what is kept of it."""
+
+import datetime as dt
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import requests
+
+from tests.kit import scripts
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.plugin import PRICE
+from tests.kit.ports import eventually
+from tests.kit.upstream import Exchange, Script, Upstream
+
+WIRE = Path(__file__).parents[1] / "wire" / "responses"
+COST = 100 * 1000 + 50 * 2000
+KINDS = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _channels(gateway: Gateway, upstream: Upstream) -> None:
+    """`chat` is served by a channel of chat completions, `native` by one of Responses."""
+    gateway.model("native", PRICE, max_output=1000)
+    gateway.channel("responses", upstream.url, {"native": "gpt-5-up"}, protocol="responses")
+    headers = {"Authorization": f"Bearer {gateway.customer().token}"}
+    eventually(lambda: requests.get(f"{gateway.url}/v1/models/native", headers=headers, timeout=5).status_code == 200)
+
+
+def wire(name: str) -> Script:
+    """What OpenAI answers, whole or streamed as it is asked."""
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.json.get("stream"):
+            await exchange.head(200, scripts.SSE)
+            await exchange.chunk((WIRE / f"{name}.sse").read_bytes())
+            await exchange.chunk(b"")
+        else:
+            await exchange.answer(200, (WIRE / f"{name}.json").read_bytes())
+
+    return script
+
+
+def call(gateway: Gateway, customer: Customer, method: str, path: str, **body: Any) -> requests.Response:
+    headers = {"Authorization": f"Bearer {customer.token}", **body.pop("headers", {})}
+    url = f"{gateway.url}/v1/responses{path}"
+    return requests.request(method, url, json=body or None, headers=headers, timeout=30)
+
+
+def ask(gateway: Gateway, customer: Customer, **body: Any) -> dict[str, Any]:
+    """The response object, whole or as the stream ends in it."""
+    answer = call(gateway, customer, "POST", "", **{"model": "chat", "input": "Hello", **body})
+    assert answer.status_code == 200, answer.text
+    if not body.get("stream"):
+        found: dict[str, Any] = answer.json()
+        return found
+    last = events(answer)[-1]
+    assert last["type"] == "response.completed"
+    return dict(last["response"])
+
+
+def events(answer: requests.Response) -> list[dict[str, Any]]:
+    blocks = answer.content.decode().split("\n\n")
+    return [json.loads(block.split("\n")[1].removeprefix("data: ")) for block in blocks if block]
+
+
+def text(response: dict[str, Any]) -> str:
+    messages = [item for item in response["output"] if item["type"] == "message"]
+    return "".join(part["text"] for item in messages for part in item["content"])
+
+
+def sent(upstream: Upstream, marker: str) -> dict[str, Any]:
+    """The body of the last call that had these words in it."""
+    return next(found.json for found in reversed(upstream.exchanges) if marker.encode() in found.body)
+
+
+def fresh() -> str:
+    return uuid.uuid4().hex
+
+
+def refusal(answer: requests.Response) -> tuple[int, str, str | None]:
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error["param"]
+
+
+def rows(gateway: Gateway, customer: Customer) -> list[dict[str, Any]]:
+    from relay.models import StoredResponse
+
+    with gateway.inside():
+        return [
+            dict(row) for row in StoredResponse.objects.filter(team_id=customer.team).order_by("created_at").values()
+        ]
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+@KINDS
+def test_a_chat_channel_answers_it_for_the_same_price(gateway: Gateway, customer: Customer, streamed: bool) -> None:
+    found = ask(gateway, customer, stream=streamed, instructions="Be brief.", metadata={"a": "b"})
+    assert (found["status"], text(found), found["model"]) == ("completed", "Hello, world.", "chat")
+    assert (found["usage"]["input_tokens"], found["usage"]["output_tokens"]) == (100, 50)
+    assert (found["instructions"], found["metadata"], found["store"]) == ("Be brief.", {"a": "b"}, True)
+    assert found["pisces"]["cost"] == "0.0002"
+    (record,) = gateway.calls(customer.key)
+    assert (record["cost"], record["endpoint"], record["protocol"]) == (COST, "responses", "responses")
+
+
+@KINDS
+def test_a_channel_of_its_own_protocol_passes_it(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+) -> None:
+    script = upstream.play(wire("tools"))
+    found = ask(gateway, customer, model="native", stream=streamed, x_script=script, x_new=[1.50])
+    exchange = upstream.one(script)
+    assert (exchange.target, exchange.json["model"], exchange.json["x_new"]) == ("/v1/responses", "gpt-5-up", [1.5])
+    assert [item["type"] for item in found["output"]] == ["reasoning", "function_call", "function_call"]
+    assert (found["model"], found["id"][:5]) == ("native", "resp_")
+    (record,) = gateway.calls(customer.key)
+    assert record["usage"] == {"input": 84, "cache_read": 128, "output": 40, "reasoning": 128}
+    assert record["upstream_id"] == json.loads((WIRE / "tools.json").read_bytes())["id"]
+
+
+def test_the_sdk_goes_on_from_a_response_and_looks_it_up(gateway: Gateway, customer: Customer) -> None:
+    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=customer.token, max_retries=0)
+    first = client.responses.create(model="chat", input="Hello")
+    with client.responses.stream(model="chat", input="And on", previous_response_id=first.id) as stream:
+        second = stream.get_final_response()
+    assert (second.output_text, second.previous_response_id) == ("Hello, world.", first.id)
+    assert client.responses.retrieve(second.id).output_text == "Hello, world."
+    items = list(client.responses.input_items.list(second.id, order="asc"))
+    assert [item.type for item in items] == ["message"] * 3
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+    with pytest.raises(openai.BadRequestError, match="synchronous"):
+        client.responses.cancel(second.id)
+
+
+@KINDS
+def test_a_provider_that_breaks_off_is_told_as_a_failure_and_nothing_is_kept(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+) -> None:
+    script = upstream.play(wire("cut") if streamed else scripts.error(500))
+    answer = call(gateway, customer, "POST", "", model="native", input="Hello", stream=streamed, x_script=script)
+    if streamed:
+        *_, error, failed = events(answer)
+        assert (error["type"], failed["type"]) == ("error", "response.failed")
+        assert failed["response"]["error"]["code"] == "server_error"
+    else:
+        assert refusal(answer)[:2] == (502, "upstream_error")
+    assert rows(gateway, customer) == []
+
+
+# ---- what is kept ---------------------------------------------------------------------------------------------------
+
+
+@KINDS
+@pytest.mark.parametrize("model", ["chat", "native"])
+def test_a_call_goes_on_from_an_earlier_one_on_any_channel(
+    gateway: Gateway, customer: Customer, upstream: Upstream, model: str, streamed: bool
+) -> None:
+    words = fresh()
+    script = upstream.play(wire("text"))
+    first = ask(gateway, customer, input=f"First {words}", instructions="Only once.", stream=streamed)
+    second = ask(gateway, customer, input="Second", previous_response_id=first["id"], stream=streamed)
+    last = ask(
+        gateway, customer, model=model, input="Third", previous_response_id=second["id"], x_script=script,
+        stream=streamed,
+    )  # fmt: skip
+    assert last["previous_response_id"] == second["id"]
+    body = sent(upstream, words)
+    assert "previous_response_id" not in body
+    told = json.dumps(body)
+    assert [told.index(word) for word in ("First", "Second", "Third")] == sorted(
+        told.index(word) for word in ("First", "Second", "Third")
+    )
+    assert "Only once." not in told
+    assert told.count("Hello, world.") == 2
+    assert len(rows(gateway, customer)) == 3
+
+
+def test_calls_of_one_protocol_are_answered_to_another(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    words, script = fresh(), upstream.play(wire("tools"))
+    first = ask(gateway, customer, model="native", x_script=script)
+    calls = [item for item in first["output"] if item["type"] == "function_call"]
+    results = [
+        {"type": "function_call_output", "call_id": item["call_id"], "output": f"{words} {number}"}
+        for number, item in enumerate(calls)
+    ]
+    ask(gateway, customer, input=results, previous_response_id=first["id"])
+    messages = sent(upstream, words)["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "tool"]
+    assert [found["id"] for found in messages[1]["tool_calls"]] == [item["call_id"] for item in calls]
+    assert "gAAAA" not in json.dumps(messages)  # OpenAI's state is nobody else's
+
+
+def test_a_response_is_kept_sealed_and_for_thirty_days(gateway: Gateway, customer: Customer) -> None:
+    words = fresh()
+    found = ask(gateway, customer, input=words)
+    (row,) = rows(gateway, customer)
+    assert (row["id"].hex, row["model"], row["key_id"]) == (found["id"].removeprefix("resp_"), "chat", customer.key)
+    assert words not in row["sealed"]
+    assert row["expires_at"] - row["created_at"] == dt.timedelta(days=30)
+    kept = call(gateway, customer, "GET", f"/{found['id']}")
+    assert kept.json() == found
+
+
+@KINDS
+def test_what_is_not_to_be_stored_is_not(gateway: Gateway, customer: Customer, streamed: bool) -> None:
+    found = ask(gateway, customer, store=False, stream=streamed)
+    assert found["store"] is False
+    assert rows(gateway, customer) == []
+    assert refusal(call(gateway, customer, "GET", f"/{found['id']}"))[:2] == (404, "response_not_found")
+
+
+def test_another_team_s_response_is_not_there(gateway: Gateway, customer: Customer) -> None:
+    found = ask(gateway, customer)
+    other = gateway.customer()
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
+        answer = call(gateway, other, method, f"/{found['id']}{path}")
+        assert refusal(answer)[:2] == (404, "response_not_found")
+    answer = call(gateway, other, "POST", "", model="chat", input="x", previous_response_id=found["id"])
+    assert refusal(answer) == (404, "response_not_found", "previous_response_id")
+    answer = call(
+        gateway, other, "POST", "", model="chat", input=[{"type": "item_reference", "id": found["output"][0]["id"]}]
+    )
+    assert refusal(answer) == (404, "response_not_found", "input")
+    assert len(rows(gateway, customer)) == 1
+    assert gateway.transfers(other.wallet) == []
+
+
+def test_a_colleague_s_key_finds_what_the_team_keeps(gateway: Gateway, customer: Customer) -> None:
+    found = ask(gateway, customer)
+    _, token = gateway.issue(customer.team)
+    colleague = Customer(customer.email, customer.team, customer.wallet, customer.key, token)
+    assert call(gateway, colleague, "GET", f"/{found['id']}").json() == found
+
+
+@pytest.mark.parametrize("name", ["resp_1", "resp_" + "0" * 32, "x", "msg_" + "0" * 32, "resp_%00"])
+def test_an_id_that_nobody_made_is_not_there(gateway: Gateway, customer: Customer, name: str) -> None:
+    assert refusal(call(gateway, customer, "GET", f"/{name}"))[:2] == (404, "response_not_found")
+
+
+def test_what_was_deleted_is_gone_and_so_is_the_way_back(gateway: Gateway, customer: Customer) -> None:
+    first = ask(gateway, customer)
+    second = ask(gateway, customer, previous_response_id=first["id"])
+    told = call(gateway, customer, "DELETE", f"/{first['id']}").json()
+    assert told == {"id": first["id"], "object": "response", "deleted": True}
+    assert call(gateway, customer, "GET", f"/{second['id']}").status_code == 200
+    answer = call(gateway, customer, "POST", "", model="chat", input="x", previous_response_id=second["id"])
+    assert refusal(answer) == (404, "response_not_found", "previous_response_id")
+
+
+def test_input_items_come_in_pages_with_their_ids(gateway: Gateway, customer: Customer) -> None:
+    picture = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+    first = ask(gateway, customer, input=[{"role": "user", "content": [{"type": "input_text", "text": "a"}, picture]}])
+    second = ask(gateway, customer, input="b", previous_response_id=first["id"])
+    path = f"/{second['id']}/input_items"
+    listed = call(gateway, customer, "GET", f"{path}?order=asc").json()
+    assert [item["role"] for item in listed["data"]] == ["user", "assistant", "user"]
+    assert listed["data"][0]["content"][1]["detail"] == "auto"
+    assert len({item["id"] for item in listed["data"]}) == 3
+    page = call(gateway, customer, "GET", f"{path}?limit=2").json()
+    assert (page["has_more"], page["data"]) == (True, listed["data"][:0:-1])
+    rest = call(gateway, customer, "GET", f"{path}?limit=2&after={page['last_id']}").json()
+    assert (rest["has_more"], rest["data"]) == (False, listed["data"][:1])
+    for wrong in ("limit=0", "limit=101", "limit=x", "order=up", "after=nobody"):
+        assert refusal(call(gateway, customer, "GET", f"{path}?{wrong}"))[0] == 400
+
+
+def test_a_reference_to_an_item_of_ours_is_the_item(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
+    words = fresh()
+    first = ask(gateway, customer)
+    items = [
+        {"role": "user", "content": words},
+        {"type": "item_reference", "id": first["output"][0]["id"]},
+        {"role": "user", "content": "And?"},
+    ]
+    ask(gateway, customer, input=items)
+    assert [message["role"] for message in sent(upstream, words)["messages"]] == ["user", "assistant", "user"]
+    unknown = [{"type": "item_reference", "id": "msg_68f8"}]
+    assert refusal(call(gateway, customer, "POST", "", model="chat", input=unknown))[0] == 400
+
+
+def test_the_same_call_again_keeps_one_response(gateway: Gateway, customer: Customer) -> None:
+    headers = {"Idempotency-Key": fresh()}
+    found = [ask(gateway, customer, headers=headers) for _ in range(2)]
+    assert found[0] == found[1]
+    assert len(rows(gateway, customer)) == 1
+
+
+def test_a_call_that_cannot_be_paid_keeps_nothing(gateway: Gateway) -> None:
+    poor = gateway.customer(credit="0")
+    assert refusal(call(gateway, poor, "POST", "", model="chat", input="x"))[0] == 403
+    assert rows(gateway, poor) == []
+
+
+def test_long_jobs_are_refused_for_the_time_being(gateway: Gateway, customer: Customer) -> None:
+    answer = call(gateway, customer, "POST", "", model="chat", input="x", background=True)
+    assert refusal(answer) == (400, "invalid_parameter", "background")
+
+
+def test_what_has_expired_is_forgotten_but_not_from_under_a_conversation(gateway: Gateway) -> None:
+    from django.utils import timezone
+
+    from relay import tasks
+    from relay.models import StoredResponse
+
+    customer = gateway.customer()
+    first = ask(gateway, customer)
+    second = ask(gateway, customer, previous_response_id=first["id"])
+    lone = ask(gateway, customer)
+
+    def forget(*found: dict[str, Any]) -> list[str]:
+        past = timezone.now() - dt.timedelta(minutes=1)
+        with gateway.inside():
+            ids = [uuid.UUID(response["id"].removeprefix("resp_")) for response in found]
+            StoredResponse.objects.filter(pk__in=ids).update(expires_at=past)
+            tasks.forget_responses()
+        return [f"resp_{row['id'].hex}" for row in rows(gateway, customer)]
+
+    assert forget(first, lone) == [first["id"], second["id"]]
+    assert call(gateway, customer, "GET", f"/{first['id']}").status_code == 404
+    assert text(ask(gateway, customer, previous_response_id=second["id"])) == "Hello, world."
+    newest = rows(gateway, customer)[-1]["id"]
+    assert forget(first, second, {"id": f"resp_{newest.hex}"}) == []

@@ -26,12 +26,16 @@ class Asked(Protocol):
     on these for each of `n` answers, `text_bytes` the size of its text without the data of pictures and files.
     """
 
-    protocol: str
-    kind: str
     model: str
     stream: bool
     limit: int | None
     n: int
+
+    @property
+    def protocol(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
 
     @property
     def text_bytes(self) -> int: ...

@@ -1,0 +1,231 @@
+"""Anthropic messages requests: the few fields that the gateway must know, everything else kept as the bytes it came in.
+
+Source: Anthropic API reference, "Create a Message" and "Count tokens in a Message", both versions of the API.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from relay.errors import Cause, RelayError
+from relay.protocols import states
+from relay.protocols.anthropic import reading
+from relay.protocols.asked import BaseAsked
+from relay.protocols.canonical import Request
+
+VERSION = "2023-06-01"  # under which every field of ours is allowed; the later one refuses sampling
+LIMIT = 4096  # output tokens for a client that names none, where nobody knows the model's own limit
+LEAST_BUDGET = 1024
+
+
+class _Wanted(msgspec.Struct):
+    """What is read of a request. Raw: known to exist, not looked into."""
+
+    model: str | None = None
+    messages: list[msgspec.Raw] | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    api_key: str | None = None
+
+
+class _Thinking(msgspec.Struct):
+    type: str | None = None
+    budget_tokens: int | None = None
+
+
+class MessagesRequest(BaseAsked):
+    """A client's request, as `codec.Asked` promises it."""
+
+    __slots__ = ("_fields", "_messages")
+
+    protocol = "anthropic"
+    MEDIA = (b'"image"', b'"document"', b"\\u")
+
+    def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw], model: str, stream: bool) -> None:
+        self._fields = fields
+        self._messages = wanted.messages or []
+        super().__init__(body, model=model, stream=stream, limit=wanted.max_tokens)
+
+    def encode(self, *, model: str, limit: int | None) -> bytes:
+        """The body for the upstream: its own bytes, but for the model's name, a limit that the gateway set or lowered
+        (and thinking that no longer fits into it), thoughts of other vendors' models, an `api_key` that belongs to us,
+        and a field written twice."""
+        changes: dict[str, Any] = {}
+        if model != self.model:
+            changes["model"] = model
+        if limit is not None and limit != self.limit:
+            changes |= {"max_tokens": limit, **self._thinking_within(limit)}
+        changes |= self._missing(limit)
+        if _may_be_foreign(self.body):
+            messages = [own for message in self._messages if (own := _without_foreign(message)) is not None]
+            if messages != self._messages:
+                changes["messages"] = messages
+        if not changes and _is_plain(self.body):
+            return self.body
+        merged: dict[str, Any] = {**self._fields, **changes}
+        merged.pop("api_key", None)
+        return msgspec.json.encode(merged)
+
+    def _missing(self, limit: int | None) -> dict[str, Any]:
+        return {"max_tokens": LIMIT} if limit is None and self.limit is None else {}
+
+    def _thinking_within(self, limit: int) -> dict[str, Any]:
+        """A budget has to stay below `max_tokens`, and to be 1024 at least."""
+        raw = self._fields.get("thinking")
+        if raw is None:
+            return {}
+        try:
+            thinking = msgspec.json.decode(raw, type=_Thinking | None)
+        except (msgspec.DecodeError, RecursionError):
+            return {}  # the upstream says what is wrong with it
+        if thinking is None or thinking.budget_tokens is None or thinking.budget_tokens < limit:
+            return {}
+        if limit <= LEAST_BUDGET:
+            return {"thinking": {"type": "disabled"}}
+        written: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return {"thinking": {**written, "budget_tokens": limit - 1}}
+
+    def _decode(self) -> Request:
+        return reading.decode_request(self.body, model=self.model, stream=self.stream)
+
+
+class CountRequest(MessagesRequest):
+    """What `count_tokens` is asked: a request without what only an answer needs."""
+
+    def _missing(self, limit: int | None) -> dict[str, Any]:
+        return {}
+
+
+_READ = frozenset(_Wanted.__struct_fields__)
+_QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
+# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
+_DEAR = 64 * 1024
+_decoder = msgspec.json.Decoder(_Wanted)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_FIELD = re.compile(r"\$\.([a-z_]+)")
+_UNSIGNED = re.compile(rb'"signature"\s*:\s*""')
+
+
+def read(body: bytes, *, model: str = "", stream: bool | None = None) -> MessagesRequest:
+    """Raises RelayError: invalid_json, invalid_messages or invalid_parameter, with the field's name."""
+    wanted, fields = _read(body)
+    streams = bool(wanted.stream) if stream is None else stream
+    return MessagesRequest(body, wanted, fields, model or wanted.model or "", streams)
+
+
+def count_request(body: bytes) -> CountRequest:
+    """The body of `count_tokens`: `prompt()` has what is to be counted, `encode` the body for an upstream that counts
+    itself. Raises RelayError as `read` does."""
+    wanted, fields = _read(body)
+    return CountRequest(body, wanted, fields, wanted.model or "", False)
+
+
+def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    """Of a client's headers those that an Anthropic upstream has to see. The API wants a version of every caller."""
+    given = {name.lower(): value for name, value in headers.items()}
+    found = {"anthropic-version": given.get("anthropic-version") or VERSION}
+    if given.get("anthropic-beta"):
+        found["anthropic-beta"] = given["anthropic-beta"]
+    return found
+
+
+def _read(body: bytes) -> tuple[_Wanted, dict[str, msgspec.Raw]]:
+    try:
+        body.decode()
+        wanted = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong_type(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
+    fields = _fields_decoder.decode(body)
+    for name in fields:
+        if name not in _READ and name.lower() in _READ:
+            # An upstream that ignores case would take it for the field itself, behind the price that we looked up.
+            raise RelayError(Cause.INVALID_PARAMETER, f"Write `{name.lower()}`, not `{name}`.", param=name)
+    if not wanted.messages:
+        raise RelayError(
+            Cause.INVALID_MESSAGES, "`messages` must be a list with at least one message.", param="messages"
+        )
+    if any(bytes(memoryview(message)[:1]) != b"{" for message in wanted.messages):
+        raise RelayError(Cause.INVALID_MESSAGES, "Each of `messages` must be an object.", param="messages")
+    if wanted.max_tokens is not None and not 0 <= wanted.max_tokens <= 2**31:
+        raise RelayError(Cause.INVALID_PARAMETER, "`max_tokens` must not be negative.", param="max_tokens")
+    return wanted, fields
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether no field that the gateway reads is there twice, and no `api_key`; False also where looking is dear."""
+    if len(body) > _DEAR or b"\\u" in body or b'"api_key"' in body:
+        return False
+    return all(body.count(name) < 2 for name in _QUOTED)
+
+
+def _short(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+
+
+def _wrong_type(error: msgspec.ValidationError) -> RelayError:
+    """msgspec says `Expected `str`, got `int` - at `$.model``; the caller gets the field's name."""
+    match = _FIELD.search(str(error))
+    param = match.group(1) if match else None
+    if param is None:
+        return RelayError(Cause.INVALID_JSON, "The body must be a JSON object.")
+    cause = Cause.INVALID_MESSAGES if param == "messages" else Cause.INVALID_PARAMETER
+    what = str(error).split(" - at ")[0].replace("`", "").lower()
+    return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)
+
+
+# ---- thoughts of other vendors' models ------------------------------------------------------------------------------
+
+
+class _Message(msgspec.Struct):
+    role: str | None = None
+    content: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Block(msgspec.Struct):
+    type: str | None = None
+    signature: str | None = None
+    data: str | None = None
+
+
+_message_decoder = msgspec.json.Decoder(_Message)
+_blocks_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_block_decoder = msgspec.json.Decoder(_Block)
+
+
+def _may_be_foreign(body: bytes) -> bool:
+    """Whether there may be thoughts that Anthropic has not signed: our own mark, or no signature at all."""
+    return b'"pisces.' in body or (b'"signature"' in body and _UNSIGNED.search(body) is not None)
+
+
+def _without_foreign(message: msgspec.Raw) -> msgspec.Raw | None:
+    """The message without thoughts that Anthropic would refuse, its other bytes as they came; None if none is left."""
+    if not _may_be_foreign(bytes(message)):
+        return message
+    try:
+        found = _message_decoder.decode(message)
+        if found.role != "assistant" or bytes(memoryview(found.content)[:1]) != b"[":
+            return message
+        blocks = _blocks_decoder.decode(found.content)
+        own = [block for block in blocks if not _is_foreign(block)]
+        if len(own) == len(blocks):
+            return message
+        fields: dict[str, Any] = _fields_decoder.decode(message)
+    except (msgspec.DecodeError, RecursionError):
+        return message  # the upstream says what is wrong with it
+    return msgspec.Raw(msgspec.json.encode({**fields, "content": own})) if own else None
+
+
+def _is_foreign(raw: msgspec.Raw) -> bool:
+    block = _block_decoder.decode(raw)
+    match block.type:
+        case "thinking":
+            state = states.unwrapped(block.signature, native="anthropic")
+        case "redacted_thinking":
+            state = states.unwrapped(block.data, native="anthropic")
+        case _:
+            return False
+    return state is None or state.owner != "anthropic"

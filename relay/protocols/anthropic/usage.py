@@ -1,0 +1,112 @@
+"""Anthropic's usage object and disjoint buckets: its input contains no cached tokens, its output contains the thinking.
+
+In a stream the numbers are cumulative: `message_start` has the input, `message_delta` the end of it all. A later number
+replaces an earlier one and is never added to it (Messages API, "Streaming").
+"""
+
+from typing import Any
+
+import msgspec
+
+from billing.usage import Usage
+
+
+class _Creation(msgspec.Struct, gc=False):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    thinking_tokens: int | None = None
+
+
+class _Wire(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _Creation | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+_LARGEST = 2**40
+_decoder = msgspec.json.Decoder(_Wire | None)
+
+
+class Tally:
+    """What a stream has told so far, the later number in place of the earlier one."""
+
+    __slots__ = ("_broken", "_seen")
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self._broken = False
+
+    def see(self, wire: bytes | msgspec.Raw) -> None:
+        try:
+            found = _decoder.decode(wire)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            self._broken = True
+            return
+        if found is not None:
+            self._seen.update(_numbers(found))
+
+    def usage(self) -> Usage | None:
+        """None where nothing was told, or what makes no sense: then somebody has to count. Thinking that is not told
+        apart stays in the output."""
+        seen = self._seen
+        if self._broken or "input_tokens" not in seen or "output_tokens" not in seen:
+            return None
+        if any(not 0 <= number < _LARGEST for number in seen.values()):
+            return None
+        thinking = seen.get("thinking_tokens")
+        shown = min(thinking or 0, seen["output_tokens"])
+        return Usage(
+            input=seen["input_tokens"],
+            cache_read=seen.get("cache_read_input_tokens", 0),
+            cache_write=_written(seen),
+            output=seen["output_tokens"] - shown,
+            reasoning=None if thinking is None else shown,
+        )
+
+
+def decode(wire: bytes | msgspec.Raw) -> Usage | None:
+    """Of a whole answer; as `Tally.usage`."""
+    tally = Tally()
+    tally.see(wire)
+    return tally.usage()
+
+
+def _numbers(found: _Wire) -> dict[str, int]:
+    creation, details = found.cache_creation or _Creation(), found.output_tokens_details or _OutputDetails()
+    numbers = {
+        "input_tokens": found.input_tokens,
+        "output_tokens": found.output_tokens,
+        "cache_creation_input_tokens": found.cache_creation_input_tokens,
+        "cache_read_input_tokens": found.cache_read_input_tokens,
+        "ephemeral_5m_input_tokens": creation.ephemeral_5m_input_tokens,
+        "ephemeral_1h_input_tokens": creation.ephemeral_1h_input_tokens,
+        "thinking_tokens": details.thinking_tokens,
+    }
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _written(seen: dict[str, int]) -> int:
+    """The total contains both lifetimes; some clouds tell only these."""
+    by_lifetime = seen.get("ephemeral_5m_input_tokens", 0) + seen.get("ephemeral_1h_input_tokens", 0)
+    return seen.get("cache_creation_input_tokens", by_lifetime)
+
+
+def encode(usage: Usage | None, *, prompt_tokens: int = 0) -> dict[str, Any]:
+    """All that an SDK reads. Without a report there is only what the gateway estimates of the input."""
+    if usage is None:
+        usage = Usage(input=prompt_tokens)
+    wire: dict[str, Any] = {
+        "input_tokens": (usage.input or 0) + (usage.audio_in or 0),
+        "cache_creation_input_tokens": usage.cache_write or 0,
+        "cache_read_input_tokens": usage.cache_read or 0,
+        "output_tokens": usage.tokens_out,
+    }
+    if usage.reasoning is not None:
+        wire["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    return wire

@@ -95,11 +95,10 @@ class MessagesDecoder:
             event = _decoder.decode(data)
             delta = event.delta
             if event.type == "content_block_delta" and delta is not None:
-                # Nearly always: more of the open part.
                 if event.index == self._index and self._kind is not None:
-                    text = delta.text if delta.type == "text_delta" else delta.partial_json or delta.thinking
-                    if text is not None and _TARGETS.get(delta.type or "") is self._kind:
-                        return self._more(text)
+                    kind = _TARGETS.get(delta.type or "")
+                    if kind is self._kind:  # nearly always: more of the open part
+                        return self._more(_text_of(delta, kind))
                 return self._delta(event, delta, data)
             return self._other(event)
         except RelayError as error:
@@ -226,7 +225,7 @@ class MessagesDecoder:
             return []
         if target is ToolCall:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent a call's arguments outside of any call.")
-        text = (delta.text if target is Text else delta.thinking) or ""
+        text = _text_of(delta, target)
         if target is self._kind and event.index is None:
             return self._more(text)
         opened = [*self._started(), *self._ended(), *self._begin(Text() if target is Text else Reasoning())]
@@ -259,6 +258,10 @@ class MessagesDecoder:
             return []
         rest: list[Event] = [PartDelta(self._number, given)] if given else []
         return [*rest, PartEnded(self._number, state)]
+
+
+def _text_of(delta: _Delta, kind: type[Part]) -> str:
+    return (delta.text if kind is Text else delta.thinking if kind is Reasoning else delta.partial_json) or ""
 
 
 def _json(text: str) -> Any:

@@ -368,6 +368,14 @@ def test_adaptive_models_are_told_a_level_and_to_show_their_thoughts() -> None:
     assert (hidden["thinking"], "output_config" in hidden) == ({"type": "adaptive", "display": "omitted"}, False)
 
 
+def test_an_effort_of_anthropic_s_own_clients_is_no_wish_to_think() -> None:
+    alone = asked(thinking=Thinking(effort="high"), owner="anthropic")
+    body, losses = sent(alone, ADAPTIVE)
+    assert ("thinking" in body, body["output_config"], losses) == (False, {"effort": "high"}, [])
+    body, losses = sent(alone)
+    assert (body.keys() & {"thinking", "output_config"}, losses) == (set(), ["output_config.effort"])
+
+
 def test_thinking_is_turned_off_where_it_can_be() -> None:
     for off in (Thinking(effort="none"), Thinking(budget=0)):
         assert written(asked(thinking=off))["thinking"] == {"type": "disabled"}

@@ -147,8 +147,8 @@ def _sample(tuned: Tuning, request: Request, caps: Capabilities) -> None:
     if not caps.sampling or (tuned.thinks and top_p is not None and top_p < _LEAST_TOP_P):
         _drop(tuned, "top_p", top_p, usual=1.0)
         top_p = None
-    if temperature is not None and top_p is not None:
-        _drop(tuned, "top_p", top_p, usual=1.0)  # models from 4.1 on refuse both
+    if caps.one_sampling and temperature is not None and top_p is not None:
+        _drop(tuned, "top_p", top_p, usual=1.0)
         top_p = None
     chosen = {"temperature": None if temperature is None else min(temperature, caps.most_temperature)}
     chosen |= {"top_p": top_p, "top_k": top_k}

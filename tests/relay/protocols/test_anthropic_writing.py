@@ -397,6 +397,8 @@ def test_sampling_is_kept_dropped_or_brought_into_range() -> None:
     assert written(asked(sampling=Sampling(top_p=0.95), thinking=Thinking(effort="low")))["top_p"] == 0.95
     body, losses = sent(asked(sampling=low))
     assert (body["temperature"], "top_p" in body, losses) == (0.2, False, ["top_p"])
+    body, losses = sent(asked(sampling=low), OLDER)
+    assert (body["temperature"], body["top_p"], losses) == (0.2, 0.5, [])
     usual = Sampling(temperature=1.0, top_p=1.0, frequency_penalty=0.0)
     assert sent(asked(sampling=usual), LATEST)[1] == []
 

@@ -19,12 +19,12 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tokens; `adaptive`: Anthropic's own, with an effort beside it; `none`: not at all. `efforts` are its levels.
 
     `input` are the kinds of parts; `picture_urls`: it fetches pictures itself, `document_urls` and `files` likewise;
-    `result_media`: pictures may be in a tool's result. `sampling`: temperature and its like; `forced_tools`: a tool may
-    be demanded; `prefill`: the last turn may be the model's; `mid_system`: system turns may stand between others;
-    `schema`: answers can be bound to a JSON Schema, `json_mode` to JSON, `schema_with_tools` both with tools;
-    `json_schema`: takes JSON Schema as it is where its protocol also has a dialect of its own; `signatures`: a call in
-    the history has to bear the state that it came with; `new_limit`: takes `max_completion_tokens` only. `max_output`,
-    `context`: tokens, None where nobody wrote it down.
+    `result_media`: pictures may be in a tool's result. `sampling`: temperature and its like; `one_sampling`: either
+    temperature or top_p; `forced_tools`: a tool may be demanded; `prefill`: the last turn may be the model's;
+    `mid_system`: system turns may stand between others; `schema`: answers can be bound to a JSON Schema, `json_mode` to
+    JSON, `schema_with_tools` both with tools; `json_schema`: takes JSON Schema as it is where its protocol also has a
+    dialect of its own; `signatures`: a call in the history has to bear the state that it came with; `new_limit`: takes
+    `max_completion_tokens` only. `max_output`, `context`: tokens, None where nobody wrote it down.
 
     Of OpenAI's wire alone, which many speak differently: `custom_tools`: tools with free text, and `allowed_tools`;
     `verbosity`: that field; `thoughts`: the field of a message in which the model wants its own thoughts back; `marks`:
@@ -36,6 +36,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     efforts: tuple[str, ...] = ()
     least_budget: int = 1024
     sampling: bool = True
+    one_sampling: bool = False
     most_temperature: float = 2.0
     penalties: bool = True
     seed: bool = True
@@ -85,7 +86,7 @@ _CLAUDE = Capabilities(
     marks="cache_control",
     max_output=64_000, context=200_000,
 )  # fmt: skip
-_CLAUDE_STRUCTURED = msgspec.structs.replace(_CLAUDE, schema=True)
+_CLAUDE_STRUCTURED = msgspec.structs.replace(_CLAUDE, schema=True, one_sampling=True)
 _CLAUDE_ADAPTIVE = msgspec.structs.replace(
     _CLAUDE_STRUCTURED, thinking="adaptive", efforts=("low", "medium", "high", "max"), prefill=False,
 )  # fmt: skip
@@ -121,6 +122,8 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"claude-opus-4-[78]", msgspec.structs.replace(_CLAUDE_ADAPTIVE, sampling=False, max_output=128_000)),
     (r"claude-(opus|sonnet)-4-6", _CLAUDE_ADAPTIVE),
     (r"claude-(opus|sonnet|haiku)-4-5", _CLAUDE_STRUCTURED),
+    (r"claude-opus-4-1", msgspec.structs.replace(_CLAUDE, one_sampling=True, max_output=32_000)),
+    (r"claude-opus-4", msgspec.structs.replace(_CLAUDE, max_output=32_000)),
     (r"claude-3-(opus|haiku|sonnet)", msgspec.structs.replace(_CLAUDE, thinking="none", max_output=4096)),
     (r"claude-3-5", msgspec.structs.replace(_CLAUDE, thinking="none", max_output=8192)),
     (r"claude", _CLAUDE),

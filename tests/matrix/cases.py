@@ -177,7 +177,9 @@ def _json_got(outcome: Outcome, client: str, upstream: str) -> None:
 
 
 def _sampling_asked(view: View, upstream: str) -> None:
-    assert (view.temperature, view.top_p) == (0.25, 0.5)
+    assert view.temperature == 0.25
+    # Claude from 4.5 on refuses both at once; its own clients are passed as they ask.
+    assert view.top_p == 0.5 or (upstream == "anthropic" and view.top_p is None)
     assert view.stop == (["END"] if upstream != "responses" else [])
     assert view.limit == 77
 

@@ -6,6 +6,8 @@ for Anthropic's own upstreams are read here too, for what their pictures and fil
 
 import base64
 import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -93,6 +95,7 @@ _block_decoder = msgspec.json.Decoder(_Block)
 _source_decoder = msgspec.json.Decoder(_Source)
 _citations_decoder = msgspec.json.Decoder(_Citations | None)
 _content_decoder = msgspec.json.Decoder(str | list[msgspec.Raw] | None)
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 _objects_decoder = msgspec.json.Decoder(list[dict[str, Any]] | None)
 _KNOWN = frozenset(("text", "image", "document", "thinking", "redacted_thinking", "tool_use", "tool_result"))
@@ -284,24 +287,22 @@ _CHOICES = {"auto": "auto", "any": "any", "none": "none", "tool": "tool"}
 
 def decode_request(body: bytes, *, model: str, stream: bool) -> Request:
     """Raises RelayError (400) for what cannot be read."""
-    try:
-        fields = _object_decoder.decode(body)
+    with _named():
+        fields = _fields_decoder.decode(body)
         wanted = _wanted_decoder.decode(body)
+        extra = {name: msgspec.json.decode(raw) for name, raw in fields.items() if name not in _PLACED}
+    with _named("messages"):
         messages = [Message(role=one.role, parts=_attached(blocks(one.content))) for one in wanted.messages]
+        if any(_cites(one.content) for one in wanted.messages):
+            extra["citations"] = {"enabled": True}
+    with _named("system"):
         if (system := blocks(wanted.system)) and not _blank(system):
             messages.insert(0, Message(role="system", parts=system))
+    with _named("tools"):
         tools = [_tool(raw) for raw in wanted.tools or ()]
-        cited = any(_cites(one.content) for one in wanted.messages)
-    except RecursionError as error:
-        raise RelayError(Cause.INVALID_JSON, "The body is nested too deeply.") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _unreadable(error) from error
+        extra |= {f"tools.{name}": True for raw in wanted.tools or () for name in _beside(raw)}
     if wanted.cache_control is not None:
         _mark_last(messages, _mark(wanted.cache_control))
-    extra = {name: value for name, value in fields.items() if name not in _PLACED and value is not None}
-    extra |= {f"tools.{name}": True for name in _beside(fields.get("tools"))}
-    if cited:
-        extra["citations"] = {"enabled": True}
     return Request(
         model=model,
         messages=messages,
@@ -316,7 +317,7 @@ def decode_request(body: bytes, *, model: str, stream: bool) -> Request:
         stream=stream,
         user=wanted.metadata.user_id if wanted.metadata else None,
         service_tier=_TIERS.get(wanted.service_tier or "", wanted.service_tier),
-        extra=extra,
+        extra={name: value for name, value in extra.items() if value is not None},
     )
 
 
@@ -324,12 +325,20 @@ def _blank(parts: list[Part]) -> bool:
     return all(isinstance(part, Text) and not part.text for part in parts)
 
 
-def _unreadable(error: Exception) -> RelayError:
-    """msgspec says `… - at `$.messages[0].role``; the caller gets the field's name."""
-    what, _, path = str(error).partition(" - at `$")
-    name = path.lstrip(".").split(".")[0].split("[")[0].rstrip("`") or "messages"
-    cause = Cause.INVALID_MESSAGES if name == "messages" else Cause.INVALID_PARAMETER
-    return RelayError(cause, f"`{name}` cannot be read: {what.replace('`', '')[:200]}.", param=name)
+@contextmanager
+def _named(field: str | None = None) -> Iterator[None]:
+    """Whatever cannot be read in here is told with the field's name, which msgspec's words have if nobody else does:
+    "… - at `$.thinking.type`"."""
+    try:
+        yield
+    except RecursionError as error:
+        raise RelayError(Cause.INVALID_JSON, "The body is nested too deeply.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        what, _, path = str(error).partition(" - at `$")
+        name = field or path.lstrip(".").split(".")[0].split("[")[0].rstrip("`")
+        causes = {"": Cause.INVALID_JSON, "messages": Cause.INVALID_MESSAGES}
+        message = f"`{name or 'body'}` cannot be read: {what.replace('`', '')[:200]}."
+        raise RelayError(causes.get(name, Cause.INVALID_PARAMETER), message, param=name or None) from error
 
 
 def _mark_last(messages: list[Message], mark: Mark | None) -> None:
@@ -387,10 +396,11 @@ def _tool(raw: msgspec.Raw) -> Tool:
     )
 
 
-def _beside(tools: Any) -> set[str]:
-    """Fields of functions that the hub has no place for: examples, how they are loaded."""
-    functions = [tool for tool in tools or () if tool.get("type") in (None, "custom")]
-    return {name for tool in functions for name in tool if name not in _OF_TOOLS}
+def _beside(tool: msgspec.Raw) -> set[str]:
+    """Fields of a function that the hub has no place for: examples, how it is loaded."""
+    fields = _fields_decoder.decode(tool)
+    known = bytes(fields.get("type", _NULL)) in (b"null", b'"custom"')
+    return set(fields) - _OF_TOOLS if known else set()
 
 
 def _choice(wanted: _ToolChoice | None) -> ToolChoice | None:

@@ -21,7 +21,10 @@ _CALLED: dict[Owner, dict[str, str]] = {
         "presence_penalty": "presencePenalty", "logprobs": "responseLogprobs", "stop": "stopSequences",
         "format": "responseSchema", "choice": "toolConfig",
     },
-    "anthropic": {"stop": "stop_sequences", "format": "output_config.format", "choice": "tool_choice"},
+    "anthropic": {
+        "stop": "stop_sequences", "format": "output_config.format", "choice": "tool_choice",
+        "effort": "output_config.effort",
+    },
 }  # fmt: skip
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16_384}
 _LEAST_TOP_P = 0.95  # while the model thinks
@@ -75,11 +78,15 @@ def _think(tuned: Tuning, request: Request, most: int, caps: Capabilities, may_b
     if off:
         tuned.fields["thinking"] = {"type": "disabled"}
     elif caps.thinking == "budget":
-        _by_budget(tuned, wanted, most, caps, may_begin)
+        if not _effort_alone(request):
+            _by_budget(tuned, wanted, most, caps, may_begin)
+        elif not caps.efforts:
+            tuned.losses.append("effort")
         effort = effort if caps.efforts else None
     else:
         effort = effort or _level_of_budget(wanted.budget, caps)
-        _adaptively(tuned, wanted, request.owner)
+        if not _effort_alone(request):
+            _adaptively(tuned, wanted, request.owner)
     if effort is not None:
         tuned.fields["output_config"] = {"effort": effort}
 
@@ -97,10 +104,14 @@ def _by_budget(tuned: Tuning, wanted: Thinking, most: int, caps: Capabilities, m
     tuned.thinks = True
 
 
+def _effort_alone(request: Request) -> bool:
+    """Other vendors' clients that ask for an effort want thoughts; Anthropic's say so beside it."""
+    wanted = request.thinking
+    return request.owner == "anthropic" and wanted is not None and not wanted.adaptive and wanted.budget is None
+
+
 def _adaptively(tuned: Tuning, wanted: Thinking, owner: Owner) -> None:
-    """Other vendors' clients that ask for an effort want thoughts; without `display` they would be blank."""
-    if owner == "anthropic" and not wanted.adaptive and wanted.budget is None:
-        return
+    """Without `display` the thoughts would be blank."""
     visible = True if wanted.visible is None and owner != "anthropic" else wanted.visible
     shown = {} if visible is None else {"display": "summarized" if visible else "omitted"}
     tuned.fields["thinking"] = {"type": "adaptive", **shown}
@@ -136,8 +147,8 @@ def _sample(tuned: Tuning, request: Request, caps: Capabilities) -> None:
     if not caps.sampling or (tuned.thinks and top_p is not None and top_p < _LEAST_TOP_P):
         _drop(tuned, "top_p", top_p, usual=1.0)
         top_p = None
-    if temperature is not None and top_p is not None:
-        _drop(tuned, "top_p", top_p, usual=1.0)  # models from 4.1 on refuse both
+    if caps.one_sampling and temperature is not None and top_p is not None:
+        _drop(tuned, "top_p", top_p, usual=1.0)
         top_p = None
     chosen = {"temperature": None if temperature is None else min(temperature, caps.most_temperature)}
     chosen |= {"top_p": top_p, "top_k": top_k}

@@ -65,7 +65,7 @@ class _RequestWriter:
         self._cited = request.owner == "anthropic" and "citations" in request.extra
 
     def written(self, *, model: str, limit: int | None) -> Encoded:
-        system, rest = turns.leading_system(self._request.messages)
+        system, rest = turns.leading_system(self._spoken())
         conversation = self._ordered(rest)
         tuned = tuning.of(
             self._request, limit=limit, caps=self._caps, may_begin_thinking=not _calls_without_thought(conversation)
@@ -92,13 +92,17 @@ class _RequestWriter:
 
     # -- turns
 
-    def _ordered(self, messages: list[Message]) -> list[Message]:
-        if any(message.name for message in self._request.messages):
+    def _spoken(self) -> list[Message]:
+        """The turns in which there is something for this vendor."""
+        messages = self._request.messages
+        if any(message.name for message in messages):
             self._losses.append("name")
-        if not self._caps.mid_system:
-            messages = turns.system_as_user(messages)
         messages = [msgspec.structs.replace(one, parts=[*_own(one.parts)]) for one in messages]
-        messages = turns.merged(turns.without_empty_text(_drawn_as_seen(messages)))
+        return [message for message in turns.without_empty_text(_drawn_as_seen(messages)) if message.parts]
+
+    def _ordered(self, messages: list[Message]) -> list[Message]:
+        messages = _after_results(messages) if self._caps.mid_system else turns.system_as_user(messages)
+        messages = turns.merged(messages)
         turns.refuse_without_turns(messages)
         return turns.user_first(turns.answered(messages))
 
@@ -270,13 +274,15 @@ def _plain(block: Json) -> Json:
 
 
 def _own(parts: list[Part]) -> Iterator[Part]:
-    """Without the thoughts and the state of other vendors' models, which Anthropic refuses."""
+    """Without the thoughts and the state of other vendors' models, which Anthropic refuses. Refusals are text here."""
     for part in parts:
         if isinstance(part, Reasoning):
             if blocks.own_thinking(part) is not None:
                 yield part
         elif isinstance(part, Text) and part.state is not None:
             yield msgspec.structs.replace(part, state=None)
+        elif isinstance(part, Refusal):
+            yield Text(text=part.text)
         else:
             yield part
 
@@ -296,6 +302,17 @@ def _drawn_as_seen(messages: list[Message]) -> list[Message]:
             message = msgspec.structs.replace(message, parts=[*seen, *message.parts])
             drawn = []
         out.append(message)
+    return out
+
+
+def _after_results(messages: list[Message]) -> list[Message]:
+    """The system's words between calls and their results come after these: nothing may stand between."""
+    out = list(messages)
+    for at in range(len(out) - 2):
+        calls = any(isinstance(part, ToolCall) for part in out[at].parts)
+        results = any(isinstance(part, ToolResult) for part in out[at + 2].parts)
+        if calls and results and out[at + 1].role == "system":
+            out[at + 1], out[at + 2] = out[at + 2], out[at + 1]
     return out
 
 

@@ -126,7 +126,10 @@ def test_answers_are_read_for_what_they_say() -> None:
         '{"location": "San Francisco, CA", "unit": "c\\u00b0"}', "", '{"location": "Zürich"}',
     ]  # fmt: skip
     search = DIALECT.decode_response(whole_of("search"))
-    assert [part.label for part in search.parts if isinstance(part, Raw)] == ["server_tool_use", "web_search_tool_result"]
+    assert [part.label for part in search.parts if isinstance(part, Raw)] == [
+        "server_tool_use",
+        "web_search_tool_result",
+    ]
     refusal = DIALECT.decode_response(whole_of("refusal"))
     assert (refusal.finish, refusal.note) == (Finish.FILTER, "It asks for something harmful.")
     assert DIALECT.decode_response(whole_of("stop_sequence")).stop_sequence == "three"
@@ -142,7 +145,10 @@ def test_answers_are_read_for_what_they_say() -> None:
 )  # fmt: skip
 def test_all_seven_stop_reasons_go_both_ways(word: str, finish: Finish) -> None:
     call = b'{"type":"tool_use","id":"t","name":"f","input":{}}'
-    body = b'{"id":"a","model":"m","content":[%s],"stop_reason":"%s"}' % (call if word == "tool_use" else b"", word.encode())
+    body = b'{"id":"a","model":"m","content":[%s],"stop_reason":"%s"}' % (
+        call if word == "tool_use" else b"",
+        word.encode(),
+    )
     response = DIALECT.decode_response(body)
     assert response.finish is finish
     written = json.loads(DIALECT.encode_response(response, asked=ASKED, model="m", pisces=PISCES))
@@ -165,7 +171,10 @@ def decode(*payloads: object) -> list[Event]:
     return events + decoder.close()
 
 
-START = {"type": "message_start", "message": {"id": "a", "model": "m", "usage": {"input_tokens": 5, "output_tokens": 1}}}
+START = {
+    "type": "message_start",
+    "message": {"id": "a", "model": "m", "usage": {"input_tokens": 5, "output_tokens": 1}},
+}
 END = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}}
 STOP = {"type": "message_stop"}
 
@@ -250,7 +259,7 @@ def test_several_calls_are_parts_of_their_own() -> None:
 
 
 def test_a_client_s_stream_is_what_the_official_sdk_accumulates() -> None:
-    """Pitfalls 1 and 2: blocks are numbered without a gap, opened before their deltas, thoughts begin with "thinking"."""
+    """Pitfalls 1 and 2: blocks are numbered without a gap and opened before their deltas, thoughts begin empty."""
     events = streamed(
         Reasoning(text="hm", state=Opaque("anthropic", "sig")),
         Text(text="Hello"),
@@ -329,12 +338,12 @@ def test_thoughts_of_other_vendors_are_signed_so_that_they_are_known_again() -> 
 
 def test_the_state_of_gemini_s_calls_goes_to_the_client_and_comes_back_to_its_call() -> None:
     """Pitfalls 14 and 15: not in the call's id."""
-    parts = [
+    parts: list[Part] = [
         Text(text="a", state=Opaque("gemini", "of the text")),
         ToolCall(id="t1", name="f", state=Opaque("gemini", "of the call")),
         ToolCall(id="t2", name="f"),
     ]
-    response = Response(id="x", model="m", parts=list(parts), finish=Finish.TOOL_CALLS)
+    response = Response(id="x", model="m", parts=parts, finish=Finish.TOOL_CALLS)
     whole = json.loads(DIALECT.encode_response(response, asked=ASKED, model="m", pisces={}))["content"]
     content = [block.to_dict() for block in sdk_reads(streamed(*parts, finish=Finish.TOOL_CALLS)).content]
     assert content == whole
@@ -344,7 +353,7 @@ def test_the_state_of_gemini_s_calls_goes_to_the_client_and_comes_back_to_its_ca
 
 
 def test_a_refusal_says_why() -> None:
-    events = [Started("a", "m"), PartStarted(0, Refusal()), PartDelta(0, "No."), PartEnded(0)]
+    events: list[Event] = [Started("a", "m"), PartStarted(0, Refusal()), PartDelta(0, "No."), PartEnded(0)]
     wire, encoder = encoded(*events, Finished(Finish.FILTER, note="It is harmful."))
     message = sdk_reads(events_of(wire + encoder.last(PISCES)))
     assert message.stop_reason == "refusal"
@@ -366,9 +375,7 @@ def test_calls_of_any_vendor_get_an_id_that_anthropic_takes() -> None:
 
 
 def test_arguments_that_are_no_json_do_not_break_a_whole_answer() -> None:
-    response = Response(
-        id="x", model="m", parts=[ToolCall(id="t", name="f", arguments='{"a": ')], finish=Finish.LENGTH
-    )
+    response = Response(id="x", model="m", parts=[ToolCall(id="t", name="f", arguments='{"a": ')], finish=Finish.LENGTH)
     written = json.loads(DIALECT.encode_response(response, asked=ASKED, model="m", pisces={}))
     assert written["content"][0]["input"] == {"arguments": '{"a": '}
     assert SdkMessage.model_validate(written).stop_reason == "max_tokens"
@@ -571,7 +578,9 @@ def test_errors_are_in_anthropic_s_envelope() -> None:
     assert body["request_id"] == "r-1"
     assert anthropic._exceptions.extract_error_code(body) == "invalid_messages"
     for cause in Cause:
-        assert json.loads(DIALECT.encode_error(RelayError(cause, "x"), {}))["error"]["type"].endswith(("_error", "_large"))
+        assert json.loads(DIALECT.encode_error(RelayError(cause, "x"), {}))["error"]["type"].endswith(
+            ("_error", "_large")
+        )
 
 
 def test_an_upstream_s_refusal_keeps_its_words() -> None:
@@ -585,8 +594,10 @@ def test_an_upstream_s_refusal_keeps_its_words() -> None:
 
 @pytest.mark.parametrize(
     ("status", "cause"),
-    [(401, Cause.UPSTREAM_ERROR), (404, Cause.UPSTREAM_ERROR), (413, Cause.UPSTREAM_REJECTED), (429, Cause.RATE_LIMITED),
-     (500, Cause.UPSTREAM_ERROR), (529, Cause.UNAVAILABLE)],
+    [
+        (401, Cause.UPSTREAM_ERROR), (404, Cause.UPSTREAM_ERROR), (413, Cause.UPSTREAM_REJECTED),
+        (429, Cause.RATE_LIMITED), (500, Cause.UPSTREAM_ERROR), (529, Cause.UNAVAILABLE),
+    ],
 )  # fmt: skip
 @pytest.mark.parametrize("content", [b"", b"<html>", b'{"error":"x"}', b'{"error":{"type":1}}', b"\xff"])
 def test_any_error_of_an_upstream_is_understood(status: int, cause: Cause, content: bytes) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from relay.errors import Cause, RelayError
 from relay.protocols.capabilities import Capabilities
-from relay.protocols.codec import Asked, Told
+from relay.protocols.codec import Chat, Told
 from relay.protocols.gemini import request, writing
 
 _LARGEST = 2**40
@@ -38,7 +38,7 @@ def path(model: str) -> str:
     return request.path(model, "countTokens")
 
 
-def encode_request(asked: Asked, *, model: str, caps: Capabilities) -> bytes:
+def encode_request(asked: Chat, *, model: str, caps: Capabilities) -> bytes:
     """The question for an upstream: a client's of the same protocol with its own bytes, any other's translated."""
     inner: Any
     if isinstance(asked, request.GeminiRequest):

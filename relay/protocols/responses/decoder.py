@@ -309,7 +309,8 @@ def _is_another(data: bytes) -> bool:
         kind = _head_decoder.decode(data).type or ""
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
-    return bool(kind) and not kind.startswith(_READ) and kind.count(".") != 1
+    whole_response = kind.count(".") == 1  # `response.created` and its like
+    return bool(kind) and not kind.startswith(_READ) and not whole_response
 
 
 def _flat(event: _Event) -> bytes:

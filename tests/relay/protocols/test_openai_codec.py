@@ -406,6 +406,21 @@ def test_a_whole_call_ends_when_the_next_begins_and_not_only_with_the_answer() -
     assert kinds(reader.feed(data[second])) == ["PartEnded", "PartStarted"]
 
 
+def test_long_arguments_that_are_mixed_come_out_whole() -> None:
+    """`}` at the end of every piece: the end of the first call is seen, or its second waits for the answer's."""
+    begun = [{"index": i, "id": f"c{i}", "function": {"name": "f", "arguments": '{"x":['}} for i in (0, 1)]
+    more = [{"index": i, "function": {"arguments": '{"y":{}},'}} for i in (0, 1)]
+    ends = [{"index": i, "function": {"arguments": "0]}"}} for i in (0, 1)]
+    found = answer_of(
+        chunk({"tool_calls": begun}),
+        *(chunk({"tool_calls": more}) for _ in range(2000)),
+        chunk({"tool_calls": ends}),
+        chunk({}, "tool_calls"),
+    )
+    arguments = '{"x":[' + '{"y":{}},' * 2000 + "0]}"
+    assert found.parts == [ToolCall(id=f"c{i}", name="f", arguments=arguments) for i in (0, 1)]
+
+
 def test_ids_and_indices_may_be_missing_or_all_zero() -> None:
     """Pitfall 21 and the reason why hub parts are numbered: parallel calls cannot all be index 0."""
     zero = [{"index": 0, "id": name, "function": {"name": name, "arguments": "{}"}} for name in ("f", "g")]

@@ -78,12 +78,15 @@ class CompletionRequest(BaseAsked):
             changes["max_tokens"] = self.limit if limit is None else limit
         return bodies.rewritten(self.body, self._fields, changes, _QUOTED)
 
-    def _decode(self) -> Request:
+    def canonical(self) -> Request:
+        """Raises RelayError for what only a model that completes texts can do."""
         self._refuse_untranslatable()
+        return super().canonical()
+
+    def _decode(self) -> Request:
         return reading.decode_request(self.body, self._fields, prompt=self.texts[0], limit=self.limit)
 
     def _refuse_untranslatable(self) -> None:
-        """What only a model that completes texts can do."""
         if self.several:
             name = next((name for name in ("n", "best_of") if name in self._fields), "prompt")
             text = "This model gives one answer to one prompt: one `prompt`, `n` and `best_of` of 1."

@@ -17,6 +17,7 @@ from relay.protocols.canonical import (
     Mark,
     Media,
     Message,
+    Opaque,
     Part,
     Raw,
     Reasoning,
@@ -29,6 +30,7 @@ from relay.protocols.capabilities import Capabilities
 from relay.protocols.openai import details, wire
 
 LONGEST_NAME, LONGEST_ID = 64, 40
+NO_SIGNATURE = "skip_thought_signature_validator"  # Google, "Thought signatures"
 _SOUNDS = {"mpeg": "mp3", "wave": "wav", "vnd.wave": "wav"}
 
 
@@ -93,7 +95,7 @@ class Conversation:
             if isinstance(part, Raw):
                 out.update(_own_part(part))
         if calls:
-            out["tool_calls"] = [self._call(call) for call in calls]
+            out["tool_calls"] = [self._call(call, first=call is calls[0]) for call in calls]
         out.update(self._thoughts([part for part in message.parts if isinstance(part, Reasoning)]))
         pictures: list[Part] = [part for part in message.parts if isinstance(part, Media)]
         shown = [self._shown(pictures)] if pictures else []
@@ -118,16 +120,23 @@ class Conversation:
                 return {field: text} if text else {}
         return {}
 
-    def _call(self, call: ToolCall) -> Json:
+    def _call(self, call: ToolCall, *, first: bool) -> Json:
         name = self.renamed[call.name]
         if call.custom and self.caps.custom_tools:
             made = ToolCall(id=_id(call.id), name=name, custom=True)
             return wire.written_call(made, arguments=call.arguments)
         text = customs.arguments_for(call.arguments) if call.custom else call.arguments or "{}"
         out = wire.written_call(ToolCall(id=_id(call.id), name=name), arguments=text)
-        if self.caps.thoughts == "extra_content" and call.state is not None and call.state.owner == "gemini":
-            out.update(wire.extra_content(call.state))
+        if self.caps.thoughts == "extra_content":
+            out.update(wire.extra_content(self._signature(call, first=first)))
         return out
+
+    def _signature(self, call: ToolCall, *, first: bool) -> Opaque | None:
+        """Gemini's own. The first call of a step must bear one where the model checks them: for one from elsewhere
+        there is Google's word for having none."""
+        if call.state is not None and call.state.owner == "gemini":
+            return call.state
+        return Opaque("gemini", NO_SIGNATURE) if first and self.caps.signatures else None
 
     def _named(self, message: Message) -> Json:
         return {"name": names.shortened(message.name, LONGEST_NAME)} if message.name else {}

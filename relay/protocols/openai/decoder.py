@@ -50,7 +50,7 @@ Kind = Literal["text", "reasoning", "refusal", "call"]
 class _Piece:
     """A part in the making: open, or waiting with what came of it."""
 
-    __slots__ = ("custom", "ended", "id", "kind", "name", "number", "state", "texts", "tried")
+    __slots__ = ("custom", "ended", "id", "kind", "name", "number", "size", "state", "texts", "tried")
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -59,18 +59,17 @@ class _Piece:
         self.id = self.name = ""
         self.custom = self.ended = False
         self.state: Opaque | None = None
-        self.tried = 0
+        self.size = self.tried = 0  # characters of all texts, and of those that were looked at
 
     def is_whole(self) -> bool:
         """Whether nothing of it needs to follow. A call's arguments are looked at again only once they have doubled, so
         that looking costs time by their length."""
         if self.kind != "call" or self.custom:
             return True
-        text = "".join(self.texts)
-        self.texts = [text]
-        if len(text) < 2 * self.tried or not text.rstrip().endswith("}"):
+        if self.size < 2 * self.tried or not self.texts or not self.texts[-1].rstrip().endswith("}"):
             return False
-        self.tried = len(text)
+        self.tried = self.size
+        text = "".join(self.texts)
         try:
             msgspec.json.decode(text, type=dict[str, msgspec.Raw])
         except (*_UNREADABLE, UnicodeEncodeError):
@@ -331,6 +330,7 @@ class ChatDecoder:
 
     def _add(self, piece: _Piece, text: str) -> None:
         piece.texts.append(text)
+        piece.size += len(text)
         if piece is not self._open:
             self._size += len(text)
             if self._size > MOST_WAITING:

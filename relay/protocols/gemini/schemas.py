@@ -273,7 +273,8 @@ def _settled(schema: Json) -> Json:
         {"type": "ARRAY", "items": {"type": "STRING"}},
     ]  # fmt: skip
     shared = {key: schema[key] for key in ("title", "description", "nullable") if key in schema}
-    return {"anyOf": [{**shared, **branch} for branch in branches]}
+    settled = [_settled({**shared, **branch}) for branch in branches]
+    return {"anyOf": [inner for branch in settled for inner in branch.get("anyOf", [branch])]}
 
 
 def _is_null(schema: Any) -> bool:

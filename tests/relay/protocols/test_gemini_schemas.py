@@ -124,6 +124,13 @@ def test_a_schema_is_said_in_the_words_that_gemini_has(given_: dict[str, Any], f
     assert json.dumps(given_) == before
 
 
+def test_a_union_in_a_union_becomes_one() -> None:
+    found = bare({"description": "d", "anyOf": [{"anyOf": [S, {"type": "integer"}]}, {"type": "boolean"}]})
+    assert [(branch["type"], branch["description"]) for branch in found["anyOf"]] == [
+        ("STRING", "d"), ("INTEGER", "d"), ("BOOLEAN", "d"),
+    ]  # fmt: skip
+
+
 def test_references_are_written_out_and_a_cycle_ends() -> None:
     tree = {
         "$ref": "#/$defs/node~1x",

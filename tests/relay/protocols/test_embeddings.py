@@ -324,8 +324,14 @@ def test_a_gemini_request_becomes_openai_s_and_names_what_is_lost() -> None:
     sent = OPENAI.encode_request(read.vectors(), model="up")
     assert sent.body == {"model": "up", "input": ["a", "b"], "encoding_format": "float", "dimensions": 64}
     assert sent.losses == ["later", "taskType"]
-    snake = gemini_asked("a", output_dimensionality=64, batch=False)
-    assert snake.vectors().dimensions == 64
+    snake = gemini_asked("a", output_dimensionality=64, task_type="X", batch=False).vectors()
+    assert (snake.dimensions, snake.purpose) == (64, "X")
+
+
+@pytest.mark.parametrize(("parts", "text"), [([{"text": "a"}, {"text": "b"}], "a\nb"), ({"text": "c"}, "c")])
+def test_the_parts_of_a_content_are_one_text(parts: Any, text: str) -> None:
+    content = {"model": "models/g", "content": {"parts": parts, "role": "user"}}
+    assert gemini.read(json.dumps(content).encode(), model="g", batch=False).vectors().texts == [text]
 
 
 def test_a_single_content_is_asked_for_as_a_batch_and_answered_as_one() -> None:

@@ -40,9 +40,11 @@ def decode_all(data: bytes) -> None:
         grammar.see(event)
     assert grammar.ended
     assert decoder.feed(data) == decoder.close() == []
-    for read in (DIALECT.decode_response, DIALECT.whole, embedding.decode_response, count_tokens.decode_response):
+    for read in (DIALECT.decode_response, DIALECT.whole, count_tokens.decode_response):
         with refused_as(429, 502, 503):
             read(data)
+    with refused_as(502):
+        embedding.decode_response(data, 1)
     for status in (400, 429, 500):
         assert isinstance(errors.decode(status, data, retry_after=None), RelayError)
 
@@ -51,8 +53,9 @@ def ask_all(data: bytes) -> None:
     """One body through every reader, and on to every kind of upstream."""
     for batch in (False, True):
         with refused_as(400):
-            embedding.encode_request(embedding.read(data, batch=batch), model="m")
-            embedding.encode(data, model="m")
+            asked_vectors = embedding.read(data, model="m", batch=batch)
+            asked_vectors.encode(model="up", limit=None)
+            embedding.encode_request(asked_vectors.vectors(), model="m")
     with refused_as(400):
         request = DIALECT.read(data, model="m", stream=True)
         json.loads(request.encode(model="up", limit=7))

@@ -14,7 +14,7 @@ from relay.dispatch import source
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Request
-from relay.protocols.codec import Asked, Chat
+from relay.protocols.codec import Chat
 from relay.protocols.gemini import count_tokens as gemini
 from relay.records import Call
 
@@ -27,7 +27,7 @@ class _Way(NamedTuple):
     """How the upstreams of a protocol are asked; `encode` is for a candidate of it."""
 
     path: Callable[[str], str]
-    encode: Callable[[Asked, Candidate], bytes]
+    encode: Callable[[Chat, Candidate], bytes]
     decode: Callable[[bytes], int]
 
 
@@ -75,7 +75,7 @@ async def tokens(asked: Chat, call: Call, request: Request) -> int:
     return await counting.prompt_tokens(asked, candidates[0].model)
 
 
-async def _candidates(asked: Asked, call: Call) -> list[Candidate]:
+async def _candidates(asked: Chat, call: Call) -> list[Candidate]:
     assert call.principal
     view = await snapshot.ready()
     call.model = asked.model
@@ -87,7 +87,7 @@ async def _candidates(asked: Asked, call: Call) -> list[Candidate]:
     return routing.in_order(view.routes[asked.model], source)
 
 
-async def _ask(candidate: Candidate, way: _Way, asked: Asked, request: Request) -> int:
+async def _ask(candidate: Candidate, way: _Way, asked: Chat, request: Request) -> int:
     secret = source.choice(candidate.credentials) if candidate.credentials else None
     dialect = dialects.of(candidate.protocol)
     path, body = way.path(candidate.model), way.encode(asked, candidate)

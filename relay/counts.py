@@ -7,7 +7,8 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from relay import bridge, counting, dialects, snapshot
+from billing.usage import Usage
+from relay import bridge, counting, dialects, pipeline, snapshot
 from relay.channels import routing, upstream
 from relay.channels.routing import Candidate
 from relay.dispatch import source
@@ -62,6 +63,8 @@ async def tokens(asked: Chat, call: Call, request: Request) -> int:
     Raises RelayError for a model that this key cannot call, and for a request that an upstream refuses.
     """
     candidates = await _candidates(asked, call)
+    await pipeline.within_limits(asked, 0, call)
+    call.used = Usage()
     for candidate in candidates:
         way = _WAYS.get(candidate.protocol)
         if way is None or candidate.protocol != asked.protocol:

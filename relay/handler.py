@@ -42,10 +42,17 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
 async def _serve(request: Request, call: Call, outlet: Outlet) -> None:
     """Answers the request into the outlet."""
     try:
+        await _respond(request, call, outlet)
+    finally:
+        call.leave_limits()
+
+
+async def _respond(request: Request, call: Call, outlet: Outlet) -> None:
+    try:
         answer = await _answer(request, call)
     except (ClientGone, Interrupted):
         answer = Answer(499, [(b"content-type", b"application/json")], b"{}")
-    headers = [*answer.headers, (b"x-request-id", call.request_id.encode("ascii"))]
+    headers = [*answer.headers, *call.rate_headers, (b"x-request-id", call.request_id.encode("ascii"))]
     if answer.pump is None:
         headers.append((b"content-length", str(len(answer.body)).encode()))
         outlet.head(answer.status, headers)

@@ -13,6 +13,7 @@ from billing import holds, prices
 from billing.catalog import Model, Price
 from billing.prices import Bound
 from billing.usage import Source
+from keys import limits
 from keys import services as keys
 from keys.services import Principal
 from relay import counting, delivery, dispatch, settlement, snapshot
@@ -38,6 +39,7 @@ async def chat(request: Request, call: Call, asked: Asked) -> Answer:
     holds.KeyClaimed where its idempotency key has just been taken by another."""
     view = await snapshot.ready()
     model, price, call.candidates = find_model(view, asked, call)
+    await within_limits(asked, _wanted_output(asked, model), call)
     limit = await open_hold(asked, model, price, call)
     guard = Guard(lasting=request.client.watch)
     try:
@@ -91,6 +93,21 @@ def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {call.model!r}.", param="model")
     call.price = price
     return model, price, routing.in_order(view.routes[call.model], dispatch.source)[: dispatch.MOST_ATTEMPTS]
+
+
+async def within_limits(asked: Asked, most_output: int, call: Call) -> None:
+    """Takes the call's place in the limits of its key and its team. Raises RelayError where one of them is reached."""
+    assert call.principal
+    if not call.principal.scopes:
+        return
+    call.estimate = limits.estimate(text_bytes=asked.text_bytes, max_output=most_output, answers=asked.n)
+    try:
+        slip = await limits.admit(call.principal.scopes, tokens=call.estimate)
+    except limits.LimitReached as reached:
+        call.rate_headers = reached.headers(call.protocol)
+        raise RelayError(Cause.RATE_LIMITED, str(reached), retry_after=reached.retry_after) from reached
+    call.slips.append(slip)
+    call.rate_headers = slip.headers(call.protocol)
 
 
 async def open_hold(asked: Asked, model: Model, price: Price, call: Call) -> int | None:

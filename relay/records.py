@@ -13,6 +13,8 @@ from billing.models import Hold
 from billing.operations import ActiveHold, Claim, Progress, Row, Table
 from billing.prices import NOTHING, Charge
 from billing.usage import Source, Usage
+from keys.limits import Slip
+from keys.limits.headers import Headers
 from keys.services import Principal
 from relay.channels.routing import Candidate, Secret
 
@@ -115,7 +117,20 @@ class Call(msgspec.Struct):
     charge: Charge | None = None
     claim: Claim | None = None  # the caller's idempotency key
     candidates: list[Candidate] = msgspec.field(default_factory=list)  # where it may go, in order
+    slips: list[Slip] = msgspec.field(default_factory=list)  # its places in rate limits
+    estimate: int = 0  # tokens that were reserved there
+    rate_headers: Headers = msgspec.field(default_factory=list)  # what its client is told of them
+    used: Usage | None = None  # what it used, once that is known
     dropped: list[str] = msgspec.field(default_factory=list)  # of the request, what its last upstream could not have
+
+    def leave_limits(self) -> None:
+        """Gives its places back, with the tokens that it did not use; once."""
+        for slip in self.slips:
+            if self.hold is None and self.used is None:
+                slip.cancel()  # refused before anything was done
+            else:
+                slip.finish(self.used.tokens_in + self.used.tokens_out if self.used is not None else 0)
+        self.slips.clear()
 
     def elapsed_ms(self) -> float:
         return round((time.monotonic() - self.began) * 1000, 3)

@@ -37,6 +37,7 @@ class Ending:
 def price(call: Call, ending: Ending) -> None:
     """Sets what the call costs, `call.charge`, and notes it for whoever recovers the call before it is in the books."""
     call.charge = None  # of an ending that was priced before and did not come about
+    call.used = ending.usage
     if ending.usage is None:
         return
     assert call.price

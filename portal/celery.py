@@ -49,6 +49,11 @@ app.conf.update(
         # An expired message is worth nothing: the next sweep finds the same rows.
         "sweep_holds": {"task": "relay.tasks.sweep_holds", "schedule": 10.0, "options": {"expires": 30}},
         "forget_answers": {"task": "relay.tasks.forget_answers", "schedule": 600.0, "options": {"expires": 600}},
+        "probe_channels": {
+            "task": "relay.tasks.probe_channels",
+            "schedule": settings.PROBE_EVERY,
+            "options": {"expires": 60},
+        },
         "audit_recent": {"task": "billing.tasks.audit_recent", "schedule": 60.0, "options": {"expires": 60}},
         "audit_books": {
             "task": "billing.tasks.audit_books",

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from billing import holds
 from billing.holds import Orphan
-from relay import idempotency, recovery
+from relay import idempotency, probing, recovery, services, standing
 from relay.models import Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -35,3 +35,18 @@ def _swept(orphan: Orphan) -> bool:
 def forget_answers() -> int:
     """Deletes the idempotency keys that are older than a day, with the answers kept for them. How many."""
     return idempotency.forget_old()
+
+
+@shared_task
+def probe_channels() -> int:
+    """Asks the providers of credentials that were disabled by themselves whether they take them again. How many do."""
+    standing.forget_old()
+    return sum(_probed(row) for row in probing.due() if services.claim_probe(row))
+
+
+def _probed(row: services.Disabled) -> bool:
+    try:
+        return probing.probe(row).verdict is probing.Verdict.TAKEN
+    except Exception:  # one channel that cannot be asked must not keep the others waiting
+        log.exception("channel.not_probed", row=str(row.pk))
+        return False

@@ -14,7 +14,8 @@ from billing.operations import ActiveHold, Claim, Progress, Row, Table
 from billing.prices import NOTHING, Charge
 from billing.usage import Source, Usage
 from keys.services import Principal
-from relay.channels.routing import Candidate, Secret
+from relay.channels.health import Passage
+from relay.channels.routing import Candidate, Secret, Target
 
 CALL = Table(
     "relay_calllog",
@@ -81,6 +82,10 @@ class Attempt(msgspec.Struct):
     detail: str = ""
     usage: Usage | None = None
     source: Source = Source.NONE
+    target: Target | None = None
+    passage: Passage | None = None
+    retry_after: str | None = None  # as the provider wrote it
+    said: str = ""  # the beginning of its refusal
 
     @property
     def cost(self) -> int | None:
@@ -115,6 +120,9 @@ class Call(msgspec.Struct):
     charge: Charge | None = None
     claim: Claim | None = None  # the caller's idempotency key
     candidates: list[Candidate] = msgspec.field(default_factory=list)  # where it may go, in order
+    targets: list[Target] = msgspec.field(default_factory=list)  # the same, with their credentials
+    sticky: str = ""  # the target that holds state which the call goes on from
+    passage: Passage | None = None  # through the first target's breaker
     dropped: list[str] = msgspec.field(default_factory=list)  # of the request, what its last upstream could not have
 
     def elapsed_ms(self) -> float:

@@ -152,7 +152,8 @@ def candidate_of(channel: Channel) -> Candidate:
 
 
 def _capabilities(channel: Channel, name: str, offered: str, models: catalog.Catalog) -> Capabilities:
-    """What the model accepts: by its kind, by what the catalogue's row says otherwise, and by what the channel's does."""
+    """What the model accepts: by its kind, by what the catalogue's row says otherwise, and by what the channel's
+    does."""
     caps = capabilities.of(name, channel.protocol)
     model = models.get(offered)
     for written in (model.capabilities if model else None, channel.capabilities.get(offered)):

@@ -331,7 +331,11 @@ class Passage:
         self._probe = bool(circuit.breaker.until)
         self._since = registry.clock()
         self.ended = False
-        circuit.figures().calls += 1
+
+    def sent(self) -> None:
+        """The request goes out now."""
+        self._since = self._registry.clock()
+        self._circuit.figures().calls += 1
 
     def began(self) -> None:
         """The answer's first byte is there."""
@@ -407,14 +411,14 @@ class Registry:
         circuit = self._circuits.get(key)
         return circuit is None or circuit.breaker.passes(self.clock())
 
-    def enter(self, key: str, tolerance: Tolerance = USUAL) -> Passage | None:
-        """None where its breaker lets no call through now."""
+    def enter(self, key: str, tolerance: Tolerance = USUAL, *, anyway: bool = False) -> Passage | None:
+        """None where its breaker lets no call through now, unless the call has nowhere else to go (`anyway`)."""
         circuit = self._circuits.get(key)
         if circuit is None:
             circuit = self._circuits[key] = Circuit(self, tolerance)
         elif circuit.breaker.tolerance is not tolerance and circuit.breaker.tolerance != tolerance:
             circuit.breaker = Breaker(tolerance)
-        return Passage(self, circuit) if circuit.breaker.enter(self.clock()) else None
+        return Passage(self, circuit) if circuit.breaker.enter(self.clock()) or anyway else None
 
     def refusal(self, keys: Iterable[str]) -> RelayError:
         """Why none of these lets a call through, and when one will: 429 where all are limited, 503 else."""

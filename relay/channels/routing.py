@@ -13,8 +13,6 @@ from relay.channels.health import Tolerance
 from relay.protocols.capabilities import Capabilities
 
 MOST_ATTEMPTS = 3
-MOST_PLANNED = 8  # targets of a plan; those beyond what may be tried stand in for others that are shut by then
-IN_A_ROW = 2  # credentials of one channel that are tried before another channel is
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -105,9 +103,10 @@ def plan(
     affinity: bytes = b"",
     sticky: str = "",
 ) -> list[Target]:
-    """Where to try, in this order: the target whose key is `sticky` (it holds state that others cannot read); then by
-    priority, lower first; within one priority by weight, at random or, with an `affinity`, always the same way for the
-    same affinity. What is not let through is left out; an empty plan says that nothing is."""
+    """Where to try, in this order: the target whose key is `sticky` (it holds state that others cannot read); then each
+    channel by priority, lower first, and within one priority by weight, at random or, with an `affinity`, always the
+    same way for the same affinity; then, while there is room, the channels' other credentials. What is not let through
+    is left out; an empty plan says that nothing is."""
     if len(candidates) == 1 and len(candidates[0].credentials) <= 1:
         return [target for target in targets(candidates[0]) if passes(target.key)]
     draw = _draws(source, affinity)
@@ -115,11 +114,11 @@ def plan(
         [target for target in _by_weight(targets(candidate), draw) if passes(target.key)]
         for candidate in in_order(candidates, draw)
     ]
-    planned = [target for queue in found for target in queue[:IN_A_ROW]]
-    planned += [target for queue in found for target in queue[IN_A_ROW:]]
+    planned = [queue[0] for queue in found if queue]
+    planned += [target for queue in found for target in queue[1:]]
     if sticky:
         planned.sort(key=lambda target: target.key != sticky)
-    return planned[:MOST_PLANNED]
+    return planned[:MOST_ATTEMPTS]
 
 
 Draw = Callable[[str], float]  # a number from 0 to 1 for a name

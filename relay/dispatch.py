@@ -129,7 +129,7 @@ class _Turns:
         finally:
             health.retries.retries -= 1
             while self._waiting and self._waiting[0].done():
-                self._waiting.popleft()
+                del self._waiting[0]
             if self._waiting:
                 self._waiting.popleft().set_result(None)
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 import structlog
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 
 from relay import services, snapshot
 from relay.channels import presets, upstream
@@ -32,8 +33,13 @@ class Found(msgspec.Struct, frozen=True):
     """What a probe found. `models` are the upstream's names, where it told them."""
 
     verdict: Verdict
-    detail: str
+    detail: str  # to be translated, and filled with `facts`
     models: tuple[str, ...] = ()
+    status: int = 0
+
+    @property
+    def facts(self) -> dict[str, int]:
+        return {"status": self.status, "models": len(self.models)}
 
 
 def probe(row: services.Disabled) -> Found:
@@ -43,7 +49,7 @@ def probe(row: services.Disabled) -> Found:
     if isinstance(row, Credential):
         value = services.opened(row)
         if value is None:
-            return Found(Verdict.UNKNOWN, "The credential cannot be decrypted.")
+            return Found(Verdict.UNKNOWN, gettext_noop("The credential cannot be decrypted."))
         secret = Secret(row.pk, row.last_four, value)
     found = asyncio.run(ask(snapshot.candidate_of(channel), secret))
     if found.verdict is Verdict.TAKEN and services.enable(row):
@@ -55,15 +61,15 @@ async def ask(candidate: Candidate, secret: Secret | None) -> Found:
     try:
         status, content = await upstream.get(candidate, secret, "/models", within=WITHIN)
     except RelayError as error:
-        return Found(Verdict.UNKNOWN, error.message)
-    if status in (401, 403):
-        return Found(Verdict.REFUSED, f"The provider refuses the credential (status {status}).")
-    if status == 400 and b"API_KEY_INVALID" in content:  # Gemini's way to say 401
-        return Found(Verdict.REFUSED, "The provider refuses the credential (status 400).")
+        return Found(Verdict.UNKNOWN, error.message.replace("%", "%%"))
+    if status in (401, 403) or (status == 400 and b"API_KEY_INVALID" in content):  # the last is Gemini's 401
+        refused = gettext_noop("The provider refuses the credential (status %(status)s).")
+        return Found(Verdict.REFUSED, refused, status=status)
     if status != 200:
-        return Found(Verdict.UNKNOWN, f"The provider's list of models cannot be read (status {status}).")
-    names = names_in(content)
-    return Found(Verdict.TAKEN, f"The provider takes the credential and lists {len(names)} models.", names)
+        unread = gettext_noop("The provider's list of models cannot be read (status %(status)s).")
+        return Found(Verdict.UNKNOWN, unread, status=status)
+    taken = gettext_noop("The provider takes the credential and lists %(models)s models.")
+    return Found(Verdict.TAKEN, taken, names_in(content), status)
 
 
 class _Named(msgspec.Struct):

@@ -40,6 +40,7 @@ class Begun(NamedTuple):
 def plan(candidates: Sequence[Candidate], call: Call, request: Request) -> None:
     """Sets where the call is tried, in which order, and enters the first target's breaker. Raises RelayError where no
     target lets it through now. Whoever cannot go on from here says so (`abandon`)."""
+    standing.notice()
     affinity = b""
     if routing.has_choice(candidates):
         assert call.principal

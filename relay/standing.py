@@ -65,7 +65,8 @@ async def keep() -> None:
 
 
 def notice() -> None:
-    """A credential that is new here, or enabled again, begins anew; what is gone is forgotten."""
+    """A credential that is new here, or enabled again, begins anew; what is gone is forgotten. Asked before each call,
+    so that what a call learns is never forgotten for being new."""
     view = snapshot.current()
     if view is _keeper.seen:
         return

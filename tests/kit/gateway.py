@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import requests
+from django.db import transaction
 from django.test import override_settings
 
 from tests.kit import databases
@@ -115,13 +116,13 @@ class Gateway:
         self.servers.append(server)
         return server
 
-    def work(self) -> "subprocess.Popen[bytes]":
+    def work(self, **variables: str) -> "subprocess.Popen[bytes]":
         """A worker with its clock; whoever starts it ends it."""
         with (self.folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "manage.py", "worker"],
                 cwd=databases.ROOT,
-                env=self._variables,
+                env={**self._variables, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -214,7 +215,7 @@ class Gateway:
         from relay import vault
         from relay.models import Channel, Credential
 
-        with self.inside():
+        with self.inside(), transaction.atomic():  # no server sees it without its credential
             row = Channel.objects.create(
                 **{"name": name, "base_url": base_url, "models": models, "private": True, **TOLERANT, **fields}
             )

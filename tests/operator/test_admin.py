@@ -47,8 +47,8 @@ def _inline(prefix: str, rows: list[dict[str, Any]], initial: int = 0) -> dict[s
 def _channel_form(**fields: Any) -> dict[str, Any]:
     rows = fields.pop("credentials", [])
     form = {
-        "name": "main", "preset": "custom", "protocol": "openai", "base_url": "https://8.8.8.8/v1", "served": "a = b", "priority": 0,
-        "weight": 1, "on_hangup": "cancel", "timeouts": "{}", "enabled": "on", "new_credentials": "",
+        "name": "main", "preset": "custom", "protocol": "openai", "base_url": "https://8.8.8.8/v1", "served": "a = b",
+        "priority": 0, "weight": 1, "on_hangup": "cancel", "timeouts": "{}", "enabled": "on", "new_credentials": "",
     }  # fmt: skip
     return form | _inline("credentials", rows, len(rows)) | fields
 

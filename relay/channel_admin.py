@@ -87,6 +87,8 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         self.stored = services.spec_of(self.instance) if self.instance.pk else None
         lines = [name if name == other else f"{name} = {other}" for name, other in (self.instance.models or {}).items()]
         self.initial["served"] = "\n".join(lines)
+        for name in _JSON:
+            self.fields[name].widget.attrs["rows"] = 3
         self.fields["base_url"].required = False
         self.fields["base_url"].help_text = _("empty: the provider's own")
         self.fields["preset"].help_text = presets.of(self.instance.preset).note if self.instance.pk else ""

@@ -204,12 +204,20 @@ def _line(row: Channel | Credential, label: str, found: list[tuple[Report, bool]
     states: dict[str, int] = {}
     latest = 0.0
     for report, alive in found:
-        if alive and not (report.until and report.until <= now.timestamp()):
-            states[report.state] = states.get(report.state, 0) + 1
-            latest = max(latest, report.until)
+        if alive:
+            state = _state_now(report, now)
+            states[state] = states.get(state, 0) + 1
+            latest = max(latest, report.until if report.until > now.timestamp() else 0.0)
     figures = health.joined((report for report, _ in found), since=int(now.timestamp() // 60) - health.MINUTES + 1)
     mishaps = sorted((mishap for report, _ in found for mishap in report.mishaps), key=lambda m: -m.at)
     return Line(row, label, states, _moment(latest), figures, [_told(mishap) for mishap in mishaps[: health.ERRORS]])
+
+
+def _state_now(report: Report, now: dt.datetime) -> str:
+    """What has become of the state since it was reported: time alone opens what is shut."""
+    if not report.until or report.until > now.timestamp():
+        return report.state
+    return State.HALF_OPEN.value if report.state == State.OPEN else State.CLOSED.value
 
 
 def _moment(seconds: float) -> dt.datetime | None:

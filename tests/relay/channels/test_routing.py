@@ -122,7 +122,7 @@ def affinity(body: Any, *, team: int = 1, model: str = "m", headers: dict[bytes,
 
 
 TURNS = [{"role": "system", "content": LONG}, {"role": "user", "content": "hello"}]
-CONVERSATIONS = {
+CONVERSATIONS: dict[str, dict[str, Any]] = {
     "openai": {"messages": TURNS},
     "anthropic": {"system": LONG, "messages": TURNS[1:]},
     "gemini": {"systemInstruction": {"parts": [{"text": LONG}]}, "contents": [{"role": "user", "parts": []}]},
@@ -132,7 +132,7 @@ CONVERSATIONS = {
 
 @pytest.mark.parametrize("protocol", CONVERSATIONS)
 def test_a_conversation_that_goes_on_keeps_its_affinity_and_another_has_another(protocol: str) -> None:
-    body: dict[str, Any] = CONVERSATIONS[protocol]
+    body = CONVERSATIONS[protocol]
     named = next(name for name in ("messages", "contents", "input") if name in body)
     started = affinity(body)
     assert started

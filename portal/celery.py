@@ -50,6 +50,11 @@ app.conf.update(
         "sweep_holds": {"task": "relay.tasks.sweep_holds", "schedule": 10.0, "options": {"expires": 30}},
         "forget_answers": {"task": "relay.tasks.forget_answers", "schedule": 600.0, "options": {"expires": 600}},
         "forget_responses": {"task": "relay.tasks.forget_responses", "schedule": 3600.0, "options": {"expires": 3600}},
+        "probe_channels": {
+            "task": "relay.tasks.probe_channels",
+            "schedule": settings.PROBE_EVERY,
+            "options": {"expires": 60},
+        },
         "audit_recent": {"task": "billing.tasks.audit_recent", "schedule": 60.0, "options": {"expires": 60}},
         "audit_books": {
             "task": "billing.tasks.audit_books",

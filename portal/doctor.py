@@ -24,6 +24,7 @@ from portal import demo_data, readiness
 from portal.models import Team
 from relay import demo, services
 from relay.models import Channel, DefaultModel, Heartbeat
+from relay.services import Disabled
 
 # What Django finds wrong with an address that is not HTTPS, four times over.
 _HTTPS_CHECKS = frozenset({"security.W004", "security.W008", "security.W012", "security.W016"})
@@ -205,17 +206,30 @@ def _channels() -> Iterator[Finding]:
 
 def _credentials(channel: Channel) -> Iterator[Finding]:
     credentials = list(channel.credentials.all())
-    usable = [credential for credential in credentials if credential.enabled]
+    usable = [credential for credential in credentials if credential.enabled and credential.disabled_at is None]
     for credential in credentials:
+        if credential.disabled_at is not None:
+            yield _disabled(f"the credential …{credential.last_four} of channel {channel.name}", credential)
         if services.opened(credential) is None:
             yield Finding(
                 ERROR,
                 f"the credential …{credential.last_four} of channel {channel.name} cannot be decrypted",
                 "Put its old key back into ENCRYPTION_KEYS, or give the credential again",
             )
+    if channel.disabled_at is not None:
+        yield _disabled(f"channel {channel.name}", channel)
     if not usable and channel.base_url != demo.ADDRESS:
         level = WARNING if channel.private else ERROR
         yield Finding(level, f"channel {channel.name} has no credential in use", "Give it api_keys, or disable it")
+
+
+def _disabled(what: str, row: Disabled) -> Finding:
+    since = f"{row.disabled_at:%Y-%m-%d %H:%M} UTC"
+    return Finding(
+        WARNING,
+        f"the provider refuses {what} since {since}: {' '.join(row.disabled_reason.split())[:120]}",
+        "Look at /admin/relay/channel/health/; give another credential, or enable it there",
+    )
 
 
 def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:

@@ -54,6 +54,8 @@ SEND_STALL = env.float("SEND_STALL", default=60.0)
 # Where a test wants this process to die (`billing.failpoints`); refused unless DEBUG or the second allows it.
 FAILPOINT = env.str("FAILPOINT", default="")
 FAILPOINTS_ALLOWED = env.bool("FAILPOINTS_ALLOWED", default=False)
+# Between two looks for disabled credentials that should be asked again, in seconds.
+PROBE_EVERY = env.float("PROBE_EVERY", default=30.0)
 SHUTDOWN_GRACE = env.int("SHUTDOWN_GRACE", default=60)
 
 INSTALLED_APPS = [

@@ -9,8 +9,8 @@ import structlog
 
 from billing.usage import Usage
 from relay import bridge, counting, dialects, pipeline, snapshot
-from relay.channels import routing, upstream
-from relay.channels.routing import Candidate
+from relay.channels import health, routing, upstream
+from relay.channels.routing import Candidate, Target
 from relay.dispatch import source
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
@@ -62,23 +62,24 @@ async def tokens(asked: Chat, call: Call, request: Request) -> int:
 
     Raises RelayError for a model that this key cannot call, and for a request that an upstream refuses.
     """
-    candidates = await _candidates(asked, call)
+    targets = await _targets(asked, call)
     await pipeline.within_limits(asked, 0, call)
     call.used = Usage()
-    for candidate in candidates:
+    for target in targets:
+        candidate = target.candidate
         way = _WAYS.get(candidate.protocol)
         if way is None or candidate.protocol != asked.protocol:
             continue
         try:
-            return await _ask(candidate, way, asked, request)
+            return await _ask(target, way, asked, request)
         except RelayError as error:
             if error.cause is Cause.UPSTREAM_REJECTED:
                 raise
             log.info("counts.not_told", channel=candidate.channel, cause=error.cause.value)
-    return await counting.prompt_tokens(asked, candidates[0].model)
+    return await counting.prompt_tokens(asked, targets[0].candidate.model)
 
 
-async def _candidates(asked: Chat, call: Call) -> list[Candidate]:
+async def _targets(asked: Chat, call: Call) -> list[Target]:
     assert call.principal
     view = await snapshot.ready()
     call.model = asked.model
@@ -87,11 +88,14 @@ async def _candidates(asked: Chat, call: Call) -> list[Candidate]:
         raise RelayError(Cause.INVALID_MODEL, f"The model {asked.model[:200]!r} is not offered here.", param="model")
     if not call.principal.may_use(asked.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {asked.model!r}.", param="model")
-    return routing.in_order(view.routes[asked.model], source)
+    plan = routing.plan(view.routes[asked.model], source, passes=health.registry.passes)
+    if not plan:
+        raise RelayError(Cause.UNAVAILABLE, "No channel can serve this model now.", retry_after=5)
+    return plan
 
 
-async def _ask(candidate: Candidate, way: _Way, asked: Chat, request: Request) -> int:
-    secret = source.choice(candidate.credentials) if candidate.credentials else None
+async def _ask(target: Target, way: _Way, asked: Chat, request: Request) -> int:
+    candidate = target.candidate
     dialect = dialects.of(candidate.protocol)
     path, body = way.path(candidate.model), way.encode(asked, candidate)
     headers = bridge.forwarded(dialect, request.headers)
@@ -100,7 +104,7 @@ async def _ask(candidate: Candidate, way: _Way, asked: Chat, request: Request) -
     guard.expect(Why.FIRST_BYTE, WITHIN)
     try:
         with guard:
-            reply = await upstream.post(candidate, secret, path, body, stream=False, headers=headers)
+            reply = await upstream.post(candidate, target.secret, path, body, stream=False, headers=headers)
             try:
                 if reply.status != 200:
                     content = await reply.read_error()

@@ -12,7 +12,7 @@ from billing.operations import Progress
 from billing.usage import Source
 from relay import counting, settlement, stored_responses
 from relay.channels.upstream import Reply
-from relay.dispatch import Begun, note_failure
+from relay.dispatch import Begun, note_end, note_failure
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Answer, Outlet
@@ -30,7 +30,7 @@ CLIENT_LEFT = 499  # nginx's number for it; no client ever sees it
 async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer:
     """Settles the answer, and hands it over with what it cost."""
     attempt = call.attempts[-1]
-    attempt.outcome, attempt.ended_ms = "complete", call.elapsed_ms()
+    note_end(attempt, "complete", call)
     call.upstream_id, call.finish = answer.id, answer.finish
     ending = Ending("left" if guard.left else "settled", status=200)
     model = attempt.candidate.model
@@ -138,11 +138,10 @@ async def _finish_stream(
 ) -> bytes:
     """Books the stream and returns its last bytes. `answer` is its head, to be kept with what was put out."""
     attempt = call.attempts[-1]
-    attempt.ended_ms = call.elapsed_ms()
     if failure is not None:
         note_failure(attempt, failure, call)
     else:
-        attempt.outcome = "client_left" if guard.left else "complete"
+        note_end(attempt, "client_left" if guard.left else "complete", call)
     ending = await _stream_ending(stream, asked, call, guard, failure)
     settlement.price(call, ending)
     told = pisces(call)

@@ -1,18 +1,24 @@
 """A call's attempts at its channels, until one answers or the first bytes of its stream are there."""
 
+import asyncio
+import contextlib
 import os
 import random
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 from django.conf import settings
 
 from billing import failpoints, holds
 from billing.operations import Progress
-from relay import dialects, inlining
+from keys import limits
+from relay import dialects, inlining, standing
 from relay.bridge import Bridge, Single
-from relay.channels import upstream
-from relay.channels.routing import Candidate
+from relay.channels import health, quirks, routing, upstream
+from relay.channels.health import Kind
+from relay.channels.routing import Candidate, Target
 from relay.channels.upstream import Reply
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
@@ -20,7 +26,7 @@ from relay.http import Request
 from relay.protocols.codec import Asked, Chat, Stream, Whole
 from relay.records import Attempt, Call
 
-MOST_ATTEMPTS = 3
+WAIT_FOR_TURN = 10.0  # seconds that a call waits until it may be tried again
 source = random.Random(os.urandom(32))
 
 
@@ -32,6 +38,31 @@ class Begun(NamedTuple):
     first: bytes
 
 
+def plan(candidates: Sequence[Candidate], call: Call, request: Request) -> None:
+    """Sets where the call is tried, in which order, and enters the first target's breaker. Raises RelayError where no
+    target lets it through now. Whoever cannot go on from here says so (`abandon`)."""
+    standing.notice()
+    affinity = b""
+    if routing.has_choice(candidates):
+        assert call.principal
+        affinity = routing.affinity(request.body, request.headers, team=call.principal.team, model=call.model)
+    call.targets = routing.plan(
+        candidates, source, passes=health.registry.passes, affinity=affinity, sticky=call.sticky
+    )
+    if not call.targets:
+        keys = [target.key for candidate in candidates for target in routing.targets(candidate)]
+        raise health.registry.refusal(keys)
+    call.candidates = [target.candidate for target in call.targets]
+    first = call.targets[0]
+    call.passage = health.registry.enter(first.key, first.candidate.tolerance, anyway=True)
+
+
+def abandon(call: Call) -> None:
+    """Nothing is sent."""
+    if call.passage is not None:
+        call.passage.dropped()
+
+
 async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, request: Request) -> Whole | Begun:
     """A whole answer or the beginning of a stream, from the first channel that gives one.
 
@@ -39,22 +70,110 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
     channel's model cannot be asked, unless another channel's can.
     """
     failure: RelayError | None = None
+    down: set[str] = set()  # channels that another credential cannot help
     strict = request.headers.get(b"x-pisces-strict", b"").lower() == b"true"
-    for candidate in call.candidates:
-        secret = source.choice(candidate.credentials) if candidate.credentials else None
-        attempt = Attempt(candidate, secret, call.elapsed_ms())
-        call.attempts.append(attempt)
-        # Whoever brings an idempotency key means to ask again: there should be an answer then.
-        drained = candidate.on_hangup == "drain" or call.claim is not None
-        request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
-        try:
-            return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
-        except RelayError as error:
-            note_failure(attempt, error, call)
-            if error.cause is Cause.UPSTREAM_REJECTED or guard.left or attempt.first_byte_ms is not None:
-                raise
-            failure = error
+    with _turns.call():
+        for number, target in enumerate(call.targets):
+            if target.candidate.channel in down:
+                break
+            if failure is not None and not await _turns.wait(guard):
+                break
+            slip = await _place_at(target.candidate, asked, call)
+            if isinstance(slip, RelayError):
+                if number == 0:
+                    abandon(call)
+                failure = failure or slip
+                continue
+            attempt = _entered(target, call, first=number == 0)
+            # Whoever brings an idempotency key means to ask again: there should be an answer then.
+            drained = target.candidate.on_hangup == "drain" or call.claim is not None
+            request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
+            try:
+                with _turns.retry() if failure is not None else contextlib.nullcontext():
+                    return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
+            except RelayError as error:
+                slip.cancel()
+                kind = note_failure(attempt, error, call)
+                if guard.left or attempt.first_byte_ms is not None or not _another(kind, target.candidate):
+                    raise
+                if kind in health.OF_THE_CHANNEL:
+                    down.add(target.candidate.channel)
+                failure = error
     raise failure or RelayError(Cause.UNAVAILABLE, "No channel can serve this model now.", retry_after=5)
+
+
+async def _place_at(candidate: Candidate, asked: Asked, call: Call) -> limits.Slip | RelayError:
+    """The call's place in the channel's own limits, or what to tell the caller where no other channel has one."""
+    if candidate.scope is None:
+        return limits.NOTHING
+    tokens = call.estimate or limits.estimate(text_bytes=asked.text_bytes, max_output=asked.limit, answers=asked.n)
+    try:
+        slip = await limits.admit((candidate.scope,), tokens=tokens)
+    except limits.LimitReached as reached:
+        return RelayError(Cause.RATE_LIMITED, str(reached), retry_after=reached.retry_after)
+    call.slips.append(slip)
+    return slip
+
+
+def _entered(target: Target, call: Call, *, first: bool) -> Attempt:
+    """The attempt, on its way through its breaker."""
+    passage = call.passage if first else health.registry.enter(target.key, target.candidate.tolerance, anyway=True)
+    attempt = Attempt(target.candidate, target.secret, call.elapsed_ms(), target=target, passage=passage)
+    call.attempts.append(attempt)
+    return attempt
+
+
+def _another(kind: Kind, candidate: Candidate) -> bool:
+    """Whether another channel is tried after such a failure. What this one's model cannot be asked, another's may."""
+    return kind is Kind.NONE or kind in candidate.retry_on
+
+
+class _Turns:
+    """Whose turn it is to be tried again (`health.Retries`). A call waits for its turn rather than fail, for a while:
+    when a provider goes down, many want one at once."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @contextlib.contextmanager
+    def call(self) -> Iterator[None]:
+        health.retries.calls += 1
+        try:
+            yield
+        finally:
+            health.retries.calls -= 1
+
+    @contextlib.contextmanager
+    def retry(self) -> Iterator[None]:
+        health.retries.retries += 1
+        try:
+            yield
+        finally:
+            health.retries.retries -= 1
+            while self._waiting and self._waiting[0].done():
+                del self._waiting[0]
+            if self._waiting:
+                self._waiting.popleft().set_result(None)
+
+    async def wait(self, guard: Guard) -> bool:
+        """Whether there is a turn within WAIT_FOR_TURN. Raises Interrupted for a client that leaves meanwhile."""
+        if health.retries.may():
+            return True
+        guard.expect(Why.TOTAL, 2 * WAIT_FOR_TURN)  # what was expected of the last provider is over
+        guard.limit(2 * WAIT_FOR_TURN)
+        try:
+            async with asyncio.timeout(WAIT_FOR_TURN):
+                while not health.retries.may():
+                    with guard:
+                        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                        self._waiting.append(turn)
+                        await turn
+        except TimeoutError:
+            return False
+        return True
+
+
+_turns = _Turns()
 
 
 async def _attempt(
@@ -69,31 +188,35 @@ async def _attempt(
     try:
         with guard:
             bridge = await _bridge(asked, attempt.candidate, limit, strict=strict)
-            call.dropped = bridge.losses
+            body = _dressed(bridge, attempt.candidate, call, strict=strict)
             holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
             failpoints.hit("before_dispatch")
+            if attempt.passage is not None:
+                attempt.passage.sent()
             reply = await upstream.post(
                 attempt.candidate,
                 attempt.secret,
                 bridge.path,
-                bridge.body,
+                body,
                 stream=bridge.streams,
                 headers=bridge.headers(request.headers),
             )
             attempt.status = reply.status
             if reply.status != 200:
-                raise bridge.error(reply.status, await reply.read_error(), retry_after=reply.retry_after)
+                content, attempt.retry_after = await reply.read_error(), reply.retry_after
+                attempt.said = content[:300].decode(errors="replace")
+                raise bridge.error(reply.status, content, retry_after=reply.retry_after)
             if isinstance(bridge, Bridge) and asked.stream and bridge.streams:
                 begun = await _first_events(reply, bridge.stream(call.model), attempt, call)
                 return begun
-            attempt.first_byte_ms = call.elapsed_ms()
+            _note_first_byte(attempt, call)
             holds.watch(call.hold, _arrival(reply, asked, call))
             failpoints.hit("after_first_byte")
             guard.expect(Why.IDLE, timeouts.idle)
-            body = await reply.read(guard)
+            content = await reply.read(guard)
             if isinstance(bridge, Single) or not asked.stream:
-                return bridge.whole(body)
-            begun = Begun(reply, *bridge.unfolded(body, call.model))
+                return bridge.whole(content)
+            begun = Begun(reply, *bridge.unfolded(content, call.model))
             return begun
     except Interrupted as stopped:
         if stopped.why is Why.LEFT or guard.left:
@@ -129,11 +252,51 @@ async def _first_events(reply: Reply, stream: Stream, attempt: Attempt, call: Ca
         if stream.failure is not None and not out:
             raise stream.failure
         if out or stream.done or stream.finish or not data:
-            attempt.first_byte_ms = call.elapsed_ms()  # comments are no answer: nothing is owed for them
+            _note_first_byte(attempt, call)  # comments are no answer: nothing is owed for them
             return Begun(reply, stream, out)
 
 
-def note_failure(attempt: Attempt, error: RelayError, call: Call) -> None:
-    if attempt.secret is not None:  # some providers repeat the key that they refuse
-        error.message = error.message.replace(attempt.secret.value, "***")
+def _dressed(bridge: Bridge | Single, candidate: Candidate, call: Call, *, strict: bool) -> bytes:
+    """The body as this provider takes it, with the operator's overrides."""
+    edited = quirks.apply(bridge.body, candidate.dress.quirks, candidate.dress.parameters)
+    if strict and edited.dropped:
+        message = f"{candidate.model!r} takes no {', '.join(f'`{name}`' for name in edited.dropped)}."
+        raise RelayError(Cause.INVALID_PARAMETER, message, param=edited.dropped[0])
+    call.dropped = sorted({*bridge.losses, *edited.dropped}) if edited.dropped else bridge.losses
+    return edited.body
+
+
+def _note_first_byte(attempt: Attempt, call: Call) -> None:
+    attempt.first_byte_ms = call.elapsed_ms()
+    if attempt.passage is not None:
+        attempt.passage.began()
+
+
+def note_end(attempt: Attempt, outcome: str, call: Call) -> None:
+    """An attempt that did not fail: `complete`, or `client_left`."""
+    attempt.outcome, attempt.ended_ms = outcome, call.elapsed_ms()
+    if attempt.passage is not None:
+        attempt.passage.succeeded() if outcome == "complete" else attempt.passage.dropped()
+
+
+def note_failure(attempt: Attempt, error: RelayError, call: Call) -> Kind:
+    """Notes what went wrong, in the call's record and in the credential's health."""
+    error.message = _without_secret(attempt, error.message)
     attempt.outcome, attempt.detail, attempt.ended_ms = error.cause.value, error.message, call.elapsed_ms()
+    kind = health.kind_of(error, attempt.status, began=attempt.first_byte_ms is not None)
+    passage, target, candidate = attempt.passage, attempt.target, attempt.candidate
+    if passage is None or target is None:
+        return kind
+    wait = health.waiting(attempt.retry_after, time.time())
+    if wait is None and kind is Kind.LIMITED:
+        wait = error.retry_after
+    refused = passage.failed(kind, error.message, wait=wait, forbids_by_input=candidate.forbids_by_input)
+    if refused and candidate.auto_disable:
+        passage.bar()
+        standing.refused(target, f"{attempt.status}: {_without_secret(attempt, attempt.said)}".strip())
+    return kind
+
+
+def _without_secret(attempt: Attempt, text: str) -> str:
+    """Some providers repeat the key that they refuse."""
+    return text.replace(attempt.secret.value, "***") if attempt.secret is not None else text

@@ -3,20 +3,29 @@
 import uuid
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import CheckConstraint, Q
 from django.utils.translation import gettext_lazy as _
 
 from billing.models import Hold
 from keys.models import rate_field, rates_positive
+from relay.channels import health
 
 
 class Protocol(models.TextChoices):
     OPENAI = "openai", _("OpenAI chat")
+    RESPONSES = "responses", _("OpenAI Responses")
+    ANTHROPIC = "anthropic", _("Anthropic messages")
+    GEMINI = "gemini", _("Gemini")
 
 
 class OnHangup(models.TextChoices):
     CANCEL = "cancel", _("cancel the upstream call")
     DRAIN = "drain", _("read the answer to its end, at most 60 s")
+
+
+def retried() -> list[str]:
+    """The kinds of failure after which another channel is tried, where nobody says otherwise."""
+    return [kind.value for kind in health.RETRIED]
 
 
 class Channel(models.Model):
@@ -26,9 +35,15 @@ class Channel(models.Model):
     charges us by, as it is written (`billing.prices.parse_card`). A lower `priority` is tried first; `weight` shares
     the calls among channels of one priority. `rpm`, `tpm` and `parallel` are what the provider allows us. Only the
     operator's file may set `private`, which allows a private address.
+
+    `preset` names the provider's row (`relay.channels.presets`). `headers` (null removes one) and `parameters` (a merge
+    patch) are put over what is sent. `capabilities` has, by offered name, what the model accepts otherwise than its
+    family. `breaker` is a `health.Tolerance` as far as it differs. A channel without credentials that its provider
+    refuses is disabled by itself, as a credential is: `disabled_at` and `disabled_reason`.
     """
 
     name = models.CharField(_("name"), max_length=100, unique=True)
+    preset = models.CharField(_("provider"), max_length=32, default="custom")
     protocol = models.CharField(_("protocol"), max_length=16, choices=Protocol, default=Protocol.OPENAI)
     base_url = models.CharField(_("base URL"), max_length=500)
     priority = models.IntegerField(_("priority"), default=0, help_text=_("lower first"))
@@ -42,6 +57,37 @@ class Channel(models.Model):
     parallel = rate_field(_("calls at once"))
     private = models.BooleanField(_("may be a private address"), default=False, editable=False)
     enabled = models.BooleanField(_("enabled"), default=True)
+    proxy = models.CharField(_("proxy"), max_length=300, blank=True, help_text=_("http://host:port; not SOCKS"))
+    headers = models.JSONField(
+        _("headers"),
+        default=dict,
+        blank=True,
+        help_text=_("name: value, null to leave it out; {key} is the credential"),
+    )
+    parameters = models.JSONField(
+        _("parameters"), default=dict, blank=True, help_text=_("put over every body; null takes a field out")
+    )
+    capabilities = models.JSONField(
+        _("capabilities"),
+        default=dict,
+        blank=True,
+        help_text=_("offered name: what it accepts, where it differs from its family"),
+    )
+    retry_on = models.JSONField(
+        _("try another channel after"), default=retried, blank=True, help_text=_("kinds of failure")
+    )
+    breaker = models.JSONField(
+        _("breaker"),
+        default=dict,
+        blank=True,
+        help_text=_("failures in a row, calls, within, open, longest, cool_down (seconds); failures 0 never opens it"),
+    )
+    auto_disable = models.BooleanField(
+        _("disable by itself"), default=True, help_text=_("a credential that the provider refuses")
+    )
+    disabled_at = models.DateTimeField(_("disabled since"), null=True, editable=False)
+    disabled_reason = models.CharField(_("disabled because"), max_length=200, blank=True, editable=False)
+    probed_at = models.DateTimeField(_("probed"), null=True, editable=False)
     costs = models.JSONField(
         _("costs"), default=dict, blank=True, help_text=_("offered name: what the provider charges us, as a price card")
     )
@@ -52,25 +98,47 @@ class Channel(models.Model):
     class Meta:
         verbose_name = _("channel")
         verbose_name_plural = _("channels")
-        constraints = [rates_positive("channel_rates_positive")]
+        constraints = [
+            rates_positive("channel_rates_positive"),
+            CheckConstraint(
+                name="channel_disabled_with_a_reason",
+                condition=(Q(disabled_at__isnull=True) & Q(disabled_reason=""))
+                | (Q(disabled_at__isnull=False) & ~Q(disabled_reason="")),
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name
 
 
 class Credential(models.Model):
-    """An upstream's API key, encrypted (`relay.vault`) and bound to this row by its `uid`. Never shown again."""
+    """An upstream's API key, encrypted (`relay.vault`) and bound to this row by its `uid`. Never shown again.
+
+    `enabled` is the operator's word. `disabled_at` is the gateway's: the provider refused it, for `disabled_reason`,
+    and probes or the operator bring it back. `weight` shares a channel's calls among its credentials.
+    """
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     channel = models.ForeignKey(Channel, models.CASCADE, related_name="credentials")
     secret = models.BinaryField(editable=False)
     last_four = models.CharField(_("ends with"), max_length=4, blank=True)
+    weight = models.PositiveIntegerField(_("weight"), default=1)
     enabled = models.BooleanField(_("enabled"), default=True)
+    disabled_at = models.DateTimeField(_("disabled since"), null=True, editable=False)
+    disabled_reason = models.CharField(_("disabled because"), max_length=200, blank=True, editable=False)
+    probed_at = models.DateTimeField(_("probed"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:
         verbose_name = _("credential")
         verbose_name_plural = _("credentials")
+        constraints = [
+            CheckConstraint(
+                name="credential_disabled_with_a_reason",
+                condition=(Q(disabled_at__isnull=True) & Q(disabled_reason=""))
+                | (Q(disabled_at__isnull=False) & ~Q(disabled_reason="")),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"…{self.last_four}"
@@ -137,7 +205,7 @@ class CallLog(models.Model):
             models.Index(name="call_team_time", fields=["team", "-created_at"]),
             models.Index(name="call_key_time", fields=["key", "-created_at"]),
         ]
-        constraints = [models.CheckConstraint(name="call_cost_not_negative", condition=Q(cost__gte=0))]
+        constraints = [CheckConstraint(name="call_cost_not_negative", condition=Q(cost__gte=0))]
 
     def __str__(self) -> str:
         return str(self.id)
@@ -169,7 +237,7 @@ class Attempt(models.Model):
         verbose_name = _("attempt")
         verbose_name_plural = _("attempts")
         constraints = [
-            models.CheckConstraint(name="attempt_cost_not_negative", condition=Q(cost__isnull=True) | Q(cost__gte=0))
+            CheckConstraint(name="attempt_cost_not_negative", condition=Q(cost__isnull=True) | Q(cost__gte=0))
         ]
 
     def __str__(self) -> str:
@@ -238,11 +306,30 @@ class Calibration(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(name="calibration_once_an_epoch", fields=["model", "side", "wide", "epoch"]),
-            models.CheckConstraint(name="calibration_side_known", condition=Q(side__in=("input", "output"))),
+            CheckConstraint(name="calibration_side_known", condition=Q(side__in=("input", "output"))),
         ]
 
     def __str__(self) -> str:
         return f"{self.model} {self.side} {self.epoch}"
+
+
+class HealthReport(models.Model):
+    """What one server process saw of one credential in the last minutes (`relay.channels.health.Report`).
+
+    `key` names the credential, or the channel that has none. Each process writes its own rows, and only shows them:
+    nothing is decided by what stands here.
+    """
+
+    process = models.UUIDField()
+    key = models.CharField(max_length=32)
+    content = models.JSONField(default=dict)
+    at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="health_once_a_process", fields=["process", "key"])]
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.process}"
 
 
 class Heartbeat(models.Model):

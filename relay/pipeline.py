@@ -6,6 +6,7 @@ reads the upstream and owns the settlement; the client only takes from the outle
 """
 
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -17,7 +18,6 @@ from keys import limits
 from keys import services as keys
 from keys.services import Principal
 from relay import counting, delivery, dispatch, settlement, snapshot
-from relay.channels import routing
 from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted
@@ -38,9 +38,14 @@ async def chat(request: Request, call: Call, asked: Asked) -> Answer:
     """One answer of a model, whole or streamed, for `call.principal`. Raises RelayError for a call that gets none, and
     holds.KeyClaimed where its idempotency key has just been taken by another."""
     view = await snapshot.ready()
-    model, price, call.candidates = find_model(view, asked, call)
+    model, price, candidates = find_model(view, asked, call)
     await within_limits(asked, _wanted_output(asked, model), call)
-    limit = await open_hold(asked, model, price, call)
+    dispatch.plan(candidates, call, request)
+    try:
+        limit = await open_hold(asked, model, price, call)
+    except BaseException:
+        dispatch.abandon(call)
+        raise
     guard = Guard(lasting=request.client.watch)
     try:
         begun = await dispatch.attempts(asked, limit, call, guard, request)
@@ -78,8 +83,8 @@ def _key_message(error: keys.InvalidKey) -> str:
     return f"The API key {error.masked} {what}."
 
 
-def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model, Price, list[Candidate]]:
-    """The model, its price in force and the channels to try. Raises RelayError where one of them is missing."""
+def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model, Price, Sequence[Candidate]]:
+    """The model, its price in force and the channels that have it. Raises RelayError where one of them is missing."""
     assert call.principal
     call.model = asked.model or view.defaults.get(call.endpoint, "")
     call.streamed = asked.stream
@@ -92,7 +97,7 @@ def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model
     if not call.principal.may_use(call.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {call.model!r}.", param="model")
     call.price = price
-    return model, price, routing.in_order(view.routes[call.model], dispatch.source)[: dispatch.MOST_ATTEMPTS]
+    return model, price, view.routes[call.model]
 
 
 async def within_limits(asked: Asked, most_output: int, call: Call) -> None:
@@ -198,7 +203,7 @@ async def void(asked: Asked, call: Call, failure: BaseException) -> None:
     if isinstance(failure, Interrupted):
         ending = Ending("left", status=delivery.CLIENT_LEFT, error="client_left")
         if attempt is not None:
-            attempt.outcome, attempt.ended_ms = "client_left", call.elapsed_ms()
+            dispatch.note_end(attempt, "client_left", call)
             if attempt.first_byte_ms is not None:
                 ending.usage = await counting.usage(asked, call.arrived, attempt.candidate.model)
                 ending.source = Source.COUNTED

@@ -16,7 +16,8 @@ from billing.usage import Source, Usage
 from keys.limits import Slip
 from keys.limits.headers import Headers
 from keys.services import Principal
-from relay.channels.routing import Candidate, Secret
+from relay.channels.health import Passage
+from relay.channels.routing import Candidate, Secret, Target
 
 CALL = Table(
     "relay_calllog",
@@ -83,6 +84,10 @@ class Attempt(msgspec.Struct):
     detail: str = ""
     usage: Usage | None = None
     source: Source = Source.NONE
+    target: Target | None = None
+    passage: Passage | None = None
+    retry_after: str | None = None  # as the provider wrote it
+    said: str = ""  # the beginning of its refusal
 
     @property
     def cost(self) -> int | None:
@@ -121,6 +126,9 @@ class Call(msgspec.Struct):
     estimate: int = 0  # tokens that were reserved there
     rate_headers: Headers = msgspec.field(default_factory=list)  # what its client is told of them
     used: Usage | None = None  # what it used, once that is known
+    targets: list[Target] = msgspec.field(default_factory=list)  # the same, with their credentials
+    sticky: str = ""  # the target that holds state which the call goes on from
+    passage: Passage | None = None  # through the first target's breaker
     dropped: list[str] = msgspec.field(default_factory=list)  # of the request, what its last upstream could not have
 
     def leave_limits(self) -> None:

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 from billing import holds, ledger
 from billing.group_commit import writer
 from keys import limits
-from relay import calibration, counting, snapshot
+from relay import calibration, counting, snapshot, standing
 from relay.channels import upstream
 
 _tasks: list["asyncio.Task[Any]"] = []
@@ -23,6 +23,7 @@ async def start() -> None:
     _tasks.append(asyncio.create_task(snapshot.keep_fresh()))
     _tasks.append(asyncio.create_task(holds.keep_leases()))
     _tasks.append(asyncio.create_task(calibration.keep()))
+    _tasks.append(asyncio.create_task(standing.keep()))
     _tasks.append(asyncio.create_task(_warm()))
     # What is loaded by now stays for good: the collector need not look at it again with every thousand calls.
     gc.collect()
@@ -41,6 +42,7 @@ async def stop() -> None:
         task.cancel()
     await asyncio.gather(*_tasks, return_exceptions=True)
     _tasks.clear()
+    await standing.flush(at_once=True)
     await limits.stop()
     await upstream.close()
     await writer.close()

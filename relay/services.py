@@ -6,26 +6,35 @@ that it was not given for.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from billing import money, prices, revisions
 from keys import rates
 from keys import services as keys
 from relay import demo, vault
-from relay.channels import upstream
+from relay.channels import dress, presets, quirks, upstream
+from relay.channels.dress import Dress
+from relay.channels.health import Tolerance
 from relay.channels.routing import Timeouts
-from relay.models import Channel, Credential, DefaultModel, OnHangup, Protocol
+from relay.models import Channel, Credential, DefaultModel, OnHangup, Protocol, retried
+from relay.protocols import capabilities
+from relay.protocols.capabilities import Capabilities
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.001, 24 * 60 * 60  # seconds; a timeout above a day is a mistake
 HEAVIEST = 1_000_000
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 SHOWN_FROM = 12  # a secret shorter than this shows none of its characters
 
 
@@ -35,6 +44,7 @@ class ChannelSpec(msgspec.Struct, kw_only=True):
     `costs` has, by offered name, what the provider charges us, as a price card is written.
 
     `rpm`, `tpm` and `parallel` are what the provider allows: requests and tokens a minute, calls at once; None for any.
+    `preset`, `headers`, `parameters`, `capabilities`, `retry_on` and `breaker` are as the table has them.
 
     `private` is whether the address may be a private one; only the operator's file and the demo may say so.
     """
@@ -42,6 +52,7 @@ class ChannelSpec(msgspec.Struct, kw_only=True):
     name: str
     base_url: str
     models: Mapping[str, str]
+    preset: str = "custom"
     protocol: str = Protocol.OPENAI.value
     priority: int = 0
     weight: int = 1
@@ -51,12 +62,31 @@ class ChannelSpec(msgspec.Struct, kw_only=True):
     rpm: int | None = None
     tpm: int | None = None
     parallel: int | None = None
+    proxy: str = ""
+    headers: Mapping[str, str | None] = msgspec.field(default_factory=dict)
+    parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    capabilities: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
+    retry_on: Sequence[str] = msgspec.field(default_factory=retried)
+    breaker: Mapping[str, float] = msgspec.field(default_factory=dict)
+    auto_disable: bool = True
     private: bool = False
     enabled: bool = True
 
 
 def spec_of(channel: Channel) -> ChannelSpec:
     return ChannelSpec(**{name: getattr(channel, name) for name in ChannelSpec.__struct_fields__})
+
+
+def dress_of(channel: Channel) -> Dress:
+    """How its requests look on the wire."""
+    return dress.of(
+        channel.preset,
+        channel.protocol,
+        headers=channel.headers,
+        parameters=channel.parameters,
+        proxy=channel.proxy,
+        site=settings.BASE_URL,
+    )
 
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
@@ -80,10 +110,19 @@ def check(spec: ChannelSpec) -> None:
         "models": _models_problem(spec.models),
         "timeouts": _timeouts_problem(spec.timeouts),
         "costs": _costs_problem(spec),
+        "preset": _preset_problem(spec),
+        "proxy": proxy_problem(spec.proxy),
+        "headers": _headers_problem(spec.headers),
+        "parameters": _parameters_problem(spec.parameters),
+        "capabilities": _capabilities_problem(spec),
+        "retry_on": _retry_problem(spec.retry_on),
+        "breaker": _breaker_problem(spec.breaker),
     }
     errors |= {field: problem for field, problem in problems.items() if problem} | keys.rate_problems(spec)
     if "base_url" not in errors and not spec.private and is_private(spec.base_url):
         errors["base_url"] = _("This is a private address. Only the operator's file (manage.py apply) may name one.")
+    if spec.proxy and "proxy" not in errors and not spec.private and is_private(spec.proxy):
+        errors["proxy"] = _("This is a private address. Only the operator's file (manage.py apply) may name one.")
     if errors:
         raise ValidationError(errors)
 
@@ -164,27 +203,106 @@ def _costs_problem(spec: ChannelSpec) -> Any:
     return None
 
 
+def _preset_problem(spec: ChannelSpec) -> Any:
+    row = presets.BY_NAME.get(spec.preset)
+    if row is None:
+        return _("There is no provider “%(name)s”.") % {"name": spec.preset[:100]}
+    if row.unavailable:
+        return gettext(row.unavailable)
+    if spec.protocol in Protocol.values and spec.protocol not in row.protocols:
+        return _("%(provider)s speaks %(protocols)s.") % {"provider": row.label, "protocols": ", ".join(row.protocols)}
+    return None
+
+
+def proxy_problem(proxy: str) -> Any:
+    """Why calls cannot go through this proxy, or None."""
+    if not proxy:
+        return None
+    if urlsplit(proxy).scheme.startswith("socks"):
+        return _("SOCKS is not supported: put an HTTP proxy in front of it.")
+    if urlsplit(proxy).path not in ("", "/"):
+        return _("A proxy is http://host:port.")
+    if "@" in urlsplit(proxy).netloc:
+        return _("A proxy with a password is not supported: let it know this machine by its address.")
+    return url_problem(proxy)
+
+
+def _headers_problem(headers: Mapping[str, str | None]) -> Any:
+    seen: set[str] = set()
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name) or name.lower() in dress.FIXED_HEADERS or name.lower() in seen:
+            return _("“%(name)s” cannot be set as a header, or is there twice.") % {"name": name[:100]}
+        seen.add(name.lower())
+        if value is not None and not (
+            isinstance(value, str) and len(value) <= 2000 and all(32 <= ord(c) < 127 for c in value)
+        ):
+            return _("A header's value is a text of printable ASCII characters, or null.")
+    return None
+
+
+def _parameters_problem(parameters: Mapping[str, Any]) -> Any:
+    if name := quirks.forbidden(parameters):
+        return _("“%(name)s” cannot be overridden: what a call may cost is made from it.") % {"name": name}
+    if len(msgspec.json.encode(parameters)) > 16 * 1024:
+        return _("That is too much.")
+    return None
+
+
+def _capabilities_problem(spec: ChannelSpec) -> Any:
+    for name, written in spec.capabilities.items():
+        if name not in spec.models:
+            return _("The channel does not serve “%(name)s”.") % {"name": name[:200]}
+        try:
+            capabilities.corrected(Capabilities(), written)
+        except (msgspec.ValidationError, TypeError) as error:
+            return f"{name[:200]}: {error}"
+    return None
+
+
+def _retry_problem(kinds: Sequence[str]) -> Any:
+    if isinstance(kinds, list | tuple) and set(kinds) <= set(retried()):
+        return None
+    return _("The kinds of failure are %(known)s.") % {"known": ", ".join(retried())}
+
+
+def _breaker_problem(breaker: Mapping[str, float]) -> Any:
+    try:
+        found = msgspec.convert(breaker, Tolerance)
+    except msgspec.ValidationError as error:
+        return str(error)
+    whole = 0 <= found.failures <= 1000 and 1 <= found.calls <= 1000
+    if not whole or not all(0 <= s <= 86400 for s in (found.within, found.open, found.longest, found.cool_down)):
+        return _("These numbers are too small or too large.")
+    return None
+
+
 # ---- channels -------------------------------------------------------------------------------------------------------
 
 
 @transaction.atomic
-def save_channel(channel: Channel | None, spec: ChannelSpec, *, secrets: Sequence[str] | None = None) -> Channel:
-    """Makes (where `channel` is None) or changes a channel. Raises ValidationError.
+def save_channel(
+    channel: Channel | None, spec: ChannelSpec, *, secrets: Sequence[str] | Mapping[str, int] | None = None
+) -> Channel:
+    """Makes (where `channel` is None) or changes a channel. Raises ValidationError. No `base_url` is the provider's.
 
-    `secrets` replaces its credentials; None keeps them, unless the address changed: then they are removed.
+    `secrets`, as a mapping with the weight of each, replaces its credentials; None keeps them, unless the address
+    changed, or the proxy that hears what is sent to it: then they are removed.
     """
-    spec.base_url = spec.base_url.rstrip("/")
+    spec.base_url = (spec.base_url or presets.base_url(spec.preset, spec.protocol)).rstrip("/")
+    spec.proxy = spec.proxy.rstrip("/")
     check(spec)
     namesake = Channel.objects.filter(name=spec.name).first()
     if namesake is not None and namesake != channel:
         raise ValidationError({"name": _("There is a channel with this name.")})
-    moved = channel is not None and Channel.objects.get(pk=channel.pk).base_url != spec.base_url
+    moved = channel is not None and is_moved(spec_of(Channel.objects.get(pk=channel.pk)), spec)
     channel = channel or Channel()
     for name in ChannelSpec.__struct_fields__:
         value = getattr(spec, name)
-        setattr(channel, name, msgspec.to_builtins(value) if isinstance(value, Mapping) else value)
+        setattr(channel, name, value if isinstance(value, str) else msgspec.to_builtins(value))
     for name in rates.FIELDS:
         setattr(channel, name, getattr(spec, name) or None)
+    if moved:
+        channel.disabled_at, channel.disabled_reason = None, ""
     channel.save()
     if secrets is not None:
         set_credentials(channel, secrets)
@@ -192,6 +310,12 @@ def save_channel(channel: Channel | None, spec: ChannelSpec, *, secrets: Sequenc
         set_credentials(channel, ())
     revisions.bump(revisions.CHANNELS)
     return channel
+
+
+def is_moved(before: ChannelSpec, after: ChannelSpec) -> bool:
+    """Whether what is sent to the channel goes elsewhere than it did. A proxy reads what is not encrypted."""
+    heard = after.proxy != before.proxy and not after.base_url.startswith("https://")
+    return before.base_url != after.base_url or heard
 
 
 @transaction.atomic
@@ -236,22 +360,28 @@ def opened(credential: Credential) -> str | None:
 
 
 @transaction.atomic
-def add_credentials(channel: Channel, secrets: Sequence[str]) -> None:
-    """Stores what is not stored yet, encrypted. Raises ValidationError."""
+def add_credentials(channel: Channel, secrets: Sequence[str] | Mapping[str, int]) -> None:
+    """Stores what is not stored yet, encrypted, and sets the weights that a mapping has. Raises ValidationError."""
+    weights = dict(secrets) if isinstance(secrets, Mapping) else {}
     for secret in secrets:
         if problem := secret_problem(secret):
             raise ValidationError({"secrets": problem})
-    known = {opened(credential) for credential in channel.credentials.all()}
+        if not 0 <= weights.get(secret, 1) <= HEAVIEST:
+            raise ValidationError({"secrets": _("A weight is a whole number from 0 to 1,000,000.")})
+    known = {opened(credential): credential for credential in channel.credentials.all()}
     for secret in dict.fromkeys(secrets):
-        if secret not in known:
-            row = Credential(channel=channel, last_four=shown(secret))
+        row = known.get(secret)
+        if row is None:
+            row = Credential(channel=channel, last_four=shown(secret), weight=weights.get(secret, 1))
             row.secret = vault.encrypt(secret, row=row.uid)
             row.save()
+        elif secret in weights and row.weight != weights[secret]:
+            Credential.objects.filter(pk=row.pk).update(weight=weights[secret])
     revisions.bump(revisions.CHANNELS)
 
 
 @transaction.atomic
-def set_credentials(channel: Channel, secrets: Sequence[str]) -> None:
+def set_credentials(channel: Channel, secrets: Sequence[str] | Mapping[str, int]) -> None:
     """Makes these the channel's credentials: adds what is missing, removes the others. Raises ValidationError."""
     add_credentials(channel, secrets)
     for credential in channel.credentials.all():
@@ -261,8 +391,9 @@ def set_credentials(channel: Channel, secrets: Sequence[str]) -> None:
 
 
 @transaction.atomic
-def set_credential_enabled(credential: Credential, *, enabled: bool) -> None:
-    Credential.objects.filter(pk=credential.pk).update(enabled=enabled)
+def set_credential(credential: Credential, *, enabled: bool, weight: int) -> None:
+    """What the operator says of a stored credential."""
+    Credential.objects.filter(pk=credential.pk).update(enabled=enabled, weight=weight)
     revisions.bump(revisions.CHANNELS)
 
 
@@ -270,3 +401,35 @@ def set_credential_enabled(credential: Credential, *, enabled: bool) -> None:
 def remove_credential(credential: Credential) -> None:
     credential.delete()
     revisions.bump(revisions.CHANNELS)
+
+
+# ---- disabled by themselves -----------------------------------------------------------------------------------------
+
+Disabled = Channel | Credential
+
+
+@transaction.atomic
+def disable(row: Disabled, *, reason: str) -> bool:
+    """Takes out of use what its provider refuses, until a probe or the operator brings it back. Whether it was in
+    use."""
+    found = type(row)._default_manager.filter(pk=row.pk, disabled_at__isnull=True)
+    if not found.update(disabled_at=timezone.now(), disabled_reason=reason[:200] or "refused", probed_at=None):
+        return False
+    revisions.bump(revisions.CHANNELS)
+    return True
+
+
+@transaction.atomic
+def enable(row: Disabled) -> bool:
+    """Puts back into use what had been disabled by itself. Whether it had been."""
+    found = type(row)._default_manager.filter(pk=row.pk, disabled_at__isnull=False)
+    if not found.update(disabled_at=None, disabled_reason=""):
+        return False
+    revisions.bump(revisions.CHANNELS)
+    return True
+
+
+def claim_probe(row: Disabled) -> bool:
+    """Whether it is this worker's to probe now: of several that see the same row, one."""
+    found = type(row)._default_manager.filter(pk=row.pk, probed_at=row.probed_at)
+    return bool(found.update(probed_at=timezone.now()))

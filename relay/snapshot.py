@@ -8,13 +8,15 @@ import structlog
 from django.db import close_old_connections
 
 from billing import catalog, connections, money, prices, revisions
-from billing.prices import PriceCard
 from keys import limits
 from keys import services as keys
-from relay import calibration, counting, vault
+from relay import calibration, counting, services, vault
+from relay.channels import presets, routing
+from relay.channels.health import Tolerance
 from relay.channels.routing import Candidate, Secret, Timeouts
 from relay.models import Channel, DefaultModel
 from relay.protocols import capabilities
+from relay.protocols.capabilities import Capabilities
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +34,12 @@ class Snapshot(msgspec.Struct):
     def upstream_models(self) -> set[str]:
         """The names by which providers know what is routed to them."""
         return {candidate.model for found in self.routes.values() for candidate in found}
+
+    def keys(self) -> frozenset[str]:
+        """The circuits that calls may go through (`health.Registry`)."""
+        return frozenset(
+            target.key for found in self.routes.values() for candidate in found for target in routing.targets(candidate)
+        )
 
     def offered(self, now: float) -> list[catalog.Model]:
         """The models that can be called: priced, and served by a channel."""
@@ -92,67 +100,83 @@ def _changed(found: dict[str, int], *names: str) -> bool:
 
 def load() -> Snapshot:
     routes: dict[str, list[Candidate]] = {}
-    for channel in Channel.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id"):
+    models = catalog.load()
+    usable = Channel.objects.filter(enabled=True, disabled_at__isnull=True)
+    for channel in usable.prefetch_related("credentials").order_by("priority", "id"):
         try:
-            found = _candidates(channel)
+            found = _candidates(channel, models)
         except (msgspec.ValidationError, money.InvalidAmount, AttributeError, TypeError) as error:
             log.error("channel.unusable", channel=channel.name, why=str(error))
             continue
         for offered, candidate in found.items():
             routes.setdefault(offered, []).append(candidate)
-    models = catalog.load()
     return Snapshot(
         models=models,
-        routes={name: tuple(_capable(c, models.get(name)) for c in found) for name, found in routes.items()},
+        routes={name: tuple(found) for name, found in routes.items()},
         defaults=dict(DefaultModel.objects.values_list("endpoint", "model")),
     )
 
 
-def _capable(candidate: Candidate, model: catalog.Model | None) -> Candidate:
-    """With what its model accepts, by its kind and by what the catalogue's row says otherwise."""
-    caps = capabilities.of(candidate.model, candidate.protocol)
-    if model is not None and model.capabilities:
-        try:
-            caps = capabilities.corrected(caps, model.capabilities)
-        except msgspec.ValidationError as error:
-            log.error("model.capabilities_unusable", model=model.name, why=str(error))
-    return msgspec.structs.replace(candidate, caps=caps)
-
-
-def _candidates(channel: Channel) -> dict[str, Candidate]:
+def _candidates(channel: Channel, models: catalog.Catalog) -> dict[str, Candidate]:
     """The channel's candidates by offered name. Raises where its row holds what no channel can be made of."""
-    secrets = _secrets(channel)
     costs = {offered: prices.parse_card(written) for offered, written in channel.costs.items()}
-    return {offered: _candidate(channel, name, secrets, costs.get(offered)) for offered, name in channel.models.items()}
+    shared = candidate_of(channel)
+    return {
+        offered: msgspec.structs.replace(
+            shared, model=name, cost_card=costs.get(offered), caps=_capabilities(channel, name, offered, models)
+        )
+        for offered, name in channel.models.items()
+    }
 
 
-def _candidate(
-    channel: Channel, upstream_name: str, secrets: tuple[Secret, ...], cost_card: PriceCard | None
-) -> Candidate:
+def candidate_of(channel: Channel) -> Candidate:
+    """The channel, for no model. Raises where its row holds what no channel can be made of."""
     return Candidate(
         channel=channel.name,
         protocol=channel.protocol,
         base_url=channel.base_url,
-        model=upstream_name,
+        model="",
         priority=channel.priority,
         weight=channel.weight,
         on_hangup=channel.on_hangup,
         private=channel.private,
         timeouts=msgspec.convert(channel.timeouts, Timeouts),
-        credentials=secrets,
-        cost_card=cost_card,
+        credentials=_secrets(channel),
         scope=limits.scope(
             limits.Owner.CHANNEL, channel.pk, rpm=channel.rpm, tpm=channel.tpm, parallel=channel.parallel
         ),
+        keyless=not channel.credentials.all(),
+        id=channel.pk,
+        dress=services.dress_of(channel),
+        tolerance=msgspec.convert(channel.breaker, Tolerance),
+        retry_on=frozenset(channel.retry_on),
+        auto_disable=channel.auto_disable,
+        forbids_by_input=presets.of(channel.preset).forbids_by_input,
     )
+
+
+def _capabilities(channel: Channel, name: str, offered: str, models: catalog.Catalog) -> Capabilities:
+    """What the model accepts: by its kind, by what the catalogue's row says otherwise, and by what the channel's
+    does."""
+    caps = capabilities.of(name, channel.protocol)
+    model = models.get(offered)
+    for written in (model.capabilities if model else None, channel.capabilities.get(offered)):
+        if written:
+            try:
+                caps = capabilities.corrected(caps, written)
+            except msgspec.ValidationError as error:
+                log.error("model.capabilities_unusable", model=offered, channel=channel.name, why=str(error))
+    return caps
 
 
 def _secrets(channel: Channel) -> tuple[Secret, ...]:
     found: list[Any] = []
     for row in channel.credentials.all():
-        if row.enabled:
+        if row.enabled and row.disabled_at is None:
             try:
-                found.append(Secret(row.pk, row.last_four, vault.decrypt(bytes(row.secret), row=row.uid)))
+                value = vault.decrypt(bytes(row.secret), row=row.uid)
             except vault.Undecryptable as error:
                 log.error("credential.undecryptable", channel=channel.name, credential=row.pk, why=str(error))
+            else:
+                found.append(Secret(row.pk, row.last_four, value, row.weight))
     return tuple(found)

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from billing import holds
 from billing.holds import Orphan
-from relay import idempotency, recovery, stored_responses
+from relay import idempotency, probing, recovery, services, standing, stored_responses
 from relay.models import Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -41,3 +41,18 @@ def forget_answers() -> int:
 def forget_responses() -> int:
     """Deletes the stored responses that have expired and that no other goes on from. How many."""
     return stored_responses.forget_old()
+
+
+@shared_task
+def probe_channels() -> int:
+    """Asks the providers of credentials that were disabled by themselves whether they take them again. How many do."""
+    standing.forget_old()
+    return sum(_probed(row) for row in probing.due() if services.claim_probe(row))
+
+
+def _probed(row: services.Disabled) -> bool:
+    try:
+        return probing.probe(row).verdict is probing.Verdict.TAKEN
+    except Exception:  # one channel that cannot be asked must not keep the others waiting
+        log.exception("channel.not_probed", row=str(row.pk))
+        return False

@@ -3,7 +3,8 @@
 import os
 import tempfile
 
-if "VAR_DIR" not in os.environ:
+# Each process that runs tests has a folder of its own; what is given from outside would be shared by all of them.
+if "VAR_DIR" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["VAR_DIR"] = tempfile.mkdtemp(prefix="pisces-tests-")
 os.environ.setdefault("SECRET_KEY", "tests-only-" + "k" * 40)
 os.environ.setdefault("ENCRYPTION_KEYS", "tests-only-" + "e" * 40)

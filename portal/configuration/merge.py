@@ -19,6 +19,7 @@ from billing.models import CatalogModel, ModelKind
 from billing.prices import PriceCard
 from portal.configuration.reader import File, FileChannel, FileGroup, FileModel, InvalidFile, Problem, Stored
 from relay import services, urls
+from relay.channels import presets
 from relay.models import Channel, Credential, DefaultModel
 from relay.services import ChannelSpec
 
@@ -141,14 +142,16 @@ class _Merge:
 
     def channel(self, wanted: FileChannel) -> None:
         row = Channel.objects.filter(name=wanted.name).first()
-        missing = [name for name in ("protocol", "base_url", "models") if getattr(wanted, name) is UNSET]
+        known = wanted.preset is not UNSET  # which has its own address, and protocols of which the first is meant
+        needed = ("models",) if known else ("protocol", "base_url", "models")
+        missing = [name for name in needed if getattr(wanted, name) is UNSET]
         if row is None and missing:
             self._wrong(wanted, missing[0], "a new channel needs this")
             return
         before = services.spec_of(row) if row else None
         after = _merged(before, wanted)
         try:
-            secrets = _secrets(row, wanted, moved=before is not None and before.base_url != after.base_url)
+            secrets = _secrets(row, wanted, moved=before is not None and services.is_moved(before, after))
         except _Refused as refused:
             self._wrong(wanted, "api_keys", str(refused))
             return
@@ -233,12 +236,25 @@ class _Merge:
 def _merged(before: ChannelSpec | None, wanted: FileChannel) -> ChannelSpec:
     names = set(ChannelSpec.__struct_fields__) & set(FileChannel.__struct_fields__)
     given = {name: value for name in names if (value := getattr(wanted, name)) is not UNSET}
+    if before is None:
+        given = {**_of_preset(wanted), **given}
     after = msgspec.structs.replace(before, **given) if before else ChannelSpec(**given)
     if "costs" not in given:
         after.costs = {name: card for name, card in after.costs.items() if name in after.models}
-    if "base_url" in given:
-        after.private = services.is_private(after.base_url)
+    if "capabilities" not in given:
+        after.capabilities = {name: found for name, found in after.capabilities.items() if name in after.models}
+    if given.keys() & {"base_url", "proxy"}:
+        after.private = any(services.is_private(url) for url in (after.base_url, after.proxy) if url)
     return after
+
+
+def _of_preset(wanted: FileChannel) -> dict[str, str]:
+    """What a new channel has of its provider where the file does not say it."""
+    if isinstance(wanted.preset, msgspec.UnsetType):
+        return {}
+    given = wanted.protocol
+    protocol = presets.of(wanted.preset).protocols[0] if isinstance(given, msgspec.UnsetType) else given
+    return {"protocol": protocol, "base_url": presets.base_url(wanted.preset, protocol)}
 
 
 def _spec_lines(before: ChannelSpec, after: ChannelSpec) -> Iterator[str]:
@@ -248,6 +264,8 @@ def _spec_lines(before: ChannelSpec, after: ChannelSpec) -> Iterator[str]:
             yield from _model_lines(old, new)
         elif old != new and name == "costs":
             yield from _cost_lines(old, new)
+        elif old != new and name in ("headers", "parameters", "capabilities"):
+            yield from _override_lines(name, old, new)
         elif old != new:
             yield f"{name} {_shown(old)} → {_shown(new)}"
 
@@ -262,6 +280,15 @@ def _model_lines(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[str
             yield f"serves {name} as {old[name]} → {new[name]}"
 
 
+def _override_lines(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Names only: a header's value may be a secret."""
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            yield f"{what} {name} no longer"
+        elif name not in old or old[name] != new[name]:
+            yield f"{what} {name} {'changed' if name in old else 'added'}"
+
+
 def _cost_lines(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
@@ -273,17 +300,18 @@ class _Refused(Exception):
     """The file's credentials cannot be had; the message names none."""
 
 
-def _secrets(row: Channel | None, wanted: FileChannel, *, moved: bool) -> list[str] | None:
-    """The secrets that the channel is to have; None leaves them alone. Raises _Refused."""
+def _secrets(row: Channel | None, wanted: FileChannel, *, moved: bool) -> dict[str, int] | None:
+    """The secrets that the channel is to have, with their weights; None leaves them alone. Raises _Refused."""
     stored = list(row.credentials.order_by("id")) if row else []
     if isinstance(wanted.api_keys, msgspec.UnsetType):
         if moved and stored:
             raise _Refused("the address changes, so the credentials have to be given again")
         return None
-    found: list[str] = []
+    found: dict[str, int] = {}
     for entry in wanted.api_keys:
-        found.extend([entry] if isinstance(entry, str) else _kept(stored, entry, moved=moved))
-    return list(dict.fromkeys(found))
+        meant = [entry.key] if isinstance(entry.key, str) else _kept(stored, entry.key, moved=moved)
+        found |= dict.fromkeys(meant, entry.weight)
+    return found
 
 
 def _kept(stored: list[Credential], mark: Stored, *, moved: bool) -> Iterator[str]:
@@ -299,14 +327,16 @@ def _kept(stored: list[Credential], mark: Stored, *, moved: bool) -> Iterator[st
         yield secret
 
 
-def _secret_lines(row: Channel | None, wanted: list[str] | None) -> Iterator[str]:
+def _secret_lines(row: Channel | None, wanted: Mapping[str, int] | None) -> Iterator[str]:
     if wanted is None:
         return
     stored = list(row.credentials.order_by("id")) if row else []
-    known = {services.opened(credential) for credential in stored}
-    for secret in wanted:
+    known = {services.opened(credential): credential.weight for credential in stored}
+    for secret, weight in wanted.items():
         if secret not in known:
             yield f"credential …{services.shown(secret)} added"
+        elif known[secret] != weight:
+            yield f"credential …{services.shown(secret)} weight {known[secret]} → {weight}"
     for credential in stored:
         if services.opened(credential) not in wanted:
             yield f"credential …{credential.last_four} removed"
@@ -315,6 +345,8 @@ def _secret_lines(row: Channel | None, wanted: list[str] | None) -> Iterator[str
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {seconds:g}" for name, seconds in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value in (None, "") else str(value)

@@ -20,13 +20,15 @@ from billing import money, prices
 from billing.models import ModelKind
 from billing.prices import PriceCard
 from relay import services
+from relay.channels import presets
 from relay.channels.routing import Timeouts
 from relay.models import OnHangup, Protocol
 from relay.protocols import capabilities
 
 LARGEST = 4 * 1024 * 1024
-LATER_PROTOCOLS = frozenset({"responses", "anthropic", "gemini", "midjourney", "suno", "kling", "luma", "runway"})
+LATER_PROTOCOLS = frozenset({"midjourney", "suno", "kling", "luma", "runway"})
 STORED = "stored:…"
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _PLAIN_TAGS = {"tag:yaml.org,2002:" + kind for kind in ("str", "seq", "map", "int", "float", "bool")}
 
 
@@ -54,6 +56,16 @@ class Stored(msgspec.Struct, frozen=True):
     last_four: str
 
 
+class FileKey(msgspec.Struct, frozen=True):
+    """A credential, or the mark of stored ones, with its share of the channel's calls."""
+
+    key: str | Stored
+    weight: int = 1
+
+    def __repr__(self) -> str:
+        return "FileKey(…)"
+
+
 class FileChannel(msgspec.Struct, kw_only=True):
     """A channel as the file has it. What it does not say is UNSET and stays as it is."""
 
@@ -62,7 +74,8 @@ class FileChannel(msgspec.Struct, kw_only=True):
     name: str
     protocol: str | UnsetType = UNSET
     base_url: str | UnsetType = UNSET
-    api_keys: list[str | Stored] | UnsetType = UNSET
+    preset: str | UnsetType = UNSET
+    api_keys: list[FileKey] | UnsetType = UNSET
     priority: int | UnsetType = UNSET
     weight: int | UnsetType = UNSET
     on_hangup: str | UnsetType = UNSET
@@ -72,6 +85,13 @@ class FileChannel(msgspec.Struct, kw_only=True):
     rpm: int | UnsetType | None = UNSET
     tpm: int | UnsetType | None = UNSET
     parallel: int | UnsetType | None = UNSET
+    proxy: str | UnsetType = UNSET
+    headers: dict[str, str | None] | UnsetType = UNSET
+    parameters: dict[str, Any] | UnsetType = UNSET
+    capabilities: dict[str, dict[str, Any]] | UnsetType = UNSET
+    retry_on: list[str] | UnsetType = UNSET
+    breaker: dict[str, float] | UnsetType = UNSET
+    auto_disable: bool | UnsetType = UNSET
     enabled: bool = True
 
     def __repr__(self) -> str:
@@ -322,8 +342,26 @@ def _base_url(node: Node, path: str) -> str:
     return url.rstrip("/")
 
 
-def _api_keys(node: Node, path: str) -> list[str | Stored]:
-    return [_api_key(item, f"{path}[{number}]") for number, item in enumerate(_items(node, path))]
+def _preset(node: Node, path: str) -> str:
+    row = presets.BY_NAME.get(str(_one_of([row.name for row in presets.TABLE])(node, path)))
+    if row is not None and row.unavailable:
+        raise _Bad(node, path, row.unavailable)
+    return row.name if row else ""
+
+
+def _api_keys(node: Node, path: str) -> list[FileKey]:
+    return [_file_key(item, f"{path}[{number}]") for number, item in enumerate(_items(node, path))]
+
+
+def _file_key(node: Node, path: str) -> FileKey:
+    """A credential, or `{key: …, weight: 2}`."""
+    if not isinstance(node, MappingNode):
+        return FileKey(_api_key(node, path))
+    pairs = _pairs(node, path)
+    if not {"key"} <= pairs.keys() <= {"key", "weight"}:
+        raise _Bad(node, path, "a credential with a weight has `key` and `weight`, and nothing else")
+    weight = _weight(pairs["weight"], _below(path, "weight")) if "weight" in pairs else 1
+    return FileKey(_api_key(pairs["key"], _below(path, "key")), weight)
 
 
 def _api_key(node: Node, path: str) -> str | Stored:
@@ -447,6 +485,49 @@ def _group_name(node: Node, path: str) -> str:
     return name
 
 
+def _proxy(node: Node, path: str) -> str:
+    """ "" takes it away."""
+    if isinstance(node, ScalarNode) and node.style and not node.value:
+        return ""
+    text = _text(node, path)
+    if problem := services.proxy_problem(text):
+        raise _Bad(node, path, str(problem))
+    return text.rstrip("/")
+
+
+def _value(node: Node, path: str) -> Any:
+    """What JSON would make of it. A text in quotes stays a text."""
+    if isinstance(node, MappingNode):
+        return {name: _value(value, _below(path, name)) for name, value in _pairs(node, path).items()}
+    if isinstance(node, SequenceNode):
+        return [_value(item, f"{path}[{number}]") for number, item in enumerate(node.value)]
+    if isinstance(node, ScalarNode) and node.style is None and node.tag in _PLAIN_TAGS:
+        if node.value.lower() in _WORDS:
+            return _WORDS[node.value.lower()]
+        if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", node.value):
+            return int(node.value)
+        if re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?", node.value):
+            return float(node.value)
+    return _text(node, path)
+
+
+def _values(node: Node, path: str) -> dict[str, Any]:
+    return {name: _value(value, _below(path, name)) for name, value in _pairs(node, path).items()}
+
+
+def _headers(node: Node, path: str) -> dict[str, str | None]:
+    """Each a text, or null."""
+    found: dict[str, str | None] = {}
+    for name, value in _pairs(node, path).items():
+        empty = isinstance(value, ScalarNode) and value.style is None and value.value.lower() in ("", "~", "null")
+        found[name] = None if empty else _text(value, _below(path, name))
+    return found
+
+
+def _texts(node: Node, path: str) -> list[str]:
+    return [_text(item, f"{path}[{number}]") for number, item in enumerate(_items(node, path))]
+
+
 def _weight(node: Node, path: str) -> int:
     number = _integer(node, path)
     if not 0 <= number <= services.HEAVIEST:
@@ -464,6 +545,7 @@ def _rate(node: Node, path: str) -> int | None:
 
 _CHANNEL: dict[str, Parser] = {
     "name": _name,
+    "preset": _preset,
     "protocol": _protocol,
     "base_url": _base_url,
     "api_keys": _api_keys,
@@ -476,6 +558,13 @@ _CHANNEL: dict[str, Parser] = {
     "rpm": _rate,
     "tpm": _rate,
     "parallel": _rate,
+    "proxy": _proxy,
+    "headers": _headers,
+    "parameters": _values,
+    "capabilities": _mapping_of(_values),
+    "retry_on": _texts,
+    "breaker": _mapping_of(_seconds),
+    "auto_disable": _boolean,
     "enabled": _boolean,
 }
 _MODEL: dict[str, Parser] = {

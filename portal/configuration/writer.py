@@ -16,6 +16,10 @@ from relay import services
 from relay.models import Channel, DefaultModel
 from relay.services import ChannelSpec
 
+_WHERE_OTHER = (
+    "priority", "weight", "on_hangup", "timeouts", "proxy", "headers", "parameters", "retry_on", "breaker",
+    "auto_disable", *rates.FIELDS, "enabled",
+)  # fmt: skip
 _FACTORY = ChannelSpec(name="", base_url="", models={})
 
 
@@ -44,13 +48,18 @@ def dump() -> str:
 
 def _channel(channel: Channel) -> dict[str, Any]:
     spec = services.spec_of(channel)
-    found: dict[str, Any] = {"name": spec.name, "protocol": spec.protocol, "base_url": spec.base_url}
-    credentials = [f"{STORED}{c.last_four}" for c in channel.credentials.all()]
-    found["api_keys"] = list(dict.fromkeys(credentials))
-    for name in ("priority", "weight", "on_hangup", "timeouts", *rates.FIELDS, "enabled"):
+    found: dict[str, Any] = {"name": spec.name}
+    if spec.preset != _FACTORY.preset:
+        found["preset"] = spec.preset
+    found |= {"protocol": spec.protocol, "base_url": spec.base_url}
+    weights = {f"{STORED}{c.last_four}": c.weight for c in channel.credentials.all()}
+    found["api_keys"] = [mark if weight == 1 else {"key": mark, "weight": weight} for mark, weight in weights.items()]
+    for name in _WHERE_OTHER:
         if getattr(spec, name) != getattr(_FACTORY, name):
             found[name] = getattr(spec, name)
     found["models"] = dict(spec.models)
+    if spec.capabilities:
+        found["capabilities"] = {name: dict(written) for name, written in spec.capabilities.items()}
     if spec.costs:
         found["costs"] = {name: dict(card) for name, card in spec.costs.items()}
     return found

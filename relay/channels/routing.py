@@ -1,13 +1,19 @@
-"""Which channels can serve a model, in the order in which they are tried. Pure: the random source is given."""
+"""Which channels and credentials can serve a call, in the order in which they are tried. Pure: chance is given."""
 
+import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from billing.prices import PriceCard
 from keys.rates import Scope
+from relay.channels import dress, health
+from relay.channels.dress import Dress
+from relay.channels.health import Tolerance
 from relay.protocols.capabilities import Capabilities
+
+MOST_ATTEMPTS = 3
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -25,6 +31,7 @@ class Secret(msgspec.Struct, frozen=True):
     id: int
     last_four: str
     value: str
+    weight: int = 1
 
     def __repr__(self) -> str:
         return f"Secret(…{self.last_four})"
@@ -35,7 +42,8 @@ class Candidate(msgspec.Struct, frozen=True):
 
     `cost_card` is what the provider charges us, None where nobody wrote it down. `caps` is what the model accepts;
     `streams` whether it streams: "any" as it is asked, "only" always, "never". `scope` are the channel's rate limits,
-    None where it has none.
+    None where it has none. `keyless`: the provider wants no credential; without this a channel that has none in use
+    serves nothing. `retry_on` are the kinds of failure after which another channel is tried.
     """
 
     channel: str
@@ -52,15 +60,188 @@ class Candidate(msgspec.Struct, frozen=True):
     caps: Capabilities = Capabilities()
     streams: str = "any"
     scope: Scope | None = None
+    keyless: bool = True
+    id: int = 0
+    dress: Dress = dress.USUAL
+    tolerance: Tolerance = health.USUAL
+    retry_on: frozenset[str] = frozenset(health.RETRIED)
+    auto_disable: bool = True
+    forbids_by_input: bool = False
 
 
-def in_order(candidates: Sequence[Candidate], source: random.Random) -> list[Candidate]:
-    """By priority, lower first; within one priority a weighted shuffle (Efraimidis and Spirakis, 2006)."""
-    if len(candidates) == 1:
-        return list(candidates)
-    keyed = [
-        (candidate.priority, -(source.random() ** (1.0 / candidate.weight)) if candidate.weight else 0.0, candidate)
-        for candidate in candidates
+class Target(msgspec.Struct, frozen=True):
+    """One credential of one channel, for one model. `key` names its circuit (`health.Registry`)."""
+
+    candidate: Candidate
+    secret: Secret | None
+    key: str
+
+
+def targets(candidate: Candidate) -> list[Target]:
+    """One for each credential in use, or one without where the provider wants none."""
+    if candidate.credentials:
+        return [Target(candidate, secret, credential_key(secret.id)) for secret in candidate.credentials]
+    return [Target(candidate, None, channel_key(candidate.id))] if candidate.keyless else []
+
+
+def credential_key(number: int) -> str:
+    return f"k{number}"
+
+
+def channel_key(number: int) -> str:
+    """Of a channel without credentials."""
+    return f"c{number}"
+
+
+def every(_: str) -> bool:
+    return True
+
+
+def plan(
+    candidates: Sequence[Candidate],
+    source: random.Random,
+    *,
+    passes: Callable[[str], bool] = every,
+    affinity: bytes = b"",
+    sticky: str = "",
+) -> list[Target]:
+    """Where to try, in this order: the target whose key is `sticky` (it holds state that others cannot read); then each
+    channel by priority, lower first, and within one priority by weight, at random or, with an `affinity`, always the
+    same way for the same affinity; then, while there is room, the channels' other credentials. What is not let through
+    is left out; an empty plan says that nothing is."""
+    if len(candidates) == 1 and len(candidates[0].credentials) <= 1:
+        return [target for target in targets(candidates[0]) if passes(target.key)]
+    draw = _draws(source, affinity)
+    found = [
+        [target for target in _by_weight(targets(candidate), draw) if passes(target.key)]
+        for candidate in in_order(candidates, draw)
     ]
-    keyed.sort(key=lambda item: item[:2])
-    return [candidate for _, _, candidate in keyed]
+    planned = [queue[0] for queue in found if queue]
+    planned += [target for queue in found for target in queue[1:]]
+    if sticky:
+        planned.sort(key=lambda target: target.key != sticky)
+    return planned[:MOST_ATTEMPTS]
+
+
+Draw = Callable[[str], float]  # a number from 0 to 1 for a name
+
+
+def _draws(source: random.Random, affinity: bytes) -> Draw:
+    """Chance; or, with an affinity, what only looks like it: then the order below is rendezvous hashing, so whoever
+    goes away moves only the affinities that it had."""
+    if not affinity:
+        return lambda name: source.random()
+
+    def draw(name: str) -> float:
+        digest = hashlib.blake2b(affinity + b"\x00" + name.encode(), digest_size=8).digest()
+        return (int.from_bytes(digest) + 0.5) / 2**64
+
+    return draw
+
+
+def in_order(candidates: Sequence[Candidate], draw: Draw) -> list[Candidate]:
+    """By priority; within one a weighted shuffle (Efraimidis and Spirakis, 2006). Weight 0 comes last."""
+    keyed = [(c.priority, _rank(draw(channel_key(c.id) + c.channel), c.weight), n) for n, c in enumerate(candidates)]
+    return [candidates[number] for _, _, number in sorted(keyed)]
+
+
+def _by_weight(found: list[Target], draw: Draw) -> list[Target]:
+    if len(found) < 2:
+        return found
+    keyed = [(_rank(draw(t.key), t.secret.weight if t.secret else 1), n) for n, t in enumerate(found)]
+    return [found[number] for _, number in sorted(keyed)]
+
+
+def _rank(drawn: float, weight: int) -> float:
+    return -(drawn ** (1.0 / weight)) if weight else 0.0
+
+
+def has_choice(candidates: Sequence[Candidate]) -> bool:
+    """Whether an affinity could make a difference."""
+    return len(candidates) > 1 or len(candidates[0].credentials) > 1
+
+
+# ---- affinity -------------------------------------------------------------------------------------------------------
+
+LEAST_CACHED = 4096  # bytes of a body below which no provider caches a prompt (1,024 tokens)
+_LONGEST = 16 * 1024  # bytes that are looked at of each part
+# Headers by which clients name a conversation.
+SESSION_HEADERS = (b"x-session-id", b"session_id", b"conversation_id", b"x-session-affinity")
+
+
+class _Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+class _Opening(msgspec.Struct):
+    """What of a request its provider's cache goes by, in every protocol's words."""
+
+    prompt_cache_key: str | None = None
+    metadata: _Metadata | None = None
+    system: msgspec.Raw = msgspec.Raw()
+    systemInstruction: msgspec.Raw = msgspec.Raw()
+    system_instruction: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+    contents: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+
+
+class _Turn(msgspec.Struct):
+    role: str | None = None
+
+
+_opening = msgspec.json.Decoder(_Opening)
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_turn = msgspec.json.Decoder(_Turn)
+
+
+def affinity(body: bytes, headers: Mapping[bytes, bytes], *, team: int, model: str) -> bytes:
+    """What a call shares with those whose prompt a provider may have cached; b"" where that is nothing.
+
+    A name that the client gives (`prompt_cache_key`, `metadata.user_id`, a session's header) counts alone; else the
+    beginning of the conversation: instructions, tools, and the turns up to the user's first.
+    """
+    begin = f"{team}\x00{model}\x00".encode()
+    for name in SESSION_HEADERS:
+        if given := headers.get(name):
+            return _digest(begin, b"session", given)
+    if len(body) < LEAST_CACHED and b'"prompt_cache_key"' not in body and b'"user_id"' not in body:
+        return b""
+    try:
+        found = _opening.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return b""
+    named = found.prompt_cache_key or (found.metadata.user_id if found.metadata else None)
+    if named:
+        return _digest(begin, b"named", named.encode())
+    if len(body) < LEAST_CACHED:
+        return b""
+    told = (found.system, found.systemInstruction, found.system_instruction, found.instructions, found.tools)
+    turns = [turn for raw in (found.messages, found.contents, found.input) for turn in _first_turns(raw)]
+    return _digest(begin, *(bytes(memoryview(raw)[:_LONGEST]) for raw in (*told, *turns)))
+
+
+def _first_turns(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    """A conversation's turns up to the user's first; a text stands for itself."""
+    if not memoryview(raw).nbytes:
+        return []
+    try:
+        turns = _raws.decode(raw)
+    except msgspec.DecodeError:
+        return [raw]
+    for number, turn in enumerate(turns):
+        try:
+            if _turn.decode(turn).role in ("user", None):
+                return turns[: number + 1]
+        except msgspec.DecodeError:
+            return turns[: number + 1]
+    return turns
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8) + part)
+    return digest.digest()

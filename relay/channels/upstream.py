@@ -15,12 +15,15 @@ from django.conf import settings
 from yarl import URL
 
 from relay import demo
+from relay.channels import dress, presets
 from relay.channels.routing import Candidate, Secret
 from relay.errors import Cause, RelayError
 from relay.guard import Guard
 
 LONGEST_ERROR = 64 * 1024
+LONGEST_LIST = 4 * 1024 * 1024  # bytes of a provider's list of models
 FINISH_WITHIN, FINISH_BYTES = 0.5, 1024
+_COMMON = {"Accept-Encoding": "identity", "User-Agent": "pisces"}
 
 
 class Forbidden(OSError):
@@ -161,35 +164,73 @@ async def post(
     stream: bool,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Sends a request, with what its protocol adds to the headers, and waits for the answer's. Raises RelayError where
-    there are none."""
+    """Sends a request, with what its protocol adds to the headers, and waits for the answer's. `path` is the
+    protocol's, below the version. Raises RelayError where there is no answer."""
     sent = {
         "Content-Type": "application/json",
         "Accept": "text/event-stream" if stream else "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": "pisces",
+        **_COMMON,
         **(headers or {}),
     }
-    base = candidate.base_url
-    if base == demo.ADDRESS:
-        base, sent["Authorization"] = demo.base_url(), f"Bearer {demo.secret()}"
-    elif secret is not None:
-        sent["Authorization"] = f"Bearer {secret.value}"
     session = sessions.get(private=candidate.private)
+    return Reply(await _send(session, "POST", candidate, secret, path, sent, body))
+
+
+async def get(candidate: Candidate, secret: Secret | None, path: str, *, within: float) -> tuple[int, bytes]:
+    """The status and the body of a GET, with a session of its own: for workers and pages, which have no event loop that
+    lasts. Raises RelayError where there is no answer within so many seconds."""
+    own = _Sessions()
     try:
+        async with asyncio.timeout(within):
+            headers = {"Accept": "application/json", **_COMMON}
+            session = own.get(private=candidate.private)
+            response = await _send(session, "GET", candidate, secret, path, headers, None)
+            reply = Reply(response)
+            content = b""
+            while len(content) < LONGEST_LIST and (part := await reply.chunk()):
+                content += part
+            return response.status, content
+    except TimeoutError as error:
+        raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not answer in time.") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
+    finally:
+        await own.close()
+
+
+async def _send(
+    session: aiohttp.ClientSession,
+    method: str,
+    candidate: Candidate,
+    secret: Secret | None,
+    path: str,
+    sent: Mapping[str, str],
+    body: bytes | None,
+) -> aiohttp.ClientResponse:
+    """The answer's head. Raises RelayError; its text names neither an address nor a credential."""
+    base, own, key = candidate.base_url, candidate.dress, secret.value if secret else None
+    if base == demo.ADDRESS:
+        base, own, key = demo.base_url(), dress.USUAL, demo.secret()
+    url = endpoint_url(base, path, own.protocol, own.quirks, candidate.model)
+    try:
+        if own.auth == "query-key":
+            url = URL(dress.with_key(str(url), own, key))
         _vet_literal(base, candidate)
-        response = await session.post(
-            endpoint_url(base, path),
+        if own.proxy:
+            _vet_literal(own.proxy, candidate)
+        return await session.request(
+            method,
+            url,
             data=body,
-            headers=sent,
+            headers=dress.headers(own, sent, key),
             allow_redirects=False,
             timeout=_timeout(candidate.timeouts.connect),
+            proxy=own.proxy or None,
         )
     except (TimeoutError, aiohttp.ServerTimeoutError) as error:
         raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not accept a connection in time.") from error
     except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, _connect_failure(error)) from error
-    return Reply(response)
 
 
 @lru_cache(maxsize=64)
@@ -199,12 +240,10 @@ def _timeout(connect: float) -> aiohttp.ClientTimeout:
 
 
 @lru_cache(maxsize=1024)
-def endpoint_url(base: str, path: str) -> URL:
-    """Both spellings of a base URL work: with the version, as the vendor's SDK takes it, and without."""
-    base = base.rstrip("/")
-    last = base.rsplit("/", 1)[-1]
-    versioned = last[:1] == "v" and last[1:2].isdigit()
-    return URL(f"{base}{path}" if versioned else f"{base}/v1{path}")
+def endpoint_url(
+    base: str, path: str, protocol: str = "openai", quirks: presets.Quirks = presets.PLAIN, model: str = ""
+) -> URL:
+    return URL(dress.address(base, path, protocol=protocol, quirks=quirks, model=model))
 
 
 def _vet_literal(base: str, candidate: Candidate) -> None:
@@ -228,6 +267,10 @@ def may_be_public(host: str) -> bool:
 def _connect_failure(error: Exception) -> str:
     if isinstance(error, Forbidden) or isinstance(error.__cause__, Forbidden):
         return "The channel's address is not allowed."
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return "The channel's proxy refused the connection."
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return "The channel's proxy did not let the call through."
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "The provider's name could not be resolved."
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -11,7 +11,7 @@ def _field(name: str) -> "models.PositiveIntegerField[int | None, int | None]":
 
 
 class Migration(migrations.Migration):
-    dependencies = [("relay", "0007_stored_responses")]
+    dependencies = [("relay", "0008_channels")]
 
     operations = [
         migrations.AddField("channel", "rpm", _field("requests a minute")),

@@ -75,3 +75,9 @@ def _complete(answer: bytes) -> bool:
         if line.startswith(b"content-length:"):
             return len(rest) >= int(line.split(b":")[1])
     return False
+
+
+def models(url: str, token: str, name: str = "") -> requests.Response:
+    """The list of models, or one of them."""
+    path = f"/v1/models/{name}" if name else "/v1/models"
+    return requests.get(url + path, headers={"Authorization": f"Bearer {token}"}, timeout=30)

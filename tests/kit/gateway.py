@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 import requests
+from django.db import transaction
 from django.test import override_settings
 
 from tests.kit import databases
@@ -26,6 +27,8 @@ from tests.kit.services import Postgres
 
 # With the log of what is accessed, which `manage.py serve` leaves out: tests look into it for secrets.
 SERVE = (sys.executable, "-m", "uvicorn", "portal.asgi:application", "--no-proxy-headers", "--backlog", "1024")
+
+TOLERANT: dict[str, Any] = {"breaker": {"failures": 0, "cool_down": 0}, "auto_disable": False}
 
 
 class Server:
@@ -113,13 +116,13 @@ class Gateway:
         self.servers.append(server)
         return server
 
-    def work(self) -> "subprocess.Popen[bytes]":
+    def work(self, **variables: str) -> "subprocess.Popen[bytes]":
         """A worker with its clock; whoever starts it ends it."""
         with (self.folder / "worker.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "manage.py", "worker"],
                 cwd=databases.ROOT,
-                env=self._variables,
+                env={**self._variables, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -206,14 +209,15 @@ class Gateway:
                 catalog.set_price(row, prices.parse_card(price), actor="tests")
 
     def channel(self, name: str, base_url: str, models: dict[str, str], *, secret: str = "", **fields: Any) -> None:
-        """A channel to a provider; private unless said otherwise, because all tests' providers are on loopback."""
+        """A channel to a provider; private unless said otherwise, because all tests' providers are on loopback. Unless
+        said otherwise it is never shut, for tests share channels and most of them are about failures."""
         from billing import revisions
         from relay import vault
         from relay.models import Channel, Credential
 
-        with self.inside():
+        with self.inside(), transaction.atomic():  # no server sees it without its credential
             row = Channel.objects.create(
-                **{"name": name, "base_url": base_url, "models": models, "private": True, **fields}
+                **{"name": name, "base_url": base_url, "models": models, "private": True, **TOLERANT, **fields}
             )
             uid = uuid.uuid4()
             if secret:

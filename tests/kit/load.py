@@ -52,7 +52,7 @@ def at_once(urls: Sequence[str], token: str, count: int, **body: Any) -> list[Se
     """`count` calls in flight together, spread over the servers."""
 
     async def scene() -> list[Seen]:
-        async with _session() as session:
+        async with open_session() as session:
             calls = [call(session, urls[n % len(urls)], token, streamed=False, **body) for n in range(count)]
             return await asyncio.gather(*calls)
 
@@ -71,12 +71,12 @@ async def until(stop: asyncio.Event, urls: Sequence[str], tokens: Sequence[str],
             if not done.status:
                 return
 
-    async with _session() as session:
+    async with open_session() as session:
         await asyncio.gather(*(lane(session, number) for number in range(24)))
     return seen
 
 
-def _session() -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=60), trust_env=False
     )

@@ -47,8 +47,8 @@ def _inline(prefix: str, rows: list[dict[str, Any]], initial: int = 0) -> dict[s
 def _channel_form(**fields: Any) -> dict[str, Any]:
     rows = fields.pop("credentials", [])
     form = {
-        "name": "main", "protocol": "openai", "base_url": "https://8.8.8.8/v1", "served": "a = b", "priority": 0,
-        "weight": 1, "on_hangup": "cancel", "timeouts": "{}", "enabled": "on", "new_credentials": "",
+        "name": "main", "preset": "custom", "protocol": "openai", "base_url": "https://8.8.8.8/v1", "served": "a = b",
+        "priority": 0, "weight": 1, "on_hangup": "cancel", "timeouts": "{}", "enabled": "on", "new_credentials": "",
     }  # fmt: skip
     return form | _inline("credentials", rows, len(rows)) | fields
 
@@ -192,7 +192,7 @@ def test_a_channel_is_made_with_credentials_that_no_page_shows(staff: Client) ->
 def test_a_changed_address_wants_its_credential_again_and_drops_the_old(staff: Client) -> None:
     channel = _channel()
     url = reverse("admin:relay_channel_change", args=[channel.pk])
-    row = {"id": channel.credentials.get().pk, "channel": channel.pk, "enabled": "on"}
+    row = {"id": channel.credentials.get().pk, "channel": channel.pk, "weight": 1, "enabled": "on"}
     moved = _channel_form(base_url="https://9.9.9.9/v1", credentials=[row])
     assert "enter its credentials again" in _errors(staff.post(url, moved))
     assert Channel.objects.get().base_url == "https://8.8.8.8/v1"
@@ -227,7 +227,7 @@ def test_an_impossible_channel_is_refused_with_its_reason(staff: Client, fields:
 def test_a_private_channel_from_the_file_keeps_its_right_while_its_address_stays(staff: Client) -> None:
     channel = _channel(base_url="http://127.0.0.1:9000/v1", private=True)
     url = reverse("admin:relay_channel_change", args=[channel.pk])
-    row = {"id": channel.credentials.get().pk, "channel": channel.pk, "enabled": "on"}
+    row = {"id": channel.credentials.get().pk, "channel": channel.pk, "weight": 1, "enabled": "on"}
     kept = _channel_form(base_url="http://127.0.0.1:9000/v1", weight=3, credentials=[row])
     assert staff.post(url, kept).status_code == 302
     channel.refresh_from_db()
@@ -239,7 +239,7 @@ def test_a_credential_is_switched_off_and_removed(staff: Client) -> None:
     services.add_credentials(channel, ["sk-another-secret-0000"])
     first, second = channel.credentials.order_by("id")
     rows: list[dict[str, Any]] = [
-        {"id": first.pk, "channel": channel.pk}, {"id": second.pk, "channel": channel.pk, "DELETE": "on"},
+        {"id": first.pk, "channel": channel.pk, "weight": 1}, {"id": second.pk, "channel": channel.pk, "DELETE": "on"},
     ]  # fmt: skip
     before = revisions.current()[revisions.CHANNELS]
     staff.post(reverse("admin:relay_channel_change", args=[channel.pk]), _channel_form(credentials=rows))

@@ -148,7 +148,7 @@ def test_what_is_switched_off_or_still_to_come_survives_a_dump(operator: Operato
     operator.apply(
         "models: [{name: later, price: {input: 1}, valid_from: 2099-01-01}, {name: gpt-image-1, active: no}]"
     )
-    services.set_credential_enabled(Credential.objects.get(), enabled=False)
+    services.set_credential(Credential.objects.get(), enabled=False, weight=1)
     services.set_enabled(Channel.objects.get(), enabled=False)
     before = _rows()
     assert operator.apply(operator.dump(), "--prune") == ["nothing to change"]
@@ -257,7 +257,7 @@ BAD = {
     "channels: [{protocol: openai}]": "channels[0]: a name is needed",
     "channels: [{name: x, name: y}]": "channels[0].name: this is given twice",
     "channels: [{name: x}]": "channels[0].protocol: a new channel needs this",
-    "channels: [{name: x, protocol: gemini}]": "the protocol 'gemini' is not available yet",
+    "channels: [{name: x, protocol: suno}]": "the protocol 'suno' is not available yet",
     "channels: [{name: x, protocol: smtp}]": "'smtp' is unknown",
     "channels: [{name: x, base_url: 'ftp://8.8.8.8'}]": "channels[0].base_url: A base URL begins with http",
     "channels: [{name: x, base_url: 'https://a:b@8.8.8.8'}]": "no user and no password",

@@ -1,0 +1,116 @@
+"""A request's body as one provider takes it: its quirks, then the operator's overrides. Pure.
+
+A body that needs no change is handed back as it is, without being read.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from relay.channels.presets import Quirks
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# What the gateway adds by itself, so that nobody misses it where a provider does not know it.
+_OURS = frozenset(("stream_options",))
+# What a hold is made from and what the pipeline decides: no override may touch it, at any depth of the body.
+HELD = frozenset((
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "n", "candidateCount", "best_of",
+))  # fmt: skip
+DECIDED = frozenset((
+    "model", "stream", "stream_options", "messages", "prompt", "input", "contents", "system", "systemInstruction",
+    "system_instruction", "instructions", "tools", "api_key",
+))  # fmt: skip
+
+
+class Edited(msgspec.Struct, frozen=True):
+    """The body to send; `dropped` names what of the client's request it no longer has."""
+
+    body: bytes
+    dropped: tuple[str, ...] = ()
+
+
+def apply(body: bytes, quirks: Quirks, parameters: Mapping[str, Any] | None = None) -> Edited:
+    """`body` is a JSON object in the upstream's protocol, `parameters` a merge patch of it (RFC 7396)."""
+    if not parameters and (not quirks.edits or not _concerned(body, quirks)):
+        return Edited(body)
+    fields: dict[str, Any] = _fields.decode(body)
+    dropped = _edit(fields, quirks) if quirks.edits else []
+    if parameters:
+        _patch(fields, parameters)
+    return Edited(msgspec.json.encode(fields), tuple(dropped))
+
+
+def _concerned(body: bytes, quirks: Quirks) -> bool:
+    """Whether a name that matters stands anywhere in the body, perhaps written with an escape."""
+    if quirks.only or b"\\u" in body:
+        return True
+    names = (*quirks.drop, *quirks.ones, *quirks.message_drop, *(old for old, _ in quirks.rename))
+    names += tuple(name for name, _, _ in quirks.values)
+    return any(b'"%s"' % name.encode() in body for name in names)
+
+
+def _edit(fields: dict[str, Any], quirks: Quirks) -> list[str]:
+    for old, new in quirks.rename:
+        if old in fields:
+            value = fields.pop(old)
+            fields.setdefault(new, value)
+    for name, old, new in quirks.values:
+        if name in fields and bytes(fields[name]) == b'"%s"' % old.encode():
+            fields[name] = new
+    dropped = [name for name in fields if name in quirks.drop or (quirks.only and name not in quirks.only)]
+    dropped += [name for name in quirks.ones if name in fields and bytes(fields[name]).strip() != b"1"]
+    for name in dropped:
+        del fields[name]
+    if quirks.message_drop and "messages" in fields:
+        dropped += _edit_messages(fields, quirks.message_drop)
+    return sorted(set(dropped) - _OURS)
+
+
+def _edit_messages(fields: dict[str, Any], names: frozenset[str]) -> list[str]:
+    messages = msgspec.json.decode(fields["messages"], type=list[dict[str, msgspec.Raw]])
+    found = sorted({name for message in messages for name in names if name in message})
+    if found:
+        fields["messages"] = [{k: v for k, v in message.items() if k not in names} for message in messages]
+    return [f"messages[].{name}" for name in found]
+
+
+def _patch(fields: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    for name, value in patch.items():
+        if value is None:
+            fields.pop(name, None)
+        elif isinstance(value, Mapping):
+            fields[name] = merged(_decoded(fields.get(name)), value)
+        else:
+            fields[name] = value
+
+
+def _decoded(value: Any) -> Any:
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """RFC 7396: objects are merged, null removes, anything else replaces."""
+    if not isinstance(patch, Mapping):
+        return patch
+    found = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            found.pop(name, None)
+        else:
+            found[name] = merged(found.get(name), value)
+    return found
+
+
+def forbidden(patch: Mapping[str, Any]) -> str:
+    """The name in the patch that no override may touch, or ""."""
+    return next((name for name in patch if name in DECIDED), "") or _held(patch)
+
+
+def _held(patch: Mapping[str, Any]) -> str:
+    for name, value in patch.items():
+        if name in HELD:
+            return name
+        if isinstance(value, Mapping) and (inner := _held(value)):
+            return inner
+    return ""

@@ -1,0 +1,335 @@
+"""Channels as operators meet them: the file, the doctor, the administration's form and its page of health."""
+
+import asyncio
+import datetime as dt
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone, translation
+
+from billing import revisions
+from portal import doctor
+from portal.configuration import merge, reader, writer
+from portal.configuration.reader import InvalidFile
+from portal.models import User
+from relay import probing, services, snapshot, standing, tasks
+from relay.channels import health, routing
+from relay.channels.health import Kind, Registry
+from relay.models import Channel, Credential, HealthReport, retried
+from relay.services import ChannelSpec
+from tests.kit import scripts
+from tests.kit.upstream import Exchange, Upstream
+
+SECRETS = {"sk-one-aaaaaaaaaaaa1111": 1, "sk-two-bbbbbbbbbbbb2222": 3}
+
+
+@pytest.fixture
+def staff(db: None) -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root@example.com", "x"))
+    return client
+
+
+def channel(url: str = "https://8.8.8.8/v1", **fields: Any) -> Channel:
+    secrets = fields.pop("secrets", SECRETS)
+    spec = ChannelSpec(**{"name": "main", "base_url": url, "models": {"a": "b"}, **fields})
+    return services.save_channel(None, spec, secrets=secrets)
+
+
+def apply(text: str) -> merge.Outcome:
+    return merge.apply(reader.read(text), actor="tests")
+
+
+# ---- the file -------------------------------------------------------------------------------------------------------
+
+FILE = """
+channels:
+  - name: fast
+    preset: groq
+    api_keys: [{key: env:FAST_ONE, weight: 3}, env:FAST_TWO]
+    models: {a: llama}
+    headers: {X-Team: blue, User-Agent: null}
+    parameters: {temperature: 0.5, top_k: 3, user: null, provider: {order: [a, "1"], allow: true}}
+    capabilities: {a: {thinking: effort, efforts: [low, high], input: [text]}}
+    retry_on: [connect, limited]
+    breaker: {failures: 3, open: 10}
+    auto_disable: false
+    proxy: https://9.9.9.9:3128
+"""
+
+
+@pytest.fixture
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAST_ONE", "sk-fast-one-1234567890")
+    monkeypatch.setenv("FAST_TWO", "sk-fast-two-1234567891")
+
+
+@pytest.mark.usefixtures("db", "_keys")
+def test_all_of_a_channel_comes_from_the_file_and_is_in_force() -> None:
+    apply(FILE)
+    row = Channel.objects.get()
+    assert (row.preset, row.protocol, row.base_url) == ("groq", "openai", "https://api.groq.com/openai/v1")
+    assert row.headers == {"X-Team": "blue", "User-Agent": None}
+    assert row.parameters == {
+        "temperature": 0.5, "top_k": 3, "user": None, "provider": {"order": ["a", "1"], "allow": True},
+    }  # fmt: skip
+    (candidate,) = snapshot.load().routes["a"]
+    assert {secret.value: secret.weight for secret in candidate.credentials} == {
+        "sk-fast-one-1234567890": 3, "sk-fast-two-1234567891": 1,
+    }  # fmt: skip
+    assert (candidate.caps.thinking, candidate.caps.efforts) == ("effort", ("low", "high"))
+    assert (candidate.tolerance.failures, candidate.tolerance.open, candidate.tolerance.longest) == (3, 10, 300)
+    assert candidate.retry_on == {"connect", "limited"}
+    assert (candidate.auto_disable, candidate.dress.proxy) == (False, "https://9.9.9.9:3128")
+
+
+@pytest.mark.usefixtures("db", "_keys")
+def test_what_was_dumped_changes_nothing_when_it_is_applied() -> None:
+    apply(FILE)
+    dumped = writer.dump()
+    assert "sk-fast" not in dumped
+    assert apply(dumped).changes == []
+    assert apply(FILE).changes == []
+
+
+@pytest.mark.usefixtures("db", "_keys")
+def test_a_change_is_told_without_the_value_of_a_header() -> None:
+    apply(FILE)
+    changed = FILE.replace("X-Team: blue, User-Agent: null", "X-Team: secret-value").replace("weight: 3", "weight: 5")
+    lines = "\n".join(apply(changed.replace("temperature: 0.5", "temperature: 1")).changes)
+    assert "secret-value" not in lines
+    for told in ("headers User-Agent no longer", "headers X-Team changed", "parameters temperature changed"):
+        assert told in lines
+    assert "weight 3 → 5" in lines
+
+
+WRONG = {
+    "preset: bedrock": "SigV4",
+    "preset: nobody": "unknown; known are custom",
+    "preset: groq\n    protocol: gemini": "Groq speaks openai",
+    "preset: azure": "begins with http",
+    "preset: openai\n    proxy: socks5://9.9.9.9:1080": "SOCKS is not supported",
+    "preset: openai\n    proxy: http://me:secret@9.9.9.9": "password",
+    "preset: openai\n    headers: {Host: x}": "cannot be set",
+    "preset: openai\n    headers: {X-A: é}": "printable ASCII",
+    "preset: openai\n    parameters: {max_tokens: 5}": "cannot be overridden",
+    "preset: openai\n    parameters: {a: {n: 5}}": "cannot be overridden",
+    "preset: openai\n    capabilities: {a: {thinkng: none}}": "thinkng",
+    "preset: openai\n    capabilities: {z: {thinking: none}}": "does not serve",
+    "preset: openai\n    retry_on: [sometimes]": "kinds of failure are connect",
+    "preset: openai\n    breaker: {failure: 5}": "failure",
+    "preset: openai\n    breaker: {failures: 5000}": "too small or too large",
+    "preset: openai\n    api_keys: [{weight: 3}]": "has `key` and `weight`",
+}
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("written", WRONG)
+def test_what_cannot_be_is_refused_with_its_reason(written: str) -> None:
+    with pytest.raises(InvalidFile, match=WRONG[written]):
+        apply(f"channels:\n  - name: x\n    {written}\n    models: [a]\n")
+    assert not Channel.objects.exists()
+
+
+@pytest.mark.usefixtures("db")
+def test_a_proxy_that_hears_the_credential_wants_it_again() -> None:
+    row = channel("http://8.8.8.8/v1")
+    services.save_channel(row, msgspec.structs.replace(services.spec_of(row), proxy="http://9.9.9.9:3128"))
+    assert not row.credentials.exists()
+    other = channel(name="other")
+    services.save_channel(other, msgspec.structs.replace(services.spec_of(other), proxy="http://9.9.9.9:3128"))
+    assert other.credentials.count() == 2
+    with pytest.raises(ValidationError, match="private"):
+        services.save_channel(other, msgspec.structs.replace(services.spec_of(other), proxy="http://127.0.0.1:3128"))
+
+
+# ---- disabled by themselves -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("db")
+def test_disabling_is_done_once_is_in_force_and_says_why() -> None:
+    row = channel()
+    one = row.credentials.order_by("pk")[0]
+    before = revisions.current()[revisions.CHANNELS]
+    assert services.disable(one, reason="401: no")
+    assert not services.disable(one, reason="something else")
+    assert revisions.current()[revisions.CHANNELS] == before + 1
+    one.refresh_from_db()
+    assert one.disabled_reason == "401: no"
+    assert [s.last_four for s in snapshot.load().routes["a"][0].credentials] == ["2222"]
+    assert services.enable(one)
+    assert not services.enable(one)
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Credential.objects.update(disabled_at=timezone.now())
+
+
+@pytest.mark.usefixtures("db")
+def test_the_doctor_names_what_a_provider_refuses() -> None:
+    row = channel(secrets=list(SECRETS)[:1])
+    services.disable(row.credentials.get(), reason="401: bad key")
+    found = [str(finding) for finding in doctor.examine()]
+    assert any("refuses the credential …1111 of channel main" in line and "401: bad key" in line for line in found)
+    assert any("channel main has no credential in use" in line for line in found)
+
+
+@pytest.mark.usefixtures("db")
+def test_a_probe_comes_after_a_minute_then_ever_later_and_only_where_a_provider_can_tell() -> None:
+    row, azure = channel(), channel("https://8.8.8.8/openai/v1", name="azure", preset="azure")
+    for found in (row, azure):
+        services.disable(found.credentials.order_by("pk")[0], reason="401")
+    now = timezone.now()
+    one = row.credentials.order_by("pk")[0]
+
+    def due(minutes: float) -> bool:
+        return bool(probing.due(now + dt.timedelta(minutes=minutes)))
+
+    assert [due(0.5), due(1.1)] == [False, True]
+    for last, early, late in ((1, 1.9, 2.1), (8, 15, 17), (300, 329, 331)):
+        Credential.objects.filter(pk=one.pk).update(probed_at=now + dt.timedelta(minutes=last))
+        assert [due(early), due(late)] == [False, True]
+    one.refresh_from_db()
+    twin = Credential.objects.get(pk=one.pk)
+    assert services.claim_probe(one)
+    assert not services.claim_probe(twin)
+
+
+ANSWERS = {
+    "taken": (scripts.body(b'{"data": [{"id": "a"}, {"id": "b"}]}'), probing.Verdict.TAKEN, ("a", "b")),
+    "Gemini's": (scripts.body(b'{"models": [{"name": "models/a"}]}'), probing.Verdict.TAKEN, ("a",)),
+    "refused": (scripts.error(401), probing.Verdict.REFUSED, ()),
+    "Gemini's refusal": (
+        scripts.body(b'{"error": {"details": [{"reason": "API_KEY_INVALID"}]}}', status=400),
+        probing.Verdict.REFUSED,
+        (),
+    ),
+    "no list": (scripts.error(404), probing.Verdict.UNKNOWN, ()),
+    "nobody": (scripts.hang_up, probing.Verdict.UNKNOWN, ()),
+}
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_a_probe_tells_what_the_provider_says_and_enables_only_what_is_taken(answer: str) -> None:
+    script, verdict, models = ANSWERS[answer]
+
+    async def by_method(exchange: Exchange) -> None:
+        assert exchange.headers["authorization"] == "Bearer sk-one-aaaaaaaaaaaa1111"
+        await script(exchange)
+
+    provider = Upstream(by_method).start()
+    try:
+        row = channel(provider.url, private=True, secrets=list(SECRETS)[:1])
+        services.disable(row.credentials.get(), reason="401")
+        found = probing.probe(row.credentials.get())
+    finally:
+        provider.stop()
+    assert (found.verdict, found.models) == (verdict, models)
+    assert (row.credentials.get().disabled_at is None) is (verdict is probing.Verdict.TAKEN)
+    assert {exchange.target for exchange in provider.exchanges} == {"/v1/models"}
+
+
+@pytest.mark.usefixtures("db")
+def test_old_reports_are_forgotten() -> None:
+    for minutes in (0, 19, 21):
+        HealthReport.objects.create(process=uuid.uuid4(), key="k1", at=timezone.now() - dt.timedelta(minutes=minutes))
+    tasks.probe_channels()
+    assert HealthReport.objects.count() == 2
+
+
+# ---- the page -------------------------------------------------------------------------------------------------------
+
+
+def report(key: str, *, failures: int, calls: int) -> None:
+    """What a process that saw this stores."""
+    registry = Registry()
+    for number in range(calls):
+        passage = registry.enter(key, anyway=True)
+        assert passage is not None
+        passage.sent()
+        if number < failures:
+            passage.failed(Kind.SERVER, "status 500: <b>ouch</b>")
+        else:
+            passage.began()
+            passage.succeeded()
+    standing._store(uuid.uuid4(), registry.take_changes())
+
+
+def test_the_health_page_adds_up_all_processes_and_shows_each_credential(staff: Client) -> None:
+    row = channel()
+    one, two = row.credentials.order_by("pk")
+    report(routing.credential_key(one.pk), failures=5, calls=5)
+    report(routing.credential_key(one.pk), failures=0, calls=15)
+    services.disable(two, reason="401: <script>")
+    page = staff.get(reverse("admin:relay_channel_health")).content.decode()
+    for told in (
+        "20 calls · 25.0 % failed · first byte",
+        "shut",
+        "server error: 5",
+        "401: &lt;script&gt;",
+        "&lt;b&gt;",
+    ):
+        assert told in page, told
+    assert page.count("Probe now") == 2
+    assert page.count(">Enable<") == 1
+    assert "sk-" not in page
+    with translation.override("en"):  # which the request leaves changed for this thread
+        chinese = staff.get(reverse("admin:relay_channel_health"), headers={"accept-language": "zh-hans"})
+    assert "20 次调用" in chinese.content.decode()
+
+
+def test_the_buttons_enable_and_probe_and_leave_a_trace(staff: Client) -> None:
+    provider = Upstream(scripts.default).start()
+    try:
+        row = channel(provider.url, private=True)
+        one, two = row.credentials.order_by("pk")
+        for credential, verb in ((one, "enable"), (two, "probe")):
+            services.disable(credential, reason="401")
+            url = reverse("admin:relay_channel_mend", args=["credential", credential.pk, verb])
+            assert staff.get(url).status_code == 405
+            assert staff.post(url).status_code == 302
+            credential.refresh_from_db()
+            assert credential.disabled_at is None
+    finally:
+        provider.stop()
+    assert len(provider.exchanges) == 1
+    history = staff.get(reverse("admin:relay_channel_history", args=[row.pk])).content.decode()
+    assert "enable credential …1111" in history
+
+
+def test_who_may_not_change_channels_may_not_mend_them(alice: User) -> None:
+    row = channel()
+    client = Client()
+    alice.is_staff = True
+    alice.save()
+    client.force_login(alice)
+    assert client.get(reverse("admin:relay_channel_health")).status_code == 403
+    url = reverse("admin:relay_channel_mend", args=["channel", row.pk, "enable"])
+    assert client.post(url).status_code == 403
+
+
+def test_what_waits_to_be_disabled_is_written_and_what_the_operator_forbade_is_not(
+    transactional_db: None,
+) -> None:
+    kept, row = channel(name="kept", auto_disable=False), channel()
+    asyncio.run(_refuse([*routing.targets(snapshot.candidate_of(row)), *routing.targets(snapshot.candidate_of(kept))]))
+    assert set(Credential.objects.values_list("channel__name", "disabled_reason")) == {
+        ("main", "401: no"),
+        ("kept", ""),
+    }
+
+
+async def _refuse(targets: list[routing.Target]) -> None:
+    for target in targets:
+        standing.refused(target, "401: no")
+    await standing.flush(at_once=True)
+
+
+@pytest.mark.usefixtures("db")
+def test_the_usual_kinds_are_tried_again_everywhere() -> None:
+    assert channel().retry_on == retried() == [kind.value for kind in health.RETRIED]

@@ -1,0 +1,304 @@
+"""What channels do to calls: overrides on the wire, breakers, cool-downs, disabled credentials, affinity, marks."""
+
+import uuid
+from typing import Any
+
+from tests.kit import client, scripts
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.plugin import SHORT
+from tests.kit.ports import eventually
+from tests.kit.upstream import Exchange, Upstream
+from tests.relay.channels.conftest import Make
+
+
+def credentials(gateway: Gateway, model: str, number: int, *secrets: str) -> list[int]:
+    """Gives a channel more credentials; the ids of all of them, oldest first."""
+    from relay import services
+    from relay.models import Channel
+
+    with gateway.inside():
+        channel = Channel.objects.get(name=f"{model}-{number}")
+        services.add_credentials(channel, secrets)
+        return list(channel.credentials.order_by("pk").values_list("pk", flat=True))
+
+
+def row(gateway: Gateway, pk: int) -> dict[str, Any]:
+    from relay.models import Credential
+
+    with gateway.inside():
+        return dict(Credential.objects.filter(pk=pk).values("disabled_at", "disabled_reason", "enabled").get())
+
+
+def answered(url: str, customer: Customer, model: str, **body: Any) -> int:
+    return client.chat(url, customer.token, model=model, **body).status_code
+
+
+# ---- the wire -------------------------------------------------------------------------------------------------------
+
+
+def test_overrides_of_headers_and_parameters_and_the_provider_s_quirks_are_on_the_wire(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    overrides = {
+        "preset": "groq",
+        "secret": "sk-override-00001",
+        "headers": {"Authorization": "Token {key}", "X-Team": "blue", "User-Agent": None},
+        "parameters": {"temperature": 0.5, "user": None, "provider": {"order": ["a"]}},
+    }
+    model = offer((upstream.url, overrides))
+    script = upstream.play(scripts.whole())
+    answer = client.chat(
+        gateway.url, customer.token, model=model, x_script=script, user="u", logprobs=True, temperature=2
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["pisces"]["dropped"] == ["logprobs"]
+    sent = upstream.one(script)
+    assert (sent.headers["authorization"], sent.headers["x-team"]) == ("Token sk-override-00001", "blue")
+    assert sent.headers.get("user-agent") != "pisces"
+    assert (sent.json["temperature"], sent.json["provider"]) == (0.5, {"order": ["a"]})
+    assert not {"user", "logprobs"} & sent.json.keys()
+
+
+def test_a_strict_call_is_refused_rather_than_sent_without_a_parameter(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"preset": "groq"}))
+    answer = client.chat(gateway.url, customer.token, model=model, logprobs=True, headers={"X-Pisces-Strict": "true"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")
+
+
+def test_azure_s_deployments_have_their_own_path_and_header(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    azure = {"preset": "azure", "secret": "azure-secret-0001", "model": "my deployment"}
+    model = offer((upstream.url.removesuffix("/v1"), azure))
+    script = upstream.play(scripts.whole())
+    assert answered(gateway.url, customer, model, x_script=script) == 200
+    sent = upstream.one(script)
+    assert sent.target == "/openai/deployments/my%20deployment/chat/completions?api-version=2024-10-21"
+    assert sent.headers["api-key"] == "azure-secret-0001"
+    assert "authorization" not in sent.headers
+
+
+def test_calls_go_through_the_channel_s_proxy(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """The provider's name resolves nowhere; the proxy is asked for it, and here answers itself."""
+    model = offer(("http://provider.invalid/v1", {"proxy": upstream.url.removesuffix("/v1")}))
+    script = upstream.play(scripts.whole())
+    assert answered(gateway.url, customer, model, x_script=script) == 200
+    assert upstream.one(script).target == "http://provider.invalid/v1/chat/completions"
+
+
+def test_a_proxy_that_is_not_there_is_a_failure_of_the_channel(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"proxy": "http://127.0.0.1:9"}), (upstream.url, {"priority": 1}))
+    answer = client.chat(gateway.url, customer.token, model=model)
+    assert (answer.status_code, answer.json()["pisces"]["retries"]) == (200, 1)
+    (call,) = gateway.calls(customer.key)
+    assert call["attempts"][0]["detail"] == "The channel's proxy refused the connection."
+
+
+# ---- breakers -------------------------------------------------------------------------------------------------------
+
+
+def test_after_five_failures_the_provider_is_left_alone_and_the_caller_told_for_how_long(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {}))
+    script = upstream.play(scripts.error(500))
+    assert [answered(gateway.url, customer, model, x_script=script) for _ in range(5)] == [502] * 5
+    refused = client.chat(gateway.url, customer.token, model=model, x_script=script)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+    assert 25 <= int(refused.headers["Retry-After"]) <= 30
+    assert len(upstream.served(script)) == 5
+    assert len(gateway.holds(customer.wallet)) == 5
+
+
+def test_a_shut_channel_opens_for_one_call_that_decides(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"breaker": {"failures": 2, "open": 0.3}}))
+    bad, good = upstream.play(scripts.error(500)), upstream.play(scripts.whole())
+    assert [answered(gateway.url, customer, model, x_script=bad) for _ in range(3)] == [502, 502, 503]
+    assert eventually(lambda: answered(gateway.url, customer, model, x_script=good) == 200, every=0.1)
+    assert answered(gateway.url, customer, model, x_script=good) == 200
+
+
+def test_a_429_rests_its_credential_for_as_long_as_it_says_while_the_other_one_works(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"secret": "sk-limited-000001"}))
+    limited, good = upstream.play(scripts.error(429, Retry_After="1")), upstream.play(scripts.whole())
+    assert answered(gateway.url, customer, model, x_script=limited) == 429
+    refused = client.chat(gateway.url, customer.token, model=model, x_script=good)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert upstream.served(good) == []
+    credentials(gateway, model, 0, "sk-another-0000002")
+    eventually(lambda: answered(gateway.url, customer, model, x_script=good) == 200, within=0.9, every=0.05)
+    eventually(
+        lambda: (
+            answered(gateway.url, customer, model, x_script=good) == 200
+            and {e.headers["authorization"] for e in upstream.served(good)}
+            == {"Bearer sk-limited-000001", "Bearer sk-another-0000002"}
+        )
+    )
+
+
+def test_a_client_that_hangs_up_and_a_refused_request_do_not_shut_a_channel(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"breaker": {"failures": 1}}))
+    bad, slow, good = (upstream.play(s) for s in (scripts.error(400), scripts.silence, scripts.whole()))
+    assert answered(gateway.url, customer, model, x_script=bad) == 400
+    left = client.open_socket(gateway.url, customer.token, {"model": model, "x_script": slow})
+    exchange = upstream.one(slow)
+    left.close()
+    eventually(lambda: exchange.closed_at)
+    assert answered(gateway.url, customer, model, x_script=good) == 200
+
+
+def test_what_a_channel_s_calls_are_not_tried_again_after_is_the_operator_s_choice(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"retry_on": ["limited"]}), (upstream.url, {"priority": 1}))
+    for status, told, attempts in ((500, 502, 1), (429, 200, 2)):
+        script = upstream.play(scripts.in_turn(scripts.error(status, Retry_After="0"), scripts.whole()))
+        assert answered(gateway.url, customer, model, x_script=script) == told
+        assert len(upstream.served(script)) == attempts
+
+
+def test_another_credential_of_a_channel_that_is_down_is_not_tried(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"secret": "sk-down-00000001", "breaker": {"failures": 0, "cool_down": 0}}))
+    credentials(gateway, model, 0, "sk-down-00000002")
+
+    def tried(status: int) -> int:
+        script = upstream.play(scripts.error(status))
+        answered(gateway.url, customer, model, x_script=script)
+        return len(upstream.served(script))
+
+    eventually(lambda: tried(429) == 2)  # once the second is known
+    assert tried(500) == 1
+    assert tried(403) == 2
+
+
+# ---- disabled credentials -------------------------------------------------------------------------------------------
+
+
+def test_a_credential_that_is_refused_disables_itself_and_the_call_is_answered_by_another(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        bad = "first" in exchange.headers["authorization"]
+        await (scripts.error(401, "bad key sk-first-0000001") if bad else scripts.whole())(exchange)
+
+    model = offer((upstream.url, {"secret": "sk-first-0000001"}))
+    first, _ = credentials(gateway, model, 0, "sk-second-000002")
+    played = upstream.play(script)
+    eventually(
+        lambda: (
+            answered(gateway.url, customer, model, x_script=played) == 200
+            and any("second" in e.headers["authorization"] for e in upstream.served(played))
+        )
+    )
+    eventually(
+        lambda: answered(gateway.url, customer, model, x_script=played) == 200 and row(gateway, first)["disabled_at"]
+    )
+    disabled = row(gateway, first)
+    assert disabled["disabled_reason"].startswith("401: ")
+    assert "sk-first" not in disabled["disabled_reason"]
+    assert disabled["enabled"]
+    refused = [e for e in upstream.served(played) if "first" in e.headers["authorization"]]
+    assert len(refused) == 1
+
+
+def test_a_channel_whose_only_credential_is_refused_is_unavailable_and_never_called_without_one(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"secret": "sk-alone-0000001"}))
+    (only,) = credentials(gateway, model, 0)
+    script = upstream.play(scripts.error(401))
+    assert answered(gateway.url, customer, model, x_script=script) == 502
+    eventually(lambda: row(gateway, only)["disabled_at"])
+    for _ in range(5):
+        refused = client.chat(gateway.url, customer.token, model=model, x_script=script)
+        assert refused.status_code in (429, 503)
+    assert len(upstream.served(script)) == 1
+
+
+def test_a_worker_s_probe_brings_a_credential_back(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """The real task, by a real worker, beside the servers; only the minute that it waits at least is shortened."""
+    import datetime as dt
+
+    from relay.models import Credential
+
+    model = offer((upstream.url, {"secret": "sk-back-00000001"}))
+    (only,) = credentials(gateway, model, 0)
+    assert answered(gateway.url, customer, model, x_script=upstream.play(scripts.error(401))) == 502
+    disabled = eventually(lambda: row(gateway, only)["disabled_at"])
+    with gateway.inside():
+        Credential.objects.filter(pk=only).update(disabled_at=disabled - dt.timedelta(minutes=2))
+    worker = gateway.work(PROBE_EVERY="0.5")
+    try:
+        eventually(lambda: row(gateway, only)["disabled_at"] is None, within=30)
+    finally:
+        worker.terminate()
+        worker.wait(timeout=30)
+    asked = [e for e in upstream.exchanges if e.target == "/v1/models" and "sk-back" in e.headers["authorization"]]
+    assert asked
+    eventually(lambda: answered(gateway.url, customer, model, x_script=upstream.play(scripts.whole())) == 200)
+
+
+# ---- who goes where -------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation_with_a_cached_prompt_stays_with_its_credential_and_others_are_spread(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer((upstream.url, {"secret": "sk-cache-0000001"}), (upstream.url, {"secret": "sk-cache-0000002"}))
+    script = upstream.play(scripts.whole())
+    went: dict[str, set[str]] = {}
+    for number in range(36):
+        key = f"{uuid.UUID(int=number % 12)}"
+        assert answered(gateway.url, customer, model, x_script=script, prompt_cache_key=key) == 200
+        went.setdefault(key, set()).add(upstream.served(script)[-1].headers["authorization"])
+    assert all(len(found) == 1 for found in went.values())
+    assert len(set.union(*went.values())) == 2
+
+
+def test_a_name_with_a_mark_is_a_model_of_its_own_on_the_channel_that_offers_it(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    listed = {model["id"] for model in client.models(gateway.url, customer.token).json()["data"]}
+    assert "[M]vendor/model-1" in listed
+    assert client.models(gateway.url, customer.token, "[M]vendor/model-1").json()["id"] == "[M]vendor/model-1"
+    script = upstream.play(scripts.whole())
+    answer = client.chat(gateway.url, customer.token, model="[M]vendor/model-1", x_script=script)
+    assert (answer.json()["model"], answer.json()["pisces"]["channel"]) == ("[M]vendor/model-1", "main")
+    assert upstream.one(script).json["model"] == "up-1"
+
+
+# ---- under load -----------------------------------------------------------------------------------------------------
+
+
+def test_many_calls_at_once_on_a_hanging_channel_are_answered_by_the_other_and_charged_once(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """More at once than may be tried again at once: they wait for their turn."""
+    from tests.kit import load
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.json["model"] == "up-0":
+            await scripts.silence(exchange)
+        await scripts.whole(after=0.02)(exchange)
+
+    model = offer((upstream.url, {"timeouts": SHORT}), (upstream.url, {"priority": 1}))
+    seen = load.at_once([gateway.url], customer.token, 40, model=model, x_script=upstream.play(script))
+    assert [one for one in seen if not one.complete] == []
+    assert len(gateway.transfers(customer.wallet)) == 40
+    assert {len(call["attempts"]) for call in gateway.calls(customer.key)} == {2}

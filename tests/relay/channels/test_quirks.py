@@ -1,0 +1,184 @@
+"""Bodies as providers take them; rows of the table; addresses and headers."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.channels import dress, presets, quirks
+from relay.channels.presets import PLAIN, Quirks
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "hi", "name": "ann"}], "stream": True}
+
+
+def applied(name: str, body: dict[str, Any], parameters: dict[str, Any] | None = None) -> tuple[Any, tuple[str, ...]]:
+    edited = quirks.apply(json.dumps(body).encode(), presets.of(name).quirks, parameters)
+    return json.loads(edited.body), edited.dropped
+
+
+@given(st.binary(max_size=300))
+def test_a_provider_without_quirks_gets_the_very_bytes(body: bytes) -> None:
+    edited = quirks.apply(body, PLAIN)
+    assert edited.body is body
+    assert edited.dropped == ()
+
+
+@pytest.mark.parametrize("name", [row.name for row in presets.TABLE if row.quirks.edits and not row.quirks.only])
+def test_a_body_that_no_quirk_concerns_is_not_read(name: str) -> None:
+    body = b'{"model": "m", "messages": this is not even JSON'
+    assert quirks.apply(body, presets.of(name).quirks).body is body
+
+
+def test_mistral_gets_only_fields_that_it_knows_under_its_own_names() -> None:
+    asked = {
+        **BODY, "max_completion_tokens": 9, "seed": 4, "store": False, "user": "u", "tool_choice": "required",
+        "stream_options": {"include_usage": True},
+    }  # fmt: skip
+    sent, dropped = applied("mistral", asked)
+    assert sent == {**BODY, "max_tokens": 9, "random_seed": 4, "tool_choice": "any"}
+    assert dropped == ("store", "user")
+
+
+def test_groq_gets_neither_probabilities_nor_names_nor_several_answers() -> None:
+    sent, dropped = applied("groq", {**BODY, "n": 2, "logprobs": True, "logit_bias": {}, "temperature": 0})
+    assert sent == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, "temperature": 0}
+    assert dropped == ("logit_bias", "logprobs", "messages[].name", "n")
+    assert applied("groq", {**BODY, "n": 1})[0]["n"] == 1
+
+
+def test_a_field_written_with_an_escape_is_found_too() -> None:
+    body = b'{"model": "m", "log\\u0070robs": true}'
+    assert json.loads(quirks.apply(body, presets.of("groq").quirks).body) == {"model": "m"}
+
+
+def test_an_old_limit_does_not_replace_one_that_is_there_under_the_old_name() -> None:
+    sent, _ = applied("deepseek", {"max_tokens": 5, "max_completion_tokens": 9})
+    assert sent == {"max_tokens": 5}
+
+
+# The examples of RFC 7396, appendix A, that are objects.
+PATCHES: list[tuple[Any, Any, Any]] = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+]
+
+
+@pytest.mark.parametrize(("target", "patch", "result"), PATCHES)
+def test_parameters_are_a_merge_patch(target: Any, patch: Any, result: Any) -> None:
+    assert applied("custom", target, patch) == (result, ())
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        {"model": "x"}, {"stream": None}, {"max_tokens": 9}, {"generationConfig": {"maxOutputTokens": 9}},
+        {"a": {"b": {"n": 2}}}, {"messages": []}, {"tools": []}, {"stream_options": None},
+    ],
+)  # fmt: skip
+def test_what_a_hold_is_made_from_cannot_be_overridden(patch: dict[str, Any]) -> None:
+    assert quirks.forbidden(patch)
+    assert not quirks.forbidden({"temperature": 1, "provider": {"order": ["a"]}, "top_k": None})
+
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+
+def test_every_row_of_the_table_is_whole() -> None:
+    wanted = {
+        "openai", "azure", "anthropic", "gemini", "vertex", "deepseek", "dashscope", "ark", "moonshot", "zhipu",
+        "siliconflow", "groq", "mistral", "xai", "openrouter", "poe", "ollama", "vllm", "gateway", "custom", "bedrock",
+    }  # fmt: skip
+    assert wanted <= presets.BY_NAME.keys()
+    assert len(presets.BY_NAME) == len(presets.TABLE)
+    for row in presets.TABLE:
+        assert row.protocols, row.name
+        assert set(row.base_urls) <= set(presets.PROTOCOLS), row.name
+        assert not row.auth or row.auth in presets.AUTH, row.name
+        for url in row.base_urls.values():
+            assert url == url.rstrip("/")
+            assert not url or url.startswith(("https://", "http://127.0.0.1:")), url
+
+
+def test_what_cannot_be_done_yet_is_said_and_cannot_be_chosen() -> None:
+    assert "SigV4" in presets.of("bedrock").unavailable
+    assert "bedrock" not in dict(presets.CHOICES)
+    assert "not built yet" in presets.of("vertex").note
+
+
+ADDRESSES = [
+    ("https://api.openai.com/v1", "openai", "custom", "https://api.openai.com/v1/chat/completions"),
+    ("https://api.openai.com", "openai", "custom", "https://api.openai.com/v1/chat/completions"),
+    ("https://api.openai.com/", "openai", "custom", "https://api.openai.com/v1/chat/completions"),
+    ("https://api.anthropic.com", "anthropic", "anthropic", "https://api.anthropic.com/v1/chat/completions"),
+    ("https://g.example/v1beta/openai", "openai", "gemini", "https://g.example/v1beta/openai/chat/completions"),
+    ("https://g.example", "gemini", "gemini", "https://g.example/v1beta/chat/completions"),
+    ("https://z.example/api/paas/v4", "openai", "zhipu", "https://z.example/api/paas/v4/chat/completions"),
+    ("https://p.example", "openai", "perplexity", "https://p.example/chat/completions"),
+    (
+        "https://n.example", "openai", "azure",
+        "https://n.example/openai/deployments/my%2Fmodel/chat/completions?api-version=2024-10-21",
+    ),
+    ("https://n.example/openai/v1", "openai", "azure", "https://n.example/openai/v1/chat/completions"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "protocol", "preset", "url"), ADDRESSES)
+def test_the_address_of_a_call(base: str, protocol: str, preset: str, url: str) -> None:
+    row = presets.of(preset).quirks
+    assert dress.address(base, "/chat/completions", protocol=protocol, quirks=row, model="my/model") == url
+
+
+def test_a_credential_in_the_query_comes_after_what_is_there() -> None:
+    asked = dress.Dress(auth="query-key")
+    assert dress.with_key("https://g/v1beta/m:stream?alt=sse", asked, "a&b") == (
+        "https://g/v1beta/m:stream?alt=sse&key=a%26b"
+    )
+    assert dress.with_key("https://g/x", dress.USUAL, "secret") == "https://g/x"
+
+
+def headers(preset: str, protocol: str, own: dict[str, str | None], secret: str | None = "s") -> dict[str, str]:
+    found = dress.of(preset, protocol, headers=own, parameters={}, site="https://me")
+    return dress.headers(found, {"Content-Type": "application/json", "User-Agent": "pisces"}, secret)
+
+
+@pytest.mark.parametrize(
+    ("preset", "protocol", "name", "value"),
+    [
+        ("openai", "openai", "Authorization", "Bearer s"),
+        ("anthropic", "anthropic", "x-api-key", "s"),
+        ("gemini", "gemini", "x-goog-api-key", "s"),
+        ("gemini", "openai", "Authorization", "Bearer s"),
+        ("azure", "openai", "api-key", "s"),
+        ("vertex", "gemini", "Authorization", "Bearer s"),
+        ("anthropic", "anthropic", "anthropic-version", "2023-06-01"),
+        ("openrouter", "openai", "HTTP-Referer", "https://me"),
+    ],
+)
+def test_the_credential_and_what_else_a_provider_wants_in_the_headers(
+    preset: str, protocol: str, name: str, value: str
+) -> None:
+    assert headers(preset, protocol, {})[name] == value
+    assert "s" not in headers(preset, protocol, {}, None).values()
+
+
+def test_overrides_replace_add_and_remove_whatever_their_case() -> None:
+    own = {"AUTHORIZATION": "Token {key}", "x-team": "a", "User-agent": None}
+    assert headers("custom", "openai", own) == {
+        "Content-Type": "application/json", "authorization": "Token s", "x-team": "a",
+    }  # fmt: skip
+    assert "authorization" not in {name.lower() for name in headers("custom", "openai", own, None)}
+
+
+def test_a_new_kind_of_quirk_is_noticed_as_one() -> None:
+    assert not PLAIN.edits
+    assert not Quirks(path="/x", query="a=b", unversioned=True).edits

@@ -27,7 +27,7 @@ class _Way(NamedTuple):
     """How the upstreams of a protocol are asked; `encode` is for a candidate of it."""
 
     path: Callable[[str], str]
-    encode: Callable[[Asked, Candidate], bytes]
+    encode: Callable[[Chat, Candidate], bytes]
     decode: Callable[[bytes], int]
 
 
@@ -87,7 +87,7 @@ async def _candidates(asked: Asked, call: Call) -> list[Candidate]:
     return routing.in_order(view.routes[asked.model], source)
 
 
-async def _ask(candidate: Candidate, way: _Way, asked: Asked, request: Request) -> int:
+async def _ask(candidate: Candidate, way: _Way, asked: Chat, request: Request) -> int:
     secret = source.choice(candidate.credentials) if candidate.credentials else None
     dialect = dialects.of(candidate.protocol)
     path, body = way.path(candidate.model), way.encode(asked, candidate)

@@ -272,7 +272,7 @@ def _settled(schema: Json) -> Json:
         {"type": "STRING"}, {"type": "NUMBER"}, {"type": "BOOLEAN"}, {"type": "OBJECT"},
         {"type": "ARRAY", "items": {"type": "STRING"}},
     ]  # fmt: skip
-    shared = {key: schema[key] for key in ("title", "description", "nullable") if key in schema}
+    shared: Json = {key: schema[key] for key in ("title", "description", "nullable") if key in schema}
     settled = [_settled({**shared, **branch}) for branch in branches]
     return {"anyOf": [inner for branch in settled for inner in branch.get("anyOf", [branch])]}
 

@@ -391,6 +391,17 @@ def test_arguments_that_are_no_object_are_wrapped_and_never_a_fault(arguments: s
     assert json.loads(stream[6:])["candidates"][0]["content"]["parts"][0]["functionCall"]["args"] == args
 
 
+def test_what_only_another_vendor_can_read_is_left_out_of_an_answer() -> None:
+    parts: list[Part] = [
+        Media(kind="audio", file="audio_1", owner="openai"),
+        Raw(owner="anthropic", label="web_search_tool_result", value={"type": "web_search_tool_result"}),
+        Text(text="said"),
+    ]
+    response = Response(id="r", model="m", parts=parts, finish=Finish.STOP)
+    whole = json.loads(DIALECT.encode_response(response, asked=asked(), model="m", pisces=PISCES))
+    assert whole["candidates"][0]["content"]["parts"] == [{"text": "said"}]
+
+
 @pytest.mark.parametrize(
     ("finish", "note", "reason", "message"),
     [

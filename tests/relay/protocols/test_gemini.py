@@ -1,5 +1,6 @@
 """Gemini's answers: whole and streamed, read and written, passed and translated."""
 
+import itertools
 import json
 import re
 from typing import Any
@@ -512,6 +513,15 @@ def test_an_upstream_that_writes_an_event_on_several_lines_is_passed_on_one() ->
     out = stream.feed(pretty) + stream.last(PISCES)
     assert out.count(b"\n") == 2
     assert stream.failure is None
+
+
+def test_events_may_end_their_lines_differently_and_come_together() -> None:
+    first, second, third = wire("text.sse").split(b"\r\n\r\n")[:3]
+    for ends in itertools.product((b"\n\n", b"\r\n\r\n", b"\r\r"), repeat=3):
+        data = b"".join(event + end for event, end in zip((first, second, third), ends, strict=True))
+        stream = DIALECT.passing(asked(), model="gemini-2.5-flash", upstream_model="up")
+        out = stream.feed(data) + stream.close()
+        assert (stream.failure, stream.finished, out.count(b"data: ")) == (None, True, 2)
 
 
 def test_a_name_inside_a_text_is_not_taken_for_the_model_s() -> None:

@@ -23,7 +23,7 @@ from relay.protocols.canonical import (
     ToolCall,
 )
 from relay.protocols.capabilities import Capabilities
-from relay.protocols.codec import Asked, Encoded, Told
+from relay.protocols.codec import Chat, Encoded, Told
 from relay.protocols.gemini import contents, finish, parts, schemas, usage
 
 _LONGEST_NAME = 64
@@ -301,7 +301,7 @@ def _level(wanted: Thinking, caps: Capabilities) -> str | None:
 # ---- a whole answer -------------------------------------------------------------------------------------------------
 
 
-def encode_response(response: Response, *, asked: Asked, model: str, pisces: Told) -> bytes:
+def encode_response(response: Response, *, asked: Chat, model: str, pisces: Told) -> bytes:
     thoughts = shows_thoughts(asked)
     found = [wire for part in response.parts if (wire := parts.for_client(part, thoughts=thoughts)) is not None]
     citations = [one for part in response.parts if isinstance(part, Text) for one in part.citations]
@@ -311,7 +311,7 @@ def encode_response(response: Response, *, asked: Asked, model: str, pisces: Tol
     return msgspec.json.encode({**body, "modelVersion": model, "responseId": response.id, "pisces": pisces})
 
 
-def shows_thoughts(asked: Asked) -> bool:
+def shows_thoughts(asked: Chat) -> bool:
     """Whether the client wants to see thoughts: Google shows them only to those who ask."""
     thinking = asked.canonical().thinking
     return thinking is not None and thinking.visible is True

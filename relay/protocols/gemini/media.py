@@ -53,7 +53,7 @@ def encode(part: Media) -> Json:
         return _inline(found[1] or part.mime or _USUAL[part.kind], found[2])
     if part.url:
         return {"fileData": {"fileUri": part.url, **({"mimeType": part.mime} if part.mime else {})}}
-    if part.owner != "gemini":
+    if part.file and part.owner != "gemini":
         message = f"A {_NAMES[part.kind]} is named by another provider's file id, which this model cannot read."
         raise RelayError(Cause.INVALID_MESSAGES, message, param="messages")
     return {"fileData": {"fileUri": part.file, **({"mimeType": part.mime} if part.mime else {})}}

@@ -31,7 +31,7 @@ def for_client(part: Part, *, thoughts: bool) -> Json | None:
         case ToolCall():
             called = {"id": part.id, "name": part.name, "args": arguments(part) or msgspec.Raw(b"{}")}
             return _signed({"functionCall": called}, signatures.for_client(part.state))
-        case Media():
+        case Media() if not part.file or part.owner == "gemini":
             return _signed(media.encode(part), signatures.for_client(part.state))
         case Raw() if part.owner == "gemini":
             return part.value

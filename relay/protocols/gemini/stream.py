@@ -71,10 +71,27 @@ class GeminiStream(PassingStream):
     def ping(self) -> bytes:
         return PING
 
+    def feed(self, data: bytes) -> bytes:
+        if self._splitter.carry or self.done or self.failure is not None:
+            return super().feed(data)
+        end = len(data) - 4
+        if (
+            data.startswith(b"data: {")
+            and data.endswith(b"\r\n\r\n")
+            and data.find(b"\n") == data.find(b"\r") + 1 > end
+        ):
+            try:
+                return self._data(data[6:end])  # nearly always: one event of one line, as Google ends it
+            except RelayError as error:
+                self.failure = error
+                return b""
+        return super().feed(data)
+
     def _event(self, event: bytes) -> bytes:
         data = sse.payload(event)
-        if data is None:
-            return b""
+        return self._data(data) if data is not None else b""
+
+    def _data(self, data: bytes) -> bytes:
         answer = wire.read(data)
         if wire.is_given(answer.error):
             raise errors.decode_event(answer.error)

@@ -1,5 +1,6 @@
 """Gemini's answers: whole and streamed, read and written, passed and translated."""
 
+import itertools
 import json
 import re
 from typing import Any
@@ -391,6 +392,17 @@ def test_arguments_that_are_no_object_are_wrapped_and_never_a_fault(arguments: s
     assert json.loads(stream[6:])["candidates"][0]["content"]["parts"][0]["functionCall"]["args"] == args
 
 
+def test_what_only_another_vendor_can_read_is_left_out_of_an_answer() -> None:
+    parts: list[Part] = [
+        Media(kind="audio", file="audio_1", owner="openai"),
+        Raw(owner="anthropic", label="web_search_tool_result", value={"type": "web_search_tool_result"}),
+        Text(text="said"),
+    ]
+    response = Response(id="r", model="m", parts=parts, finish=Finish.STOP)
+    whole = json.loads(DIALECT.encode_response(response, asked=asked(), model="m", pisces=PISCES))
+    assert whole["candidates"][0]["content"]["parts"] == [{"text": "said"}]
+
+
 @pytest.mark.parametrize(
     ("finish", "note", "reason", "message"),
     [
@@ -501,6 +513,15 @@ def test_an_upstream_that_writes_an_event_on_several_lines_is_passed_on_one() ->
     out = stream.feed(pretty) + stream.last(PISCES)
     assert out.count(b"\n") == 2
     assert stream.failure is None
+
+
+def test_events_may_end_their_lines_differently_and_come_together() -> None:
+    first, second, third = wire("text.sse").split(b"\r\n\r\n")[:3]
+    for ends in itertools.product((b"\n\n", b"\r\n\r\n", b"\r\r"), repeat=3):
+        data = b"".join(event + end for event, end in zip((first, second, third), ends, strict=True))
+        stream = DIALECT.passing(asked(), model="gemini-2.5-flash", upstream_model="up")
+        out = stream.feed(data) + stream.close()
+        assert (stream.failure, stream.finished, out.count(b"data: ")) == (None, True, 2)
 
 
 def test_a_name_inside_a_text_is_not_taken_for_the_model_s() -> None:

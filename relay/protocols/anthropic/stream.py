@@ -125,6 +125,8 @@ class MessagesStream(PassingStream):
                 self._near_the_end(event, data, found)
                 return b""
             case "message_stop":
+                if not self.finish:  # it never said why: something is missing before it
+                    raise RelayError(Cause.UPSTREAM_ERROR, self.NOT_ENDED if self._begun else self.NOT_BEGUN)
                 self._stop = data
                 self.done = True
                 return b""

@@ -97,8 +97,25 @@ class _RequestWriter:
         messages = self._request.messages
         if any(message.name for message in messages):
             self._losses.append("name")
-        messages = [msgspec.structs.replace(one, parts=[*_own(one.parts)]) for one in messages]
+        messages = [msgspec.structs.replace(one, parts=[*self._own(one)]) for one in messages]
         return [message for message in turns.without_empty_text(_drawn_as_seen(messages)) if message.parts]
+
+    def _own(self, message: Message) -> Iterator[Part]:
+        """Without the thoughts and the state of other vendors' models, which Anthropic refuses, and without what these
+        did by themselves: their words are there. Refusals are text here."""
+        for part in message.parts:
+            match part:
+                case Reasoning():
+                    if blocks.own_thinking(part) is not None:
+                        yield part
+                case Text():
+                    yield part if part.state is None else msgspec.structs.replace(part, state=None)
+                case Refusal():
+                    yield Text(text=part.text)
+                case Raw() if message.role == "assistant" and part.owner != "anthropic":
+                    self._losses.append(part.label)
+                case _:
+                    yield part
 
     def _ordered(self, messages: list[Message]) -> list[Message]:
         messages = _after_results(messages) if self._caps.mid_system else turns.system_as_user(messages)
@@ -110,9 +127,10 @@ class _RequestWriter:
         """The last turn may be the model's, to be gone on with, but not of every model and never while it thinks. Where
         it may not, the user asks for it in words."""
         last = messages[-1]
-        if last.role != "assistant" or not last.parts or not isinstance(end := last.parts[-1], Text):
+        end = last.parts[-1]
+        if last.role != "assistant" or isinstance(end, Raw):  # a tool that the vendor runs goes on by itself
             return messages
-        if self._caps.prefill and not thinks:
+        if isinstance(end, Text) and self._caps.prefill and not thinks:
             trimmed = [*last.parts[:-1], msgspec.structs.replace(end, text=end.text.rstrip())]  # else it is refused
             return [*messages[:-1], msgspec.structs.replace(last, parts=trimmed)]
         self._losses.append("prefill")
@@ -124,7 +142,7 @@ class _RequestWriter:
 
     def _blocks(self, part: Part, role: str) -> Iterator[Json]:
         match part:
-            case Text() | Refusal():
+            case Text():
                 yield blocks.text(part, cited=role == "assistant" and self._request.owner == "anthropic")
             case ToolCall() if role == "assistant":
                 arguments = customs.arguments_for(part.arguments) if part.custom else part.arguments
@@ -138,8 +156,6 @@ class _RequestWriter:
                     yield own
             case Raw(owner="anthropic"):
                 yield part.value
-            case Raw() if role == "assistant":  # what another vendor's model did by itself; its words are there
-                self._losses.append(part.label)
             case Raw():
                 message = f"A part of type {part.label!r} cannot be told to this model."
                 raise RelayError(Cause.INVALID_MESSAGES, message, param="messages")
@@ -271,20 +287,6 @@ def _calls_of(request: Request) -> list[str]:
 
 def _plain(block: Json) -> Json:
     return {"type": "text", "text": block.get("text")}
-
-
-def _own(parts: list[Part]) -> Iterator[Part]:
-    """Without the thoughts and the state of other vendors' models, which Anthropic refuses. Refusals are text here."""
-    for part in parts:
-        if isinstance(part, Reasoning):
-            if blocks.own_thinking(part) is not None:
-                yield part
-        elif isinstance(part, Text) and part.state is not None:
-            yield msgspec.structs.replace(part, state=None)
-        elif isinstance(part, Refusal):
-            yield Text(text=part.text)
-        else:
-            yield part
 
 
 def _drawn_as_seen(messages: list[Message]) -> list[Message]:

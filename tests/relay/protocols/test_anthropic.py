@@ -475,6 +475,13 @@ def test_a_passed_error_in_mid_stream_is_a_failure_and_what_came_before_it_stand
     assert events_of(stream.fail(stream.failure, PISCES))[0]["error"]["type"] == "overloaded_error"
 
 
+def test_an_end_without_a_reason_is_no_end() -> None:
+    before, _, after = stream_of("text").partition(b"event: message_delta")
+    torn = before + b"event: message_stop" + after.partition(b"event: message_stop")[2]
+    assert passed(torn).failure is not None
+    assert isinstance(laws.decoded(DIALECT, torn)[-1], Failed)
+
+
 def test_a_passed_stream_that_breaks_off_is_a_failure() -> None:
     assert passed(stream_of("broken_off")).failure is not None
     assert passed(b"").failure is not None

@@ -277,6 +277,8 @@ def test_what_another_vendor_s_model_did_by_itself_is_passed_over_by_name() -> N
     )
     assert body["messages"][1]["content"] == [{"type": "text", "text": "x"}]
     assert losses == ["web_search_call"]
+    alone = assistant(Raw(owner="openai", label="web_search_call", value={}))
+    assert [message["role"] for message in written(asked(user(), alone, user()))["messages"]] == ["user"]
 
 
 def test_tool_choices_are_written() -> None:
@@ -319,6 +321,13 @@ def test_a_turn_that_the_model_began_is_gone_on_with_or_asked_for() -> None:
         body, losses = sent(asked(*begun, thinking=thinking), caps)
         assert body["messages"][-1] == {"role": "user", "content": [{"type": "text", "text": writing.GO_ON}]}
         assert "prefill" in losses
+    thought = assistant(Reasoning(text="hm", state=Opaque("anthropic", "sig")))
+    assert written(asked(user(), thought))["messages"][-1]["role"] == "user"
+    search = Raw(owner="anthropic", label="server_tool_use", value={"type": "server_tool_use", "id": "s"})
+    paused = asked(user(), assistant(Text(text="a"), search), owner="anthropic")
+    assert (
+        DIALECT.encode_request(paused, model="m", limit=None, caps=LATEST).body["messages"][-1]["role"] == "assistant"
+    )
 
 
 # ---- thinking and sampling ------------------------------------------------------------------------------------------

@@ -104,6 +104,13 @@ class Wire(asyncio.Protocol):
 
     # ---- waiting
 
+    def hurry(self, patience: float) -> None:
+        """From now on nobody waits longer than this; for a connection of which nothing is asked at the moment."""
+        self.patience = patience
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
     def _look(self, again: bool = False) -> None:
         """Gives the connection up when the oldest command has waited for too long."""
         self._watch = None

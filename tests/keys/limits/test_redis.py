@@ -337,6 +337,23 @@ def test_a_redis_that_hangs_keeps_nobody_waiting_after_the_first(client: "redis.
     run(body)
 
 
+def test_from_the_first_call_on_nobody_waits_longer_than_patience(client: "redis.Redis", server: Redis) -> None:
+    """Connecting may take longer; its time does not count for whoever asks just after it."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        async with limiter(server.url, patience=0.04) as made:
+            connection = shared_of(made)._wire
+            assert connection is not None
+            asking = asyncio.create_task(made.admit([scope(rpm=5)]))
+            await asyncio.sleep(0)
+            assert connection._watch is not None
+            assert connection._watch.when() <= loop.time() + 0.04
+            await asking
+
+    run(body)
+
+
 def test_a_redis_that_refuses_is_away(client: "redis.Redis", server: Redis) -> None:
     async def body() -> None:
         async with limiter(server.url) as made:

@@ -81,14 +81,9 @@ class _Doubtful:
 class GroupCommit:
     """The writer. It belongs to the event loop that first submits to it; its task starts then."""
 
+    _loop: asyncio.AbstractEventLoop | None = None  # all else is made when a loop's first operation comes
     _arrived: asyncio.Event
     _task: "asyncio.Task[None]"
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: list[_Waiting] = []
-        self._failures = 0
-        self._watching = False
 
     def submit(self, operation: Operation, *, late: Late = no_rows) -> "asyncio.Future[Outcome]":
         """The operation's outcome once it is durable. Raises LedgerUnavailable where it cannot be written.
@@ -125,7 +120,7 @@ class GroupCommit:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting = []
+        self._waiting: list[_Waiting] = []
         self._committing: list[_Waiting] = []
         self._doubtful: list[_Doubtful] = []
         self._failures = 0

@@ -4,6 +4,7 @@ mutmut picks the tests that come past a mutant. Of those, a pure module's mutant
 and every other's the ones on one kind of database, unless it is about the other kind. That is quick, and stricter.
 """
 
+import gc
 import os
 import signal
 
@@ -18,10 +19,16 @@ ENDS_WITHIN = 20  # seconds for a test, most of which take a tenth of one
 TIMED_OUT = 36  # mutmut's exit code for it
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What a session's fork has from its parent is nobody's garbage; looking through it would copy all of its pages."""
+    if _module():
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept = [item for item in items if _is_for(_module(), item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    items[:] = sorted(kept, key=_cost)
 
 
 def _module() -> str:
@@ -40,6 +47,12 @@ def _is_for(module: str, item: pytest.Item) -> bool:
         return not used & {"books", "cuttable"}
     kind = item.callspec.params.get("books") if hasattr(item, "callspec") else None
     return kind is None or module == "connections" or (kind == "postgres") == (module == "postgres")
+
+
+def _cost(item: pytest.Item) -> tuple[bool, bool]:
+    """The cheap ones come first, because the first that fails ends the session."""
+    needs_a_database = not {"books", "cuttable"}.isdisjoint(getattr(item, "fixturenames", ()))
+    return needs_a_database, bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
 
 
 @pytest.hookimpl(wrapper=True)

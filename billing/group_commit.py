@@ -82,6 +82,8 @@ class GroupCommit:
     """The writer. It belongs to the event loop that first submits to it; its task starts then."""
 
     _loop: asyncio.AbstractEventLoop | None = None  # all else is made when a loop's first operation comes
+    _waiting: list[_Waiting]
+    _watching: bool
     _arrived: asyncio.Event
     _task: "asyncio.Task[None]"
 
@@ -120,7 +122,7 @@ class GroupCommit:
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiting: list[_Waiting] = []
+        self._waiting = []
         self._committing: list[_Waiting] = []
         self._doubtful: list[_Doubtful] = []
         self._failures = 0

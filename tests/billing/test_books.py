@@ -329,7 +329,22 @@ def test_a_recovery_that_cannot_be_recorded_changes_nothing_at_all(book: Ledger)
 def test_what_a_row_leaves_out_is_null_and_no_text_that_says_so(book: Ledger) -> None:
     table = Table(HOLD.name, (*HOLD.columns, ("progress", "jsonb"), ("suspected_at", "timestamptz")))
     call, now = ids.uuid7(), timezone.now()
-    values = (call, book.account, 0, 0, "dispatched", 1, book.price, [], {}, "somebody", now, now, None, None)
+    values: tuple[Any, ...] = (
+        call,
+        book.account,
+        0,
+        0,
+        "dispatched",
+        1,
+        book.price,
+        [],
+        {},
+        "somebody",
+        now,
+        now,
+        None,
+        None,
+    )
     assert book.run(Record((Row(table, values),))) == [Done()]
     row = Hold.objects.get(progress__isnull=True, suspected_at=None)
     assert (row.pk, row.lease_until, row.facts) == (call, now, {})

@@ -11,6 +11,8 @@ import signal
 import hypothesis
 import pytest
 
+from billing import postgres, sqlite
+
 # Few examples, and always the same.
 hypothesis.settings.register_profile("mutants", max_examples=25, derandomize=True, database=None, deadline=None)
 
@@ -20,8 +22,14 @@ TIMED_OUT = 36  # mutmut's exit code for it
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """What a session's fork has from its parent is nobody's garbage; looking through it would copy all of its pages."""
+    """A mutant's session is the fork of a process in which the tests have run.
+
+    What is prepared once a process was prepared there by unchanged code, so it is forgotten. And to look for garbage
+    among that process's objects would copy all of their pages.
+    """
     if _module():
+        for kept in (sqlite._inserts, postgres._shapes):
+            kept.clear()
         gc.freeze()
 
 

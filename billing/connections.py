@@ -190,7 +190,6 @@ class _SqliteConnection:
     def _close(self) -> None:
         if self._raw is not None:
             self._raw.close()
-            self._raw = None
 
 
 def _parameters() -> dict[str, Any]:

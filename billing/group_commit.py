@@ -81,14 +81,11 @@ class _Doubtful:
 class GroupCommit:
     """The writer. It belongs to the event loop that first submits to it; its task starts then."""
 
+    _loop: asyncio.AbstractEventLoop | None = None  # all else is made when a loop's first operation comes
+    _waiting: list[_Waiting]
+    _watching: bool
     _arrived: asyncio.Event
     _task: "asyncio.Task[None]"
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: list[_Waiting] = []
-        self._failures = 0
-        self._watching = False
 
     def submit(self, operation: Operation, *, late: Late = no_rows) -> "asyncio.Future[Outcome]":
         """The operation's outcome once it is durable. Raises LedgerUnavailable where it cannot be written.

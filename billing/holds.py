@@ -31,6 +31,7 @@ from billing.operations import (
     Claim,
     Claimed,
     CloseHold,
+    Done,
     OpenHold,
     Progress,
     Record,
@@ -173,7 +174,7 @@ async def _close(operation: CloseHold) -> None:
     finally:
         _open.pop(operation.hold.id, None)
     journal.forget(operation.hold.id)
-    if isinstance(outcome, Refused) or not getattr(outcome, "changed", True):
+    if outcome != Done():
         await _confirm(operation)
 
 
@@ -267,8 +268,8 @@ def expired(*, limit: int = 500) -> Iterator[Orphan]:
 
 def _with_last_words(orphan: Hold, words: LastWords | None) -> Orphan:
     try:
-        renewed = msgspec.convert(orphan.progress, Progress) if orphan.progress else None
-    except msgspec.ValidationError:
+        renewed = msgspec.convert(orphan.progress, Progress)
+    except msgspec.ValidationError:  # nothing was ever renewed, or by another version of the gateway
         renewed = None
     noted = words.calls.get(orphan.pk) if words else None
     progress = noted or renewed
@@ -294,7 +295,7 @@ def recover(orphan: Hold, *, charged: int | None, rows: Sequence[Row] = (), note
         (outcome,) = connections.run_in_transaction(
             [CloseHold(active, bounded, tuple(rows))], revenue=ledger.revenue_account()
         )
-        changed = bool(getattr(outcome, "changed", False))
+        changed = outcome == Done()
         if changed and note:
             Hold.objects.filter(pk=orphan.pk).update(note=note[:500])
     return changed

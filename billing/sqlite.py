@@ -29,8 +29,8 @@ _RECEIVABLES = (
 
 
 def open_connection(path: str) -> sqlite3.Connection:
-    """A connection for the ledger's writer: WAL, and every commit on disk before it is answered."""
-    raw = sqlite3.connect(path, timeout=20, isolation_level=None, uri=True, check_same_thread=False)
+    """A connection for the ledger's writer, of this thread: WAL, and every commit on disk before it is answered."""
+    raw = sqlite3.connect(path, timeout=20, isolation_level=None, uri=True)
     raw.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;")
     return raw
 

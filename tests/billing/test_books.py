@@ -7,10 +7,12 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.utils import timezone
 
-from billing import budgets, holds, ledger, money
-from billing.models import Account, Budget, BudgetOwner, Hold, PriceVersion, Transfer, TransferKind
-from billing.operations import ActiveHold, CloseHold, Done, Refusal, Refused, Row, Table
+from billing import budgets, holds, ids, ledger, money
+from billing.books import HOLD
+from billing.models import Account, Budget, BudgetOwner, Hold, PriceVersion, Revision, Transfer, TransferKind
+from billing.operations import ActiveHold, CloseHold, Done, Record, Refusal, Refused, Row, Table
 from tests.billing.conftest import Ledger
 
 
@@ -322,6 +324,41 @@ def test_a_recovery_that_cannot_be_recorded_changes_nothing_at_all(book: Ledger)
     assert book.hold(active).state == "dispatched"
     assert (book.wallet.balance, book.wallet.held) == (1000, 100)
     assert book.findings() == []
+
+
+def test_what_a_row_leaves_out_is_null_and_no_text_that_says_so(book: Ledger) -> None:
+    table = Table(HOLD.name, (*HOLD.columns, ("progress", "jsonb"), ("suspected_at", "timestamptz")))
+    call, now = ids.uuid7(), timezone.now()
+    values: tuple[Any, ...] = (
+        call,
+        book.account,
+        0,
+        0,
+        "dispatched",
+        1,
+        book.price,
+        [],
+        {},
+        "somebody",
+        now,
+        now,
+        None,
+        None,
+    )
+    assert book.run(Record((Row(table, values),))) == [Done()]
+    row = Hold.objects.get(progress__isnull=True, suspected_at=None)
+    assert (row.pk, row.lease_until, row.facts) == (call, now, {})
+
+
+@pytest.mark.parametrize("values", [("a", 1, 2), ("a",)])
+def test_a_row_that_does_not_fit_its_table_is_refused_and_nothing_of_it_is_cut_off(
+    book: Ledger, values: tuple[Any, ...]
+) -> None:
+    table = Table("billing_revision", (("name", "text"), ("value", "bigint")))
+    with pytest.raises((TypeError, ValueError)):
+        book.run(book.opening(10), Record((Row(table, values),)))
+    assert not Revision.objects.filter(name="a").exists()
+    assert book.wallet.held == 0
 
 
 def test_a_call_that_was_to_fit_a_cap_which_is_no_more_opens_nothing(book: Ledger) -> None:

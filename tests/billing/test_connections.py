@@ -1,6 +1,8 @@
 """How a batch gets to the database and what is known of it afterwards; and reading from an event loop."""
 
 import asyncio
+import datetime as dt
+import os
 import socket
 import threading
 import time
@@ -200,6 +202,57 @@ def test_after_a_batch_that_failed_the_next_one_is_written(book: Ledger) -> None
     assert book.findings() == []
 
 
+@on_postgres
+def test_a_batch_without_money_leaves_no_transaction_to_ask_after(book: Ledger) -> None:
+    Revision.objects.create(name="taken")
+
+    async def scene(used: Connection) -> list[Decided | None]:
+        known = [used.decided]
+        with pytest.raises(connections.DEFECTS):
+            await batch(used, Record((TAKEN,)))
+        assert await used.fate(Decided("", [])) is Fate.UNDONE
+        return [*known, used.decided]
+
+    assert on_one(book, scene) == [None, Decided("", [Done()])]
+
+
+@on_postgres
+def test_libpq_is_told_what_it_knows_and_nothing_that_only_django_does(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = connections._parameters()
+    assert psycopg.conninfo.conninfo_to_dict(**told)["dbname"] == connection.settings_dict["NAME"]
+    with monkeypatch.context() as simple:
+        simple.setattr(connection, "get_connection_params", lambda: {"dbname": "plain"})
+        assert connections._parameters() == {"dbname": "plain"}
+
+
+@on_postgres
+def test_a_connection_that_is_closed_twice_leaves_the_next_owner_of_its_number_alone(book: Ledger) -> None:
+    async def scene() -> None:
+        used, loop = await AsyncConnection.open(connections._parameters()), asyncio.get_running_loop()
+        with socket.socket() as plain:
+            used.close()
+            os.dup2(plain.fileno(), used._socket)
+        try:
+            loop.add_reader(used._socket, print)
+            used.close()
+            assert loop.remove_reader(used._socket)
+        finally:
+            os.close(used._socket)
+
+    asyncio.run(scene())
+
+
+def test_times_are_written_in_utc_wherever_the_machine_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        written = sqlite.time_text(dt.datetime(2026, 6, 10, 1, 2, 3, tzinfo=dt.timezone(dt.timedelta(hours=2))))
+    time.tzset()
+    assert written == "2026-06-09 23:02:03"
+
+
 @on_sqlite
 def test_a_commit_that_sqlite_refused_was_rolled_back(book: Ledger) -> None:
     async def scene(used: Connection) -> Fate:
@@ -226,6 +279,16 @@ def test_other_work_in_threads_does_not_hold_up_the_ledger(book: Ledger) -> None
 
 
 @on_sqlite
+def test_two_batches_at_once_are_written_one_after_the_other_in_the_ledgers_thread(book: Ledger) -> None:
+    async def scene(used: Connection) -> list[list[Outcome]]:
+        await batch(used, book.opening(10))
+        return list(await asyncio.gather(batch(used, book.opening(20)), batch(used, book.opening(30))))
+
+    assert [outcome.amount for (outcome,) in on_one(book, scene)] == [20, 30]
+    assert book.wallet.held == 60
+
+
+@on_sqlite
 def test_the_writers_sqlite_is_as_durable_as_it_can_be(book: Ledger) -> None:
     raw = sqlite.open_connection(str(connection.settings_dict["NAME"]))
     modes = [raw.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "foreign_keys")]
@@ -233,8 +296,9 @@ def test_the_writers_sqlite_is_as_durable_as_it_can_be(book: Ledger) -> None:
     assert raw.execute("PRAGMA busy_timeout").fetchone()[0] == 20_000
     assert raw.isolation_level is None
     raw.close()
-    missing = sqlite.open_connection("file:nowhere?mode=memory")
-    missing.close()
+    memory = sqlite.open_connection("file:nowhere?mode=memory")
+    assert memory.execute("PRAGMA database_list").fetchone()[2] == ""  # a URI is understood, and is no file's name
+    memory.close()
 
 
 @on_postgres

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.test import override_settings
 from django.utils import timezone
 
-from billing import budgets, connections, holds, ids
+from billing import budgets, connections, failpoints, holds, ids
 from billing.group_commit import writer
 from billing.journal import Journal, journal, last_words
 from billing.models import Account, Budget, BudgetOwner, Hold, IdempotencyKey, Revision, Transfer
@@ -233,6 +233,28 @@ def test_a_closing_that_nobody_can_tell_of_is_said_to_be_unwritten_after_half_a_
     assert str(refused.value) == "what became of the hold cannot be read"
     assert len([each for each in asked if len(each) == 3]) == holds.CONFIRM_AT_MOST
     assert asked[-1] != (holds.CONFIRM_EVERY,)
+
+
+def test_a_hold_whose_caller_has_gone_is_given_back_with_the_record_that_was_left_for_it(book: Ledger) -> None:
+    async def gone() -> None:
+        waiting = asyncio.create_task(opened(book, late=lambda late: [Row(REVISIONS, ("late", late.amount))]))
+        await asyncio.sleep(0)  # it is submitted, and nothing is written yet
+        waiting.cancel()
+
+    run(gone())
+    assert Hold.objects.get().state == "voided"
+    assert Revision.objects.get(name="late").value == 100
+    assert (book.wallet.balance, book.wallet.held) == (1000, 0)
+
+
+@on_sqlite
+def test_the_moment_after_a_hold_is_durable_has_its_failpoint(book: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed: list[str] = []
+    monkeypatch.setattr(failpoints, "hit", passed.append)
+    run(opened(book))
+    with pytest.raises(holds.Insufficient):
+        run(opened(book, wanted=5000, minimum=5000))
+    assert passed == ["after_hold_commit"]
 
 
 # ---- how far a call has got -----------------------------------------------------------------------------------------

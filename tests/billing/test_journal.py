@@ -146,6 +146,15 @@ def test_a_journal_is_its_owners_own_and_says_so_in_its_name(folder: Path) -> No
     assert len(list(folder.iterdir())) == 2
 
 
+def test_an_owners_name_fits_its_column_whatever_the_machine_is_called(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "h" * 80)
+    owner = Journal().open()
+    assert owner.startswith("h" * 32 + ":")
+    assert len(owner) <= 64
+
+
 def test_the_folder_of_journals_is_made_with_those_above_it(tmp_path: Path) -> None:
     with override_settings(VAR_DIR=tmp_path / "not" / "there"):
         assert last_words(Journal().open()) is not None
@@ -190,6 +199,39 @@ def test_where_nobody_knows_which_boot_it_is_nothing_is_proved(folder: Path, mon
     words = last_words(owner)
     assert words is not None
     assert (list(words.calls), words.complete) == ([call], False)
+
+
+def test_a_boot_with_a_short_name_is_known_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "_boot", lambda: b"BOX")
+    words = last_words(Journal().open())
+    assert words is not None
+    assert words.complete
+
+
+def test_a_boot_with_a_long_name_leaves_the_rest_of_the_file_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as named:
+        named.setattr(Path, "read_bytes", lambda self: b"b" * 60 + b"\n")
+        boot = journals._boot()
+    assert boot == b"b" * 32
+    monkeypatch.setattr(journals, "_boot", lambda: boot)
+    words = last_words(Journal().open())
+    assert words is not None
+    assert words.complete
+
+
+def test_the_first_process_of_a_container_has_a_journal_like_any_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    book, call = Journal(), uuid.uuid4()
+    owner = book.open()
+    assert owner.split(":")[1] == "1"
+    book.note(call, 1, Progress(1))
+    words = last_words(owner)
+    assert words is not None
+    assert words.calls == {call: Progress(1)}
 
 
 def test_a_boot_has_a_name_where_the_kernel_gives_it_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def outcome_of(operation: Operation) -> Outcome:
 
 
 class Told:
-    """A connection. `script` has what a batch meets: an error, one with what was decided, or an event to wait for."""
+    """A connection. `script` has what a batch meets: an error, one with what was decided, something to wait for."""
 
     def __init__(self) -> None:
         self.script: list[Any] = []
@@ -63,6 +63,8 @@ class Told:
         step = self.script.pop(0) if self.script else None
         if isinstance(step, asyncio.Event):
             await step.wait()
+        elif isinstance(step, asyncio.Future):
+            await step
         elif isinstance(step, tuple):
             step, self.decided = step[0], Decided(step[1], [outcome_of(operation) for operation in operations])
         if isinstance(step, Exception):
@@ -282,6 +284,21 @@ def test_while_closings_are_tried_again_nothing_new_is_let_in(told: Told, pauses
     assert isinstance(later, ActiveHold)
 
 
+def test_what_comes_while_a_batch_fails_is_not_lost_and_comes_after_it(told: Told, pauses: list[float]) -> None:
+    first, second, third = closing(), closing(), closing()
+
+    async def scene(writer: GroupCommit) -> list[Any]:
+        told.script = [answer := asyncio.get_running_loop().create_future()]
+        waiting = [writer.submit(first)]
+        await _sleep(0.01)
+        waiting += [writer.submit(second), writer.submit(third)]
+        answer.set_exception(psycopg.OperationalError())
+        return list(await asyncio.gather(*waiting))
+
+    assert play(scene) == [Done()] * 3
+    assert told.batches == [[first], [first, second, third]]
+
+
 @pytest.mark.parametrize("code", ["40001", "40P01", "55P03"])
 def test_what_passes_by_itself_is_tried_five_times_for_everybody(told: Told, pauses: list[float], code: str) -> None:
     error = psycopg.errors.lookup(code)
@@ -411,6 +428,13 @@ def test_a_batch_in_doubt_is_asked_after_until_it_is_known_and_its_holds_are_giv
     assert told.closed == 1
 
 
+def test_a_closing_in_doubt_again_and_again_is_tried_ever_more_seldom(told: Told, pauses: list[float]) -> None:
+    told.script = [(psycopg.OperationalError(), "123")] * 3
+    told.fates = [Fate.UNKNOWN] * 3 + [Fate.UNDONE] * 3
+    assert submit(closing()) == [Done()]
+    assert pauses[:3] == [0.04, 0.08, 0.16]
+
+
 def test_a_doubt_does_not_hold_up_who_comes_meanwhile(told: Told, pauses: list[float]) -> None:
     async def scene(writer: GroupCommit) -> Any:
         told.script = [(psycopg.OperationalError(), "123")]
@@ -469,6 +493,38 @@ def test_who_wants_something_new_is_refused_in_time_and_what_was_granted_is_give
     assert took >= 0.16 - 0.005
     assert three == Done()
     assert told.batches == [[first], [ends, CloseHold(hold_of(first), None, ())]]
+
+
+def test_who_waits_is_looked_at_eight_times_evenly_spread_whoever_else_comes(
+    told: Told, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+    looks_at_the_refusal: list[int] = []
+
+    async def scene(writer: GroupCommit) -> None:
+        loop, told.script = asyncio.get_running_loop(), [gate := asyncio.Event()]
+        call_later = loop.call_later
+
+        def noted(delay: float, function: Callable[..., object], *arguments: Any) -> asyncio.TimerHandle:
+            if function == writer._watch:
+                delays.append(delay)
+            return call_later(delay, function, *arguments)
+
+        monkeypatch.setattr(loop, "call_later", noted)
+        waiting = writer.submit(opening())
+        waiting.add_done_callback(lambda _: looks_at_the_refusal.append(len(delays) - 1))
+        while len(delays) < 3:
+            await _sleep(0.001)
+        before = len(delays)
+        other = writer.submit(closing())
+        assert len(delays) == before
+        await asyncio.gather(waiting, return_exceptions=True)
+        gate.set()
+        await other
+
+    play(scene)
+    assert looks_at_the_refusal == [8]
+    assert {round(delay, 9) for delay in delays} == {0.02}
 
 
 def test_a_queue_that_moves_is_not_the_databases_silence(

@@ -4,11 +4,14 @@ mutmut picks the tests that come past a mutant. Of those, a pure module's mutant
 and every other's the ones on one kind of database, unless it is about the other kind. That is quick, and stricter.
 """
 
+import gc
 import os
 import signal
 
 import hypothesis
 import pytest
+
+from billing import postgres, sqlite
 
 # Few examples, and always the same.
 hypothesis.settings.register_profile("mutants", max_examples=25, derandomize=True, database=None, deadline=None)
@@ -18,10 +21,22 @@ ENDS_WITHIN = 20  # seconds for a test, most of which take a tenth of one
 TIMED_OUT = 36  # mutmut's exit code for it
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A mutant's session is the fork of a process in which the tests have run.
+
+    What is prepared once a process was prepared there by unchanged code, so it is forgotten. And to look for garbage
+    among that process's objects would copy all of their pages.
+    """
+    if _module():
+        for kept in (sqlite._inserts, postgres._shapes):
+            kept.clear()
+        gc.freeze()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kept = [item for item in items if _is_for(_module(), item)]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    items[:] = sorted(kept, key=_cost)
 
 
 def _module() -> str:
@@ -40,6 +55,12 @@ def _is_for(module: str, item: pytest.Item) -> bool:
         return not used & {"books", "cuttable"}
     kind = item.callspec.params.get("books") if hasattr(item, "callspec") else None
     return kind is None or module == "connections" or (kind == "postgres") == (module == "postgres")
+
+
+def _cost(item: pytest.Item) -> tuple[bool, bool]:
+    """The cheap ones come first, because the first that fails ends the session."""
+    needs_a_database = not {"books", "cuttable"}.isdisjoint(getattr(item, "fixturenames", ()))
+    return needs_a_database, bool(getattr(getattr(item, "obj", None), "is_hypothesis_test", False))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,7 +12,7 @@ def _path(model: str, stream: bool) -> str:
     return "/messages"
 
 
-def _whole(body: bytes) -> PassedWhole:
+def _whole(body: bytes, asked: object) -> PassedWhole:
     return PassedWhole(body, reading.decode_response(body))
 
 

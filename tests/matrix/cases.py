@@ -38,8 +38,8 @@ ANSWER = "The answer is 42 — 答案是四十二."
 
 class Case(msgspec.Struct):
     """`asked` looks at what came to the provider, `got` at the client's outcome; both assert. `kind` chooses the model
-    (plain, thinking, hearing). `refused`: upstreams that cannot be asked this, whose answer is a 400. `again`: the
-    answer is given back with a further question (`then`)."""
+    (plain, thinking, hearing, caching). `refused`: upstreams that cannot be asked this, whose answer is a 400.
+    `again`: the answer is given back with a further question (`then`)."""
 
     name: str
     ask: Ask
@@ -222,7 +222,7 @@ def _thoughts_got(outcome: Outcome, client: str, upstream: str) -> None:
 def _thoughts_again(view: View, upstream: str, client: str) -> None:
     """The vendor's own signature comes back to it, byte for byte; another vendor's never does."""
     assert view.signatures in ([], [SIGNED[upstream]])
-    kept = client in ("anthropic", "responses")
+    kept = client in ("anthropic", "responses", "openai")
     assert view.signatures == ([SIGNED[upstream]] if kept and upstream in ("anthropic", "responses") else [])
 
 
@@ -404,6 +404,7 @@ CASES: tuple[Case, ...] = (
         Plan(text=ANSWER),
         _cache_asked,
         _text_got,
+        kind="caching",
     ),
     Case(
         "thoughts",

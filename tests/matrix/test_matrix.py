@@ -20,12 +20,10 @@ from tests.matrix.server import Providers
 from tests.matrix.views import view
 
 PROTOCOLS = ("openai", "responses", "anthropic", "gemini")
-MODELS = {
-    "openai": {"plain": "gpt-4o", "thinking": "gpt-5.1", "hearing": "gpt-4o-audio-preview"},
-    "responses": {"plain": "gpt-4o", "thinking": "gpt-5.1", "hearing": "gpt-4o-audio-preview"},
-    "anthropic": {"plain": "claude-sonnet-4-5", "thinking": "claude-sonnet-4-5", "hearing": "claude-sonnet-4-5"},
-    "gemini": {"plain": "gemini-2.5-flash", "thinking": "gemini-3-flash", "hearing": "gemini-2.5-flash"},
-}
+_GPT = {"plain": "gpt-4o", "thinking": "gpt-5.1", "hearing": "gpt-4o-audio-preview", "caching": "gpt-5.6"}
+_CLAUDE = dict.fromkeys(("plain", "thinking", "hearing", "caching"), "claude-sonnet-4-5")
+_GEMINI = dict.fromkeys(("plain", "hearing", "caching"), "gemini-2.5-flash") | {"thinking": "gemini-3-flash"}
+MODELS = {"openai": _GPT, "responses": _GPT, "anthropic": _CLAUDE, "gemini": _GEMINI}
 PRICE = {"input": "1", "cache_read": "0.5", "output": "2"}
 
 

@@ -70,6 +70,7 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
     channel's model cannot be asked, unless another channel's can.
     """
     failure: RelayError | None = None
+    full: list[RelayError] = []  # of channels whose own limits are reached
     down: set[str] = set()  # channels that another credential cannot help
     strict = request.headers.get(b"x-pisces-strict", b"").lower() == b"true"
     with _turns.call():
@@ -82,7 +83,7 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
             if isinstance(slip, RelayError):
                 if number == 0:
                     abandon(call)
-                failure = failure or slip
+                full.append(slip)
                 continue
             attempt = _entered(target, call, first=number == 0)
             # Whoever brings an idempotency key means to ask again: there should be an answer then.
@@ -92,13 +93,15 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
                 with _turns.retry() if failure is not None else contextlib.nullcontext():
                     return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
             except RelayError as error:
-                slip.cancel()
+                slip.finish(0)
                 kind = note_failure(attempt, error, call)
                 if guard.left or attempt.first_byte_ms is not None or not _another(kind, target.candidate):
                     raise
                 if kind in health.OF_THE_CHANNEL:
                     down.add(target.candidate.channel)
                 failure = error
+    if failure is None and full:
+        raise min(full, key=lambda error: error.retry_after or 0.0)
     raise failure or RelayError(Cause.UNAVAILABLE, "No channel can serve this model now.", retry_after=5)
 
 

@@ -292,7 +292,7 @@ def _message_options(ask: Ask) -> Json:
     if ask.tools:
         found["tools"] = [{"name": t.name, "description": t.description, "input_schema": t.schema} for t in ask.tools]
     if ask.choice or ask.parallel is not None:
-        named = {"any": {"type": "any"}, "auto": {"type": "auto"}, "none": {"type": "none"}}
+        named: Json = {"any": {"type": "any"}, "auto": {"type": "auto"}, "none": {"type": "none"}}
         choice: Json = dict(named.get(ask.choice or "auto") or {"type": "tool", "name": ask.choice})
         if ask.parallel is False:
             choice["disable_parallel_tool_use"] = True

@@ -266,7 +266,11 @@ def _block_events(index: int, block: Json) -> Iterator[Json]:
     def delta(**what: str) -> Json:
         return {"type": "content_block_delta", "index": index, "delta": what}
 
-    empty = {"thinking": {"thinking": "", "signature": ""}, "text": {"text": ""}, "tool_use": {"input": {}}}
+    empty: dict[str, Json] = {
+        "thinking": {"thinking": "", "signature": ""},
+        "text": {"text": ""},
+        "tool_use": {"input": {}},
+    }
     yield {"type": "content_block_start", "index": index, "content_block": {**block, **empty[block["type"]]}}
     match block["type"]:
         case "thinking":

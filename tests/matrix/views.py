@@ -46,7 +46,7 @@ def _chat(body: Json) -> View:
     found = View(temperature=body.get("temperature"), top_p=body.get("top_p"), parallel=body.get("parallel_tool_calls"))
     for message in body["messages"]:
         content = message.get("content")
-        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+        parts: list[Json] = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
         if message["role"] in ("system", "developer"):
             found.system += "".join(part["text"] for part in parts)
             found.cached |= any("prompt_cache_breakpoint" in part for part in parts)

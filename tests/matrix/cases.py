@@ -142,7 +142,8 @@ def _picture_asked(view: View, upstream: str) -> None:
 
 def _picture_url_asked(view: View, upstream: str) -> None:
     (picture,) = view.pictures
-    assert picture == PNG if upstream == "gemini" else picture.endswith("/pixel.png")
+    fetched = upstream == "gemini" and not view.passed
+    assert picture == PNG if fetched else picture.endswith("/pixel.png")
 
 
 def _paper_asked(view: View, upstream: str) -> None:
@@ -151,7 +152,8 @@ def _paper_asked(view: View, upstream: str) -> None:
 
 def _paper_url_asked(view: View, upstream: str) -> None:
     (paper,) = view.documents
-    assert paper == PAPER or (paper.endswith("/paper.pdf") and upstream in ("anthropic", "responses", "openai"))
+    named = view.passed or upstream in ("anthropic", "responses", "openai")
+    assert paper == PAPER or (paper.endswith("/paper.pdf") and named)
 
 
 def _sound_asked(view: View, upstream: str) -> None:
@@ -221,9 +223,7 @@ def _thoughts_got(outcome: Outcome, client: str, upstream: str) -> None:
 
 def _thoughts_again(view: View, upstream: str, client: str) -> None:
     """The vendor's own signature comes back to it, byte for byte; another vendor's never does."""
-    assert view.signatures in ([], [SIGNED[upstream]])
-    kept = client in ("anthropic", "responses", "openai")
-    assert view.signatures == ([SIGNED[upstream]] if kept and upstream in ("anthropic", "responses") else [])
+    assert view.signatures == ([SIGNED[upstream]] if upstream in ("anthropic", "responses") else [])
 
 
 def _called_again(view: View, upstream: str, client: str) -> None:
@@ -238,7 +238,7 @@ SIGNED = {
     "openai": "",
     "responses": "gAAAAABencrypted==",
     "anthropic": "EqQBCkgIARABGAIiQ/signature+anthropic==",
-    "gemini": "CpcBCkgIsignature+gemini/==",
+    "gemini": "CpcBCkgIsignatureXgeminiXA==",
 }
 NO_SOUND = frozenset(("anthropic",))
 

@@ -100,7 +100,7 @@ def _play(
         return
     assert not outcome.error, outcome.text
     (seen,) = came
-    case.asked(view(seen), upstream)
+    case.asked(msgspec.structs.replace(view(seen), passed=client == upstream), upstream)
     case.got(outcome, client, upstream)
     assert outcome.model == model
     assert seen.body.get("model", MODELS[upstream][case.kind]) == MODELS[upstream][case.kind]

@@ -10,7 +10,8 @@ from tests.matrix.server import Seen
 
 
 class View(msgspec.Struct):
-    """`pictures`, `documents` and `sounds` are base64, or URLs. `results` are (id or name, text)."""
+    """`pictures`, `documents` and `sounds` are base64, or URLs. `results` are (id or name, text). `passed`: the client
+    speaks the provider's protocol, and wrote this itself."""
 
     system: str = ""
     roles: list[str] = []
@@ -32,6 +33,7 @@ class View(msgspec.Struct):
     thinks: bool = False
     cached: bool = False
     signatures: list[str] = []
+    passed: bool = False
 
 
 def view(seen: Seen) -> View:
@@ -194,7 +196,25 @@ def _anthropic_block(block: Json, found: View) -> None:
             found.signatures.append(block["signature"])
 
 
+_FROM_URLS = str.maketrans("-_", "+/")
+
+
+def _camel(value: Any) -> Any:
+    """Names as Google's documents write them: its Python SDK writes some with underscores, which its API takes too."""
+    if isinstance(value, list):
+        return [_camel(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for name, inner in value.items():
+        head, *rest = name.split("_")
+        camel = head + "".join(word.capitalize() for word in rest)
+        found[camel] = inner if camel in ("args", "response") or camel.endswith("JsonSchema") else _camel(inner)
+    return found
+
+
 def _gemini(body: Json) -> View:
+    body = _camel(body)
     config = body.get("generationConfig") or {}
     found = View(
         temperature=config.get("temperature"), top_p=config.get("topP"), stop=config.get("stopSequences") or []
@@ -227,7 +247,8 @@ def _gemini_part(part: Json, found: View) -> None:
         if blob := part.get(field):
             kind = blob["mimeType"].partition("/")[0]
             where = {"image": found.pictures, "audio": found.sounds}.get(kind, found.documents)
-            where.append(blob[place])
+            # Google's Python SDK writes data in the alphabet for URLs, which its API takes too.
+            where.append(blob[place].translate(_FROM_URLS) if place == "data" else blob[place])
     if call := part.get("functionCall"):
         found.calls.append((call["name"], call.get("args") or {}))
     if result := part.get("functionResponse"):

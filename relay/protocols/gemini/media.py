@@ -29,6 +29,10 @@ def kind_of(mime: str) -> Any:
 
 
 def from_inline(mime: str, data: str, state: Opaque | None = None) -> Media:
+    """`data` may be in the alphabet for URLs, in which Google's Python SDK writes it, and without its end."""
+    if "-" in data or "_" in data or len(data) % 4:
+        data = data.replace("-", "+").replace("_", "/").rstrip("=")
+        data += "=" * (-len(data) % 4)
     return Media(kind=kind_of(mime), mime=mime, data=data, state=state)
 
 

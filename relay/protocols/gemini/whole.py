@@ -9,7 +9,7 @@ from relay.counting.output import BLOCK, Output
 from relay.errors import Cause, RelayError
 from relay.protocols import seen as seeing
 from relay.protocols.canonical import Finish
-from relay.protocols.codec import Told
+from relay.protocols.codec import Asked, Told
 from relay.protocols.gemini import errors, finish, usage, wire
 
 _encode = msgspec.json.Encoder().encode
@@ -21,7 +21,7 @@ class GeminiWhole:
 
     __slots__ = ("_answer", "_body", "finish", "id", "usage")
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, _: Asked | None = None) -> None:
         answer = wire.read(body)
         if wire.is_given(answer.error):
             raise errors.decode_event(answer.error)

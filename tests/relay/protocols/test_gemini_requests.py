@@ -129,6 +129,15 @@ def test_a_system_instruction_may_be_a_plain_text_and_a_role_may_be_missing() ->
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("data", ["-_-_Pw==", "-_-_Pw", "+/+/Pw=="])
+def test_data_in_the_alphabet_for_urls_is_read_as_other_vendors_write_it(data: str) -> None:
+    """Google's Python SDK writes it so."""
+    inline = {"inline_data": {"mime_type": "application/pdf", "data": data}}
+    assert read({"contents": [user(inline)]}).messages[0].parts == [
+        Media(kind="document", mime="application/pdf", data="+/+/Pw==")
+    ]
+
+
 def test_results_without_ids_belong_to_the_calls_of_their_function_in_order() -> None:
     body = {
         "contents": [

@@ -17,7 +17,7 @@ from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Answer, Outlet
 from relay.keepalive import KeepAlive
-from relay.protocols.codec import Asked, Stream, Whole
+from relay.protocols.codec import Asked, Chat, Stream, Whole
 from relay.records import Call
 from relay.settlement import Ending
 
@@ -48,10 +48,10 @@ async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer
     return full
 
 
-def stream(begun: Begun, asked: Asked, call: Call, guard: Guard) -> Answer:
+def stream(begun: Begun, asked: Chat, call: Call, guard: Guard) -> Answer:
     """The answer's head now, and a pump for the rest. The pump owns the settlement, whatever the client does."""
     reply, stream, first = begun
-    kind = (b"content-type", b"text/event-stream; charset=utf-8")
+    kind = (b"content-type", asked.stream_type)
     headers = [kind, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *_headers(call)]
 
     async def pump(outlet: Outlet) -> None:

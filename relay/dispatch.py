@@ -81,8 +81,7 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
                 break
             slip = await _place_at(target.candidate, asked, call)
             if isinstance(slip, RelayError):
-                if number == 0:
-                    abandon(call)
+                _pass_over(target, slip, call, first=number == 0)
                 full.append(slip)
                 continue
             attempt = _entered(target, call, first=number == 0)
@@ -116,6 +115,15 @@ async def _place_at(candidate: Candidate, asked: Asked, call: Call) -> limits.Sl
         return RelayError(Cause.RATE_LIMITED, str(reached), retry_after=reached.retry_after)
     call.slips.append(slip)
     return slip
+
+
+def _pass_over(target: Target, full: RelayError, call: Call, *, first: bool) -> None:
+    """Leaves a channel alone that is at its own limit: the attempt that it was to have is on the record, unsent."""
+    if first:
+        abandon(call)
+    attempt = Attempt(target.candidate, target.secret, call.elapsed_ms(), target=target)
+    attempt.outcome, attempt.detail, attempt.ended_ms = full.cause.value, full.message, call.elapsed_ms()
+    call.attempts.append(attempt)
 
 
 def _entered(target: Target, call: Call, *, first: bool) -> Attempt:

@@ -7,6 +7,7 @@ reads the upstream and owns the settlement; the client only takes from the outle
 
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import structlog
 
@@ -22,7 +23,7 @@ from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted
 from relay.http import Answer, Request
-from relay.protocols.codec import Asked
+from relay.protocols.codec import Asked, Chat
 from relay.records import Call
 from relay.settlement import Ending
 
@@ -53,7 +54,7 @@ async def chat(request: Request, call: Call, asked: Asked) -> Answer:
         await void(asked, call, failure)
         raise
     if isinstance(begun, dispatch.Begun):
-        return delivery.stream(begun, asked, call, guard)
+        return delivery.stream(begun, cast(Chat, asked), call, guard)
     return await delivery.whole(begun, asked, call, guard)
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from relay.counting import families, media
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols import prompt
+from relay.protocols import prompt, sse
 from relay.protocols.canonical import Request
 
 
@@ -21,6 +21,7 @@ class BaseAsked(ABC):
 
     protocol: ClassVar[str]
     kind: ClassVar[str] = "chat"
+    stream_type: bytes = sse.CONTENT_TYPE
     MEDIA: ClassVar[tuple[bytes, ...]]
 
     def __init__(self, body: bytes, *, model: str, stream: bool, limit: int | None, n: int = 1) -> None:

@@ -52,7 +52,10 @@ class Asked(Protocol):
 
 
 class Chat(Asked, Protocol):
-    """A request of `kind` chat, which can be translated."""
+    """A request of `kind` chat, which can be translated. `stream_type` is the content type of its streams."""
+
+    @property
+    def stream_type(self) -> bytes: ...
 
     def canonical(self) -> Request:
         """The request in the hub's values. Raises RelayError (400) for what cannot be read."""

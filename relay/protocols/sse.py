@@ -5,6 +5,7 @@ Lines end in CR, LF or CRLF and in nothing else; in particular U+2028 is text.
 
 from relay.errors import Cause, RelayError
 
+CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 LONGEST_EVENT = 2 * 1024 * 1024
 
 

@@ -106,8 +106,8 @@ def test_a_channel_at_its_limit_is_passed_over_and_the_next_one_asked(gateway: G
         urls = dict(Channel.objects.filter(name="main").values_list("name", "base_url"))
     gateway.channel(f"{name}-a", urls["main"], {name: "a"}, priority=0, rpm=1)
     gateway.channel(f"{name}-b", urls["main"], {name: "b"}, priority=1, rpm=1)
-    listed = {"url": f"{gateway.url}/v1/models/{name}", "headers": {"Authorization": f"Bearer {customer.token}"}}
-    eventually(lambda: requests.get(**listed, timeout=30).status_code == 200)
+    url, headers = f"{gateway.url}/v1/models/{name}", {"Authorization": f"Bearer {customer.token}"}
+    eventually(lambda: requests.get(url, headers=headers, timeout=30).status_code == 200)
     answers = [client.chat(gateway.url, customer.token, model=name) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert [answer.headers.get("x-pisces-channel") for answer in answers[:2]] == [f"{name}-a", f"{name}-b"]

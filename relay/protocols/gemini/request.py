@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
+from relay.protocols import sse
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 from relay.protocols.gemini import reading
@@ -50,7 +51,7 @@ _FIELD = re.compile(r"\$\.([A-Za-z_.]+)")
 class GeminiRequest(BaseAsked):
     """`array`: the stream is asked for as one JSON array and not as server-sent events."""
 
-    __slots__ = ("_config", "_fields", "array")
+    __slots__ = ("_config", "_fields", "array", "stream_type")
 
     protocol = "gemini"
     MEDIA = (b"inlineData", b"inline_data", b"fileData", b"file_data", b"\\u")
@@ -70,6 +71,7 @@ class GeminiRequest(BaseAsked):
         self._fields = fields
         self._config = config
         self.array = array
+        self.stream_type = b"application/json" if array else sse.CONTENT_TYPE
         super().__init__(body, model=model, stream=stream, limit=limit, n=n)
 
     def encode(self, *, model: str, limit: int | None) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 from relay.counting import families
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols import bodies
+from relay.protocols import bodies, sse
 from relay.protocols.canonical import Request
 from relay.protocols.openai import prompt, reading
 
@@ -44,6 +44,7 @@ class ChatRequest:
 
     protocol: str = "openai"
     kind: str = "chat"
+    stream_type: bytes = sse.CONTENT_TYPE
 
     __slots__ = (
         "_body",

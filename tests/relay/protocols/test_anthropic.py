@@ -454,7 +454,7 @@ def test_a_passed_stream_is_the_same_however_it_is_cut(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ANSWERS if name != "search"])
 def test_what_passes_is_counted_as_what_is_translated(name: str) -> None:
-    whole = DIALECT.whole(whole_of(name)).seen("claude-sonnet-4-5")
+    whole = DIALECT.whole(whole_of(name), ASKED).seen("claude-sonnet-4-5")
     seen = passed(stream_of(name)).seen
     assert (seen.baseline(), seen.calls) == (whole.baseline(), whole.calls)
 
@@ -512,7 +512,7 @@ def test_text_that_is_no_utf_8_is_a_failure() -> None:
 
 def test_a_whole_answer_passes_with_what_nobody_here_knows() -> None:
     body = whole_of("search").replace(b'"stop_reason"', b'"container":{"id":"c"},"new_field":1e400,"stop_reason"')
-    passed = DIALECT.whole(body)
+    passed = DIALECT.whole(body, ASKED)
     out = passed.encode(model="offered", pisces=PISCES)
     assert b'"new_field":1e400' in out
     assert b'"encrypted_content":"EqgfCioIARgBIiQ3YTAw"' in out

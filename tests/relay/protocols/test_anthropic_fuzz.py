@@ -122,7 +122,7 @@ def test_no_fields_break_the_readers_of_requests(fields: dict[str, Any], blocks:
 def test_no_bytes_break_the_readers_of_answers(body: bytes) -> None:
     try:
         DIALECT.decode_response(body)
-        whole = DIALECT.whole(body)
+        whole = DIALECT.whole(body, ASKED)
         whole.encode(model="m", pisces=PISCES)
         whole.seen("claude").baseline()
     except RelayError:
@@ -332,6 +332,8 @@ def keeps_the_rules_of_turns(turns: list[dict[str, Any]], *, prefill: bool) -> N
         if turn["role"] == "assistant":
             assert set(kinds) <= {"text", "tool_use", "thinking", "redacted_thinking"}
     assert not called
+    calls = [block["id"] for turn in turns for block in turn["content"] if block["type"] == "tool_use"]
+    assert len(set(calls)) == len(calls)
 
 
 @quietly

@@ -249,6 +249,18 @@ def test_arguments_stay_byte_for_byte_and_what_is_no_object_is_wrapped() -> None
     assert b'"input":{"arguments":"{oh"}' in body
 
 
+def test_calls_of_one_id_are_told_apart() -> None:
+    again = (assistant(ToolCall(id="c", name="f")), user(ToolResult(call="c", parts=[Text(text="r")])))
+    twice = (
+        assistant(ToolCall(id="c", name="f"), ToolCall(id="c", name="g")),
+        user(ToolResult(call="c", parts=[Text(text="F")]), ToolResult(call="c", parts=[Text(text="G")])),
+    )
+    blocks = [block for turn in written(asked(user(), *again, *twice))["messages"][1:] for block in turn["content"]]
+    assert [block["id"] for block in blocks if block["type"] == "tool_use"] == ["c", "c_2", "c_3"]
+    results = [(block["tool_use_id"], block["content"]) for block in blocks if block["type"] == "tool_result"]
+    assert results == [("c", "r"), ("c_2", "F"), ("c_3", "G")]
+
+
 def test_tools_with_free_text_become_functions() -> None:
     """Pitfall 36."""
     tool = Tool(name="apply_patch", custom=True, description="Patches.", format={"type": "text"})

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
 
 from relay import demo
@@ -15,6 +16,12 @@ from tests.kit.ports import eventually
 from tests.kit.services import required, services
 from tests.kit.upstream import Upstream
 from tests.matrix import table
+
+# No example is held to a time, nor its making: the machine may have other work. What is too slow shows in the durations.
+settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], print_blob=True
+)
+settings.load_profile("suite")
 
 SECRET = "sk-upstream-secret-7f3a9c41"
 PRICE = {"input": "1", "cache_read": "0.5", "output": "2"}  # 1,000 nano-units a token in, 2,000 a token out

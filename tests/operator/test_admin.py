@@ -489,7 +489,7 @@ def test_a_channels_rate_limits_are_kept_and_checked(staff: Client) -> None:
         (f"pisces:limits:channel:{channel.pk}:tokens", 200_000),
     ]
     url = reverse("admin:relay_channel_change", args=[channel.pk])
-    row = {"id": Credential.objects.create(channel=channel, secret=b"x").pk, "enabled": "on"}
+    row = {"id": Credential.objects.create(channel=channel, secret=b"x").pk, "weight": 1, "enabled": "on"}
     assert staff.post(url, _channel_form(parallel="4", credentials=[row])).status_code == 302
     channel.refresh_from_db()
     assert (channel.rpm, channel.tpm, channel.parallel) == (None, None, 4)

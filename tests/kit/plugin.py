@@ -17,7 +17,7 @@ from tests.kit.services import required, services
 from tests.kit.upstream import Upstream
 from tests.matrix import table
 
-# No example is held to a time, nor its making: the machine may have other work. What is too slow shows in the durations.
+# No example is held to a time, nor its making: the machine may have other work. The durations show what is too slow.
 settings.register_profile(
     "suite", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large], print_blob=True
 )

@@ -44,9 +44,9 @@ SECTIONS = (
     Section(
         _("Apps"),
         (
-            Page("claude-code", "Claude Code", _("Anthropic's agent for the terminal, by two variables.")),
+            Page("claude-code", "Claude Code", _("Anthropic's agent for the terminal, by environment variables.")),
             Page("codex", "Codex", _("OpenAI's agent for the terminal, as a provider of its own.")),
-            Page("gemini-cli", "Gemini CLI", _("Google's agent for the terminal, by two variables.")),
+            Page("gemini-cli", "Gemini CLI", _("Google's agent for the terminal, by environment variables.")),
             Page("continue", "Continue", _("The assistant in VS Code and JetBrains, by one file.")),
             Page("sillytavern", "SillyTavern", _("As a custom OpenAI-compatible source.")),
             Page("langchain", "LangChain", _("ChatOpenAI with another base URL.")),

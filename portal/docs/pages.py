@@ -56,7 +56,11 @@ SECTIONS = (
         _("Reference"),
         (
             Page("endpoints", _("Endpoints"), _("What the gateway serves, and how a key is given.")),
-            Page("errors", _("Errors"), _("The envelope is that of the protocol you call; the code is the same everywhere.")),
+            Page(
+                "errors",
+                _("Errors"),
+                _("The envelope is that of the protocol you call; the code is the same everywhere."),
+            ),
             Page("faq", _("FAQ"), _("Short answers to what is asked most.")),
         ),
     ),

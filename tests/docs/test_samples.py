@@ -1,4 +1,4 @@
-"""The samples that are programs, run as their readers run them. What an SDK prints is the scripted upstream's answer."""
+"""The samples that are programs, run as their readers run them. What they print is the upstream's answer."""
 
 import importlib.util
 import shutil
@@ -42,8 +42,6 @@ def command_for(path: Path, node: Callable[[], str]) -> list[str]:
             return ["bash", "-euo", "pipefail", str(path)]
         case ".py":
             return [sys.executable, "-W", "error::DeprecationWarning:__main__", str(path)]
-        case ".php":
-            return ["php", str(path)]
         case _:
             (path.parent / "node_modules").symlink_to(kit_node.FOLDER / "node_modules")
             return [node(), str(path)]

@@ -26,7 +26,11 @@ SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "require
 def exported(script: str, tmp_path: Path) -> dict[str, str]:
     """What a shell has in its environment after the script."""
     done = subprocess.run(
-        ["bash", "-euc", f"{script}\nenv -0"], env={"PATH": "/usr/bin:/bin"}, cwd=tmp_path, capture_output=True, check=True
+        ["bash", "-euc", f"{script}\nenv -0"],
+        env={"PATH": "/usr/bin:/bin"},
+        cwd=tmp_path,
+        capture_output=True,
+        check=True,
     )
     return dict(line.split("=", 1) for line in done.stdout.decode().split("\0") if "=" in line)
 

@@ -58,7 +58,7 @@ SECTIONS = (
             Page("endpoints", _("Endpoints"), _("What the gateway serves, and how a key is given.")),
             Page(
                 "errors",
-                _("Errors"),
+                _("Errors and retries"),
                 _("The envelope is that of the protocol you call; the code is the same everywhere."),
             ),
             Page("faq", _("FAQ"), _("Short answers to what is asked most.")),

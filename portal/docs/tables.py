@@ -3,16 +3,18 @@
 from typing import Any
 
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from relay.views import spec
 
 PROTOCOLS = {
     "openai": "OpenAI",
     "completions": "OpenAI",
-    "responses": "OpenAI Responses",
+    "responses": "Responses",
     "anthropic": "Anthropic",
     "gemini": "Gemini",
 }
+PLACES = {"header": _("Header"), "query": _("Query"), "body": _("Body")}
 
 
 def errors() -> list[dict[str, Any]]:
@@ -26,8 +28,13 @@ def endpoints() -> list[dict[str, Any]]:
     return [{**_told(row), "protocol_name": PROTOCOLS.get(row["protocol"], "")} for row in spec.spec()["endpoints"]]
 
 
-def authentication() -> list[dict[str, str]]:
-    return [{**way, "note": gettext(way["note"]) if "note" in way else ""} for way in spec.AUTHENTICATION]
+def authentication() -> list[dict[str, Any]]:
+    """`place` is where a request has the key, in words; `note` may be empty."""
+    return [{**way, "place": PLACES[way["in"]], "note": _note(way)} for way in spec.AUTHENTICATION]
+
+
+def _note(way: dict[str, str]) -> str:
+    return gettext(way["note"]) if "note" in way else ""
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from django.urls import include, path
 
 from portal import key_views, limit_views, views
 from portal.access import member, public
+from portal.docs import views as docs
 from portal.readiness import readyz
 from relay.views.spec import SpecView
 
@@ -30,6 +31,8 @@ urlpatterns = [
     member("usage/<uuid:pk>/", views.call, "call"),
     member("account/", views.account, "account"),
     public("pricing/", views.pricing, "pricing"),
+    public("docs/", docs.index, "docs"),
+    public("docs/<slug:slug>/", docs.page, "docs_page"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("accounts/", include("allauth.urls")),
     path("api/public/spec", SpecView.as_view(), name="spec"),

@@ -10,12 +10,17 @@ document.addEventListener("DOMContentLoaded", () => {
 
   for (const dialog of document.querySelectorAll("dialog[open]")) makeModal(dialog);
   document.querySelector("[data-focus]")?.focus();
+  for (const samples of document.querySelectorAll(".sampled")) {
+    samples.classList.add("tabbed");
+    select(samples.querySelector("[aria-selected=true]"));
+  }
+  chooseLanguage(remembered());
 
   document.addEventListener("click", (event) => {
     const at = (selector) => event.target.closest(selector);
     let el;
     if (at("[data-theme-switch]")) switchTheme();
-    else if ((el = at("[role=tab]"))) select(el);
+    else if ((el = at("[role=tab]"))) choose(el);
     else if ((el = at("[data-copy]"))) copy(el);
     else if ((el = at("[data-toggle]"))) toggle(el);
     else if ((el = at("[data-dismiss]"))) el.closest(".toast").remove();
@@ -92,8 +97,27 @@ document.addEventListener("DOMContentLoaded", () => {
   function moveTab(tab, step) {
     const tabs = [...tab.parentElement.querySelectorAll("[role=tab]")];
     const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
-    select(next);
+    choose(next);
     next.focus();
+  }
+
+  // Who reads samples in one language reads all of them in it, on the next page too.
+  function choose(tab) {
+    const language = tab.dataset.language;
+    const top = tab.getBoundingClientRect().top;
+    if (language) chooseLanguage(language);
+    select(tab);
+    if (!language) return;
+    scrollBy({ top: tab.getBoundingClientRect().top - top, behavior: "instant" });
+    try { localStorage.setItem("language", language); } catch { /* a private window keeps nothing */ }
+  }
+
+  function remembered() {
+    try { return localStorage.getItem("language"); } catch { return null; }
+  }
+
+  function chooseLanguage(language) {
+    for (const tab of document.querySelectorAll("[role=tab][data-language]")) if (tab.dataset.language === language) select(tab);
   }
 
   function select(tab) {

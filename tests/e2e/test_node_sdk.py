@@ -2,29 +2,20 @@
 
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.kit import node as kit_node
 from tests.kit import scripts
 from tests.kit.gateway import Customer, Gateway
-from tests.kit.services import services
 from tests.kit.upstream import Upstream
-
-FOLDER = Path(__file__).parent / "node"
 
 
 @pytest.fixture(scope="session")
 def node() -> str:
     """Node's program, with the SDK installed beside the scenes."""
-    npm, program = services.get("npm"), services.get("node")
-    installed = FOLDER / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (FOLDER / "package-lock.json").stat().st_mtime:
-        command = [npm.path, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr[-2000:]
-    return str(program.path)
+    return kit_node.program()
 
 
 @pytest.fixture
@@ -35,7 +26,7 @@ def seen(node: str, gateway: Gateway, customer: Customer, upstream: Upstream) ->
     named = {"tools": tools, "cut": scripts.cut(3), "limited": scripts.error(429), "failed": scripts.error(500)}
     played = {name: upstream.play(script) for name, script in named.items()}
     command = [node, "scenes.mjs", f"{gateway.url}/v1", customer.token, json.dumps(played)]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=kit_node.FOLDER, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -62,7 +62,7 @@ def test_the_secret_is_shown_once_and_kept_nowhere(as_alice: Client) -> None:
 def test_the_samples_are_filled_in_with_the_key_and_the_base_url(as_alice: Client, settings: Any) -> None:
     settings.BASE_URL = "https://api.example.com"
     page = as_alice.post(reverse("key_create"), FORM).content.decode()
-    assert page.count(secret_in(page.encode())) == 4  # the key itself, curl, Python, Node
+    assert page.count(secret_in(page.encode())) == 5  # the key itself, curl, Python, Node, PHP
     assert "https://api.example.com/v1/chat/completions" in page
 
 

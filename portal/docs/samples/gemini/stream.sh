@@ -1,0 +1,6 @@
+curl -N "https://pisces.example.com/v1beta/models/YOUR_MODEL:streamGenerateContent?alt=sse" \
+  -H "x-goog-api-key: YOUR_PISCES_KEY" \
+  -H "Content-Type: application/json" \
+  -d '{
+    "contents": [{"role": "user", "parts": [{"text": "Tell me about fish."}]}]
+  }'

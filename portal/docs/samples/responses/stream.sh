@@ -1,0 +1,8 @@
+curl -N https://pisces.example.com/v1/responses \
+  -H "Authorization: Bearer YOUR_PISCES_KEY" \
+  -H "Content-Type: application/json" \
+  -d '{
+    "model": "YOUR_MODEL",
+    "input": "Tell me about fish.",
+    "stream": true
+  }'

@@ -1,4 +1,4 @@
-"""A provider of every kind on the kit's upstream: whatever it is asked, it answers as the protocol in its path has it."""
+"""A provider of every kind on the kit's upstream: what it is asked, it answers as the protocol in its path has it."""
 
 import json
 from typing import Any
@@ -9,13 +9,15 @@ from tests.matrix.neutral import Plan
 from tests.matrix.server import answered
 
 PROTOCOLS = ("openai", "responses", "anthropic", "gemini")
+_READ = {"model", "stream", "stream_options"}  # of what is asked nothing else is told again
 _PLAN = Plan(text="Hello, world.")
 
 
 async def script(exchange: Exchange) -> None:
     """`/<protocol>/…`: a whole answer, a stream, a count or vectors, as it was asked."""
     protocol = exchange.target.split("/")[1]
-    answer = _counted_once(exchange) or answered(protocol, exchange.target, exchange.json, _PLAN)
+    body = {name: exchange.json[name] for name in _READ & exchange.json.keys()}
+    answer = _counted_once(exchange) or answered(protocol, exchange.target, body, _PLAN)
     if isinstance(answer, dict):
         await exchange.answer(200, json.dumps(answer).encode())
         return

@@ -45,7 +45,10 @@ def everything(request: pytest.FixtureRequest, provider: Upstream) -> Iterator[G
 def stranger(everything: Gateway) -> Iterator[Customer]:
     """Somebody with money, who may send anything. Whatever it was, the books are whole, and errors cost nothing."""
     made = everything.customer("1000000")
+    before = len(everything.servers[0].log())
     yield made
+    log = everything.servers[0].log()[before:]
+    assert "relay.defect" not in log, log[log.index("relay.defect") :][-6000:]
     eventually(lambda: everything.wallet(made.wallet)["held"] == 0)
     calls = everything.calls(made.key)
     assert {call["cost"] for call in calls if call["status"] != 200} <= {0}

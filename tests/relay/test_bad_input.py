@@ -136,7 +136,7 @@ def odd_requests(protocol: str) -> Iterator[tuple[str, bytes]]:
     yield "the same call twice", turns(protocol, said(protocol), call, call, result, result, said(protocol))
     yield "a thought with a forged signature", turns(protocol, said(protocol), thought, said(protocol))
     for signature in FORGED:
-        forged = json.loads(json.dumps(thought).replace("SIGNATURE", signature))
+        forged = json.loads(json.dumps(thought).replace("SIGNATURE", json.dumps(signature)[1:-1]))
         yield f"a thought with the signature {signature[:20]}", turns(protocol, said(protocol), forged, said(protocol))
     foreign = json.loads(json.dumps([call, result]).replace("call_1", "toolu_01 ÄÖÜ/€ " + "x" * 300))
     yield "ids of another vendor", turns(protocol, said(protocol), *foreign)

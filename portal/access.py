@@ -57,6 +57,7 @@ def _declared(route: str, view: Callable[..., HttpResponse], name: str, access: 
 ELSEWHERE = {
     "set_language": Access.PUBLIC,
     "spec": Access.PUBLIC,
+    "openapi": Access.PUBLIC,
     "account_login": Access.PUBLIC,
     "account_logout": Access.PUBLIC,
     "account_inactive": Access.PUBLIC,

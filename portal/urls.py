@@ -8,7 +8,7 @@ from portal import key_views, limit_views, views
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.readiness import readyz
-from relay.views.spec import SpecView
+from relay.views.spec import OpenApiView, SpecView
 
 # Signing in is allauth's everywhere, with its limits and its second factor.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
@@ -36,6 +36,7 @@ urlpatterns = [
     path("i18n/", include("django.conf.urls.i18n")),
     path("accounts/", include("allauth.urls")),
     path("api/public/spec", SpecView.as_view(), name="spec"),
+    path("api/public/openapi.json", OpenApiView.as_view(), name="openapi"),
     public("favicon.ico", views.favicon, "favicon"),
     public("readyz", readyz, "readyz"),
     path("admin/", admin.site.urls),

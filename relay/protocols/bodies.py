@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from relay.errors import Cause, RelayError
+from relay.protocols import extent
 
 Fields = dict[str, msgspec.Raw]
 Wanted = TypeVar("Wanted")
@@ -19,6 +20,7 @@ _FIELD = re.compile(r"\$\.([a-z_]+)")
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[Wanted]) -> Wanted:
     """Raises RelayError: invalid_json, invalid_messages or invalid_parameter, with the field's name."""
+    extent.bounded(body)
     try:
         body.decode()
         return decoder.decode(body)

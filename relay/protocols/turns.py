@@ -40,9 +40,9 @@ def merged(messages: Iterable[Message]) -> list[Message]:
         if not message.parts:
             continue
         if out and out[-1].role == message.role:
-            out[-1] = Message(role=message.role, parts=[*out[-1].parts, *message.parts], name=out[-1].name)
+            out[-1].parts += message.parts  # a list of our own: a new one each time would take their square
         else:
-            out.append(message)
+            out.append(msgspec.structs.replace(message, parts=[*message.parts]))
     return out
 
 

@@ -1,6 +1,7 @@
 """`GET /v1/models` and `/v1/models/{id}`: what this key may use (requirement B11), as the caller's SDK reads it."""
 
 import datetime as dt
+import re
 import time
 from typing import Any
 
@@ -91,6 +92,6 @@ def _page(models: list[Model], request: Request) -> dict[str, Any]:
 def _limit(given: str | None) -> int:
     if given is None:
         return 20
-    if not given.isdigit() or not 1 <= int(given) <= 1000:
+    if not re.fullmatch("[0-9]{1,4}", given) or not 1 <= int(given) <= 1000:
         raise RelayError(Cause.INVALID_PARAMETER, "`limit` must be a number from 1 to 1000.", param="limit")
     return int(given)

@@ -3,6 +3,8 @@
 Source: OpenAI API reference, "Responses".
 """
 
+import re
+
 from relay import pipeline, stored_responses
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request, json_answer
@@ -56,6 +58,6 @@ async def input_items(asked_by: Request, call: Call, response: str) -> Answer:
 def _limit(given: str | None) -> int:
     if given is None:
         return 20
-    if not (given.isdigit() and given.isascii() and 1 <= int(given) <= 100):
+    if not re.fullmatch("[0-9]{1,3}", given) or not 1 <= int(given) <= 100:
         raise RelayError(Cause.INVALID_PARAMETER, "`limit` must be a number from 1 to 100.", param="limit")
     return int(given)

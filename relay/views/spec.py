@@ -1,4 +1,5 @@
-"""`GET /api/public/spec`: what the relay serves and how it fails, drawn from the tables that the code itself uses."""
+"""`GET /api/public/spec` and `/api/public/openapi.json`: what the relay serves and how it fails, drawn from the tables
+that the code itself uses."""
 
 from typing import Any
 
@@ -9,7 +10,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from keys import tokens
-from relay import errors, urls
+from relay import errors, openapi, urls
 
 AUTHENTICATION = (
     {"in": "header", "name": "Authorization", "form": "Bearer <key>"},
@@ -61,6 +62,17 @@ class SpecView(APIView):
 
     def get(self, request: Request) -> Response:
         return Response(spec(), headers={"Cache-Control": "public, max-age=300"})
+
+
+class OpenApiView(APIView):
+    """The relay as an OpenAPI document. Public, the same for everyone."""
+
+    authentication_classes = ()
+    permission_classes = (AllowAny,)
+
+    def get(self, request: Request) -> Response:
+        document = openapi.document(urls.ROUTES, base_url=settings.BASE_URL)
+        return Response(document, headers={"Cache-Control": "public, max-age=300"})
 
 
 def spec() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import states
+from relay.protocols import extent, states
 from relay.protocols.anthropic import reading
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
@@ -132,6 +132,7 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(body: bytes) -> tuple[_Wanted, dict[str, msgspec.Raw]]:
+    extent.bounded(body)
     try:
         body.decode()
         wanted = _decoder.decode(body)
@@ -148,6 +149,7 @@ def _read(body: bytes) -> tuple[_Wanted, dict[str, msgspec.Raw]]:
         raise RelayError(
             Cause.INVALID_MESSAGES, "`messages` must be a list with at least one message.", param="messages"
         )
+    extent.few_turns(len(wanted.messages), "messages")
     if any(bytes(memoryview(message)[:1]) != b"{" for message in wanted.messages):
         raise RelayError(Cause.INVALID_MESSAGES, "Each of `messages` must be an object.", param="messages")
     if wanted.max_tokens is not None and not 0 <= wanted.max_tokens <= 2**31:

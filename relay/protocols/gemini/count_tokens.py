@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
+from relay.protocols import extent
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Chat, Told
 from relay.protocols.gemini import request, writing
@@ -26,6 +27,7 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 def read(body: bytes, *, model: str) -> request.GeminiRequest:
     """What is to be counted, as the request that it would be. Raises RelayError (400)."""
+    extent.bounded(body)
     try:
         fields = _fields_decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

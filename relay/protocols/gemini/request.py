@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import sse
+from relay.protocols import extent, sse
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 from relay.protocols.gemini import reading
 
 _ABSENT = msgspec.Raw(b"")
-_MOST_CANDIDATES = 8
+MOST_CANDIDATES = 8
 # A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
 _DEAR = 64 * 1024
 
@@ -100,6 +100,7 @@ class GeminiRequest(BaseAsked):
 def read(body: bytes, *, model: str = "", stream: bool | None = None, array: bool = False) -> GeminiRequest:
     """`model` and `stream` are what the path says; without it, the body's `model` counts. Raises RelayError:
     invalid_json, invalid_messages or invalid_parameter, with the field's name."""
+    extent.bounded(body)
     try:
         body.decode()
         wanted = _decoder.decode(body)
@@ -115,7 +116,7 @@ def read(body: bytes, *, model: str = "", stream: bool | None = None, array: boo
     limit = _chosen(chosen.maxOutputTokens, chosen.max_output_tokens)
     count = _chosen(chosen.candidateCount, chosen.candidate_count)
     _check_number("generationConfig.maxOutputTokens", limit, 2**31)
-    _check_number("generationConfig.candidateCount", count, _MOST_CANDIDATES)
+    _check_number("generationConfig.candidateCount", count, MOST_CANDIDATES)
     return GeminiRequest(
         body,
         fields,
@@ -178,6 +179,7 @@ def _check_contents(raw: msgspec.Raw) -> None:
     """A list of objects, or one of them; Google's parser takes one thing for a list of one."""
     first = bytes(memoryview(raw)[:1])
     turns = _list_decoder.decode(raw) if first == b"[" else [raw]
+    extent.few_turns(len(turns), "contents")
     if not turns or any(bytes(memoryview(turn)[:1]) != b"{" for turn in turns):
         raise RelayError(
             Cause.INVALID_MESSAGES, "`contents` must be a list with at least one object.", param="contents"

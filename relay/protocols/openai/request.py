@@ -11,11 +11,12 @@ import msgspec
 from relay.counting import families
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols import bodies, sse
+from relay.protocols import bodies, extent, sse
 from relay.protocols.canonical import Request
 from relay.protocols.openai import prompt, reading
 
 ABSENT = msgspec.Raw(b"")
+MOST_ANSWERS = 128
 # Models that refuse `max_tokens` and take only `max_completion_tokens`.
 _NEW_LIMIT_ONLY = re.compile(r"(?:^|/)(?:o\d|gpt-5)")
 
@@ -138,11 +139,12 @@ def decode(body: bytes) -> ChatRequest:
         raise RelayError(
             Cause.INVALID_MESSAGES, "`messages` must be a list with at least one message.", param="messages"
         )
+    extent.few_turns(len(wanted.messages), "messages")
     if any(not _is_object(message) for message in wanted.messages):
         raise RelayError(Cause.INVALID_MESSAGES, "Each of `messages` must be an object.", param="messages")
     bodies.bounded(wanted, ("max_tokens", "max_completion_tokens", "n"))
-    if wanted.n is not None and wanted.n > 128:
-        raise RelayError(Cause.INVALID_PARAMETER, "`n` must be at most 128.", param="n")
+    if wanted.n is not None and wanted.n > MOST_ANSWERS:
+        raise RelayError(Cause.INVALID_PARAMETER, f"`n` must be at most {MOST_ANSWERS}.", param="n")
     return ChatRequest(body, wanted, fields)
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from billing import ids
 from relay.errors import Cause, RelayError
+from relay.protocols import extent
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 from relay.protocols.responses import kept, reading
@@ -112,6 +113,7 @@ def read(body: bytes, *, model: str = "", stream: bool | None = None) -> Respons
 
 
 def _request(body: bytes, answer: uuid.UUID) -> ResponsesRequest:
+    extent.bounded(body)
     try:
         body.decode()
         wanted = _decoder.decode(body)
@@ -137,6 +139,8 @@ def _check(wanted: _Wanted, fields: dict[str, msgspec.Raw]) -> None:
     if not wanted.input and not (wanted.previous_response_id and isinstance(wanted.input, list)):
         message = "`input` must be a text or a list with at least one item."
         raise RelayError(Cause.INVALID_MESSAGES, message, param="input")
+    if isinstance(wanted.input, list):
+        extent.few_turns(len(wanted.input), "input")
     if isinstance(wanted.input, list) and any(not _is_object(item) for item in wanted.input):
         raise RelayError(Cause.INVALID_MESSAGES, "Each item of `input` must be an object.", param="input")
     if wanted.max_output_tokens is not None and not 1 <= wanted.max_output_tokens <= 2**31:

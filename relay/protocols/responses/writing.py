@@ -403,6 +403,8 @@ def _thought(request: Request, caps: Capabilities, losses: _Losses) -> Json:
             losses.add("thinking")
     else:
         included.insert(0, "reasoning.encrypted_content")
+        if request.thinking is not None and request.thinking.effort not in (None, *EFFORTS):
+            losses.add("thinking")
         reasoning = _reasoning(request, caps)
         if reasoning:
             found["reasoning"] = reasoning
@@ -426,6 +428,8 @@ def _effort(thinking: Thinking, known: Iterable[str]) -> str | None:
         if thinking.budget is None or thinking.budget < 0:
             return None
         asked = next((name for least, name in _EFFORT_OF_BUDGET if thinking.budget >= least), "none")
+    if asked not in EFFORTS:
+        return None
     levels = [name for name in EFFORTS if name in set(known)]
     wanted = EFFORTS.index(asked)
     return min(levels, key=lambda name: (abs(EFFORTS.index(name) - wanted), -EFFORTS.index(name)))

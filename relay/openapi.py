@@ -191,7 +191,7 @@ _REQUEST_ID_HEADER = {"X-Request-Id": {"$ref": "#/components/headers/RequestId"}
 def _success(route: Route) -> Json:
     content: Json = {"application/json": {"schema": shapes.either(shapes.OBJECT, shapes.several(shapes.OBJECT))}}
     if route.streaming:
-        content["text/event-stream"] = {"schema": shapes.STRING}
+        content["text/event-stream"] = {"schema": shapes.structure(("data",), event=shapes.STRING, data=shapes.STRING)}
     return {"description": "The answer.", "headers": _REQUEST_ID_HEADER, "content": content}
 
 

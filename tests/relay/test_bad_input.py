@@ -2,7 +2,7 @@
 answer, never a fault of ours; nothing is charged for an error."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -47,7 +47,7 @@ def code_of(answer: requests.Response, protocol: str) -> str:
     return str(error["code"])
 
 
-def turns(protocol: str, *messages: Json, **beside: Any) -> bytes:
+def turns(protocol: str, *messages: Any, **beside: Any) -> bytes:
     """A request with these turns, as the protocol has them."""
     named = {"openai": "messages", "anthropic": "messages", "responses": "input", "gemini": "contents"}[protocol]
     head: Json = {} if protocol == "gemini" else {"model": MODEL.decode()}
@@ -74,7 +74,7 @@ def many(values: int, written: bytes) -> bytes:
     return b'"x": [' + b",".join([written] * values) + b"]"
 
 
-UNREADABLE = {
+UNREADABLE: dict[str, Callable[[str], bytes]] = {
     "truncated": lambda protocol: turns(protocol, said(protocol))[:-3],
     "not UTF-8": lambda protocol: turns(protocol, said(protocol, "Hxllo")).replace(b"Hxllo", b"\xff\xfe"),
     "not UTF-8 in an unknown field": lambda protocol: with_field(protocol, b'"x": "\xc3("'),
@@ -89,7 +89,7 @@ UNREADABLE = {
     "texts without end": lambda protocol: with_field(protocol, many(extent.MOST_VALUES, b'""')),
     "turns without end": lambda protocol: turns(protocol, *[said(protocol)] * (extent.MOST_TURNS + 1)),
     "no turns": lambda protocol: turns(protocol),
-    "turns that are none": lambda protocol: turns(protocol, *[None] * 3),  # type: ignore[list-item]
+    "turns that are none": lambda protocol: turns(protocol, *[None] * 3),
 }
 
 

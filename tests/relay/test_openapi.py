@@ -7,6 +7,7 @@ import msgspec
 import pytest
 import schemathesis
 from django.test import Client
+from schemathesis.core.result import Ok
 
 from relay import dialects, errors, handler, idempotency, openapi, urls
 from relay.errors import Cause, RelayError
@@ -35,7 +36,7 @@ def test_the_document_is_public_and_is_what_the_tables_say(document: Any, settin
 def test_the_document_is_sound(document: Any) -> None:
     loaded = schemathesis.openapi.from_dict(document)
     loaded.validate()
-    operations = [found.ok() for found in loaded.get_all_operations()]
+    operations = [found.ok() for found in loaded.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) == len(urls.ROUTES)
     assert len({operation.definition.raw["operationId"] for operation in operations}) == len(operations)
 

@@ -1,12 +1,14 @@
 """Celery: Redis as broker where there is one, else files under `var/`. Jobs carry ids; the tables are the truth."""
 
 import os
+from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 import django
 from celery import Celery
 from celery.schedules import crontab
+from celery.signals import worker_ready
 from django.conf import settings
 
 from portal import broker
@@ -64,3 +66,9 @@ app.conf.update(
     },
 )
 app.autodiscover_tasks(["relay", "billing"])
+
+
+@worker_ready.connect(dispatch_uid="sweep_at_once")
+def sweep_at_once(sender: Any, **_: object) -> None:
+    """A worker that starts may follow one that died: what it left behind does not wait for the clock's first round."""
+    sender.app.send_task("relay.tasks.sweep_holds", expires=30)

@@ -14,6 +14,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from django.utils import timezone
+
+from relay.models import Heartbeat
 from tests.kit import load
 from tests.kit.gateway import Gateway
 from tests.kit.plugin import furnish
@@ -40,7 +43,7 @@ class Supervisor:
         self.served_before = len(upstream.exchanges)
         self.seen: list[load.Seen] = []
         self.killed: Counter[str] = Counter()
-        self.worker = self.gateway.work()
+        self._begin_worker()
         for _ in range(2):
             self.gateway.start()
 
@@ -60,12 +63,22 @@ class Supervisor:
             self.gateway.servers.remove(victim)
             self.gateway.start()
         elif part == "worker":
+            # One that is killed before it has ever worked is none, and nobody promises anything of an empty place.
+            eventually(lambda: self._swept_since(self.worker_began), within=RESOLVED_WITHIN, every=0.2)
             self._end_worker(signal.SIGKILL)
-            self.worker = self.gateway.work()
+            self._begin_worker()
         else:
             service = self.postgres if part == "postgres" else self.redis
             service.kill()
             service.restart()
+
+    def _begin_worker(self) -> None:
+        self.worker_began = timezone.now()
+        self.worker = self.gateway.work()
+
+    def _swept_since(self, moment: dt.datetime) -> bool:
+        with self.gateway.inside():
+            return Heartbeat.objects.filter(name="sweep_holds", at__gt=moment).exists()
 
     def _end_worker(self, how: signal.Signals) -> None:
         self.worker.send_signal(how)

@@ -8,7 +8,6 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any
 
 import msgspec
 import pytest
@@ -62,8 +61,12 @@ def payer(installation: Gateway) -> Customer:
 Sdk = Callable[..., Outcome]  # clients.ask, and with `before` again.ask
 
 
-def python_sdk(*asked: Any, stream: bool, before: Outcome | None = None) -> Outcome:
-    return clients.ask(*asked, stream=stream) if before is None else again.ask(*asked, before, stream=stream)
+def python_sdk(
+    protocol: str, url: str, token: str, model: str, question: Ask, *, stream: bool, before: Outcome | None = None
+) -> Outcome:
+    if before is None:
+        return clients.ask(protocol, url, token, model, question, stream=stream)
+    return again.ask(protocol, url, token, model, question, before, stream=stream)
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,15 @@
 // outcome of the turn `before` it is asked on: each call's answer is `result`, then the user says `further`. A refusal
 // is an outcome with its status; whatever else an SDK throws is a defect, and so is an SDK that does not come back.
 
+import { Console } from "node:console";
 import { createInterface } from "node:readline";
 
 import * as anthropic from "./anthropic.mjs";
 import * as gemini from "./gemini.mjs";
 import * as openai from "./openai.mjs";
 import * as responses from "./responses.mjs";
+
+globalThis.console = new Console(process.stderr); // stdout is for outcomes, whatever an SDK has to remark
 
 const CLIENTS = { openai, responses, anthropic, gemini };
 const PATIENCE = 60_000; // milliseconds
@@ -31,5 +34,6 @@ async function outcome(question) {
 }
 
 for await (const line of createInterface({ input: process.stdin })) {
-  console.log(JSON.stringify(await outcome(JSON.parse(line))));
+  process.stdout.write(`${JSON.stringify(await outcome(JSON.parse(line)))}\n`);
 }
+process.exit(); // whatever an SDK still waits for

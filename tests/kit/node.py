@@ -1,4 +1,4 @@
-"""Node with the official SDKs, whose versions are pinned in `tests/e2e/node/package-lock.json`."""
+"""Node with the official SDKs, whose versions are pinned in a `package-lock.json` beside the scripts that use them."""
 
 import fcntl
 import subprocess
@@ -9,19 +9,19 @@ from tests.kit.services import services
 FOLDER = Path(__file__).parent.parent / "e2e" / "node"
 
 
-def program() -> str:
-    """Node's program. The SDKs are installed first, by one process at a time."""
+def program(folder: Path = FOLDER) -> str:
+    """Node's program. The folder's packages are installed first, by one process at a time."""
     npm, found = services.get("npm"), services.get("node")
-    with (FOLDER / "package.json").open() as turn:
+    with (folder / "package.json").open() as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        _install(npm.path)
+        _install(npm.path, folder)
     return str(found.path)
 
 
-def _install(npm: str) -> None:
-    installed = FOLDER / "node_modules" / ".package-lock.json"
-    if installed.exists() and installed.stat().st_mtime >= (FOLDER / "package-lock.json").stat().st_mtime:
+def _install(npm: str, folder: Path) -> None:
+    installed = folder / "node_modules" / ".package-lock.json"
+    if installed.exists() and installed.stat().st_mtime >= (folder / "package-lock.json").stat().st_mtime:
         return
     command = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -4,6 +4,7 @@
 """
 
 import base64
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,24 @@ from tests.matrix.neutral import Ask, Call, Json, Outcome, Picture, Turn, Usage
 
 class Unsayable(Exception):
     """The protocol cannot express it."""
+
+
+# One SDK for a session, as an application has it: most of what making one costs is reading the certificates.
+
+
+@functools.cache
+def _openai(url: str, token: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0)
+
+
+@functools.cache
+def _anthropic(url: str, token: str) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=url, api_key=token, max_retries=0)
+
+
+@functools.cache
+def _genai(url: str, token: str) -> genai.Client:
+    return genai.Client(api_key=token, http_options=types.HttpOptions(base_url=url))
 
 
 def _data_url(data: str, mime: str) -> str:
@@ -108,17 +127,17 @@ _CHAT_FINISH = {"stop": "stop", "length": "length", "tool_calls": "tool", "conte
 
 
 def chat(url: str, token: str, model: str, ask: Ask, *, stream: bool, messages: list[Json] | None = None) -> Outcome:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as sdk:
-        said = messages if messages is not None else chat_messages(ask)
-        options: Json = {"model": model, "messages": said, **_chat_options(ask)}
-        if not stream:
-            answer = sdk.chat.completions.create(**options)
-        else:
-            with sdk.chat.completions.stream(**options, stream_options={"include_usage": True}) as events:
-                for _ in events:
-                    pass
-                # `get_final_completion` raises for an answer that was cut or filtered, which here is as it should be.
-                answer = events.current_completion_snapshot
+    sdk = _openai(url, token)
+    said = messages if messages is not None else chat_messages(ask)
+    options: Json = {"model": model, "messages": said, **_chat_options(ask)}
+    if not stream:
+        answer = sdk.chat.completions.create(**options)
+    else:
+        with sdk.chat.completions.stream(**options, stream_options={"include_usage": True}) as events:
+            for _ in events:
+                pass
+            # `get_final_completion` raises for an answer that was cut or filtered, which here is as it should be.
+            answer = events.current_completion_snapshot
     choice = answer.choices[0]
     message = choice.message
     return Outcome(
@@ -212,18 +231,18 @@ def _response_options(ask: Ask) -> Json:
 
 
 def responses(url: str, token: str, model: str, ask: Ask, *, stream: bool, items: list[Json] | None = None) -> Outcome:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=token, max_retries=0) as sdk:
-        asked = items if items is not None else items_of(ask)
-        options: Json = {"model": model, "input": asked, "store": False, **_response_options(ask)}
-        if not stream:
-            answer: Any = sdk.responses.create(**options)
-        else:
-            with sdk.responses.stream(**options) as events:
-                final = None
-                for event in events:
-                    if event.type in ("response.completed", "response.incomplete", "response.failed"):
-                        final = event.response
-                answer = final
+    sdk = _openai(url, token)
+    asked = items if items is not None else items_of(ask)
+    options: Json = {"model": model, "input": asked, "store": False, **_response_options(ask)}
+    if not stream:
+        answer: Any = sdk.responses.create(**options)
+    else:
+        with sdk.responses.stream(**options) as events:
+            final = None
+            for event in events:
+                if event.type in ("response.completed", "response.incomplete", "response.failed"):
+                    final = event.response
+            answer = final
     return _responses_outcome(answer)
 
 
@@ -323,15 +342,15 @@ _STOP = {
 
 
 def messages(url: str, token: str, model: str, ask: Ask, *, stream: bool, turns: list[Json] | None = None) -> Outcome:
-    with anthropic.Anthropic(base_url=url, api_key=token, max_retries=0) as sdk:
-        asked = turns if turns is not None else [{"role": turn.role, "content": blocks_of(turn)} for turn in ask.turns]
-        options: Json = {"model": model, "messages": asked, **_message_options(ask)}
-        headers = {"anthropic-version": "2023-06-01"} if ask.temperature is not None or ask.effort else {}
-        if not stream:
-            answer: Any = sdk.messages.create(**options, extra_headers=headers)
-        else:
-            with sdk.messages.stream(**options, extra_headers=headers) as events:
-                answer = events.get_final_message()
+    sdk = _anthropic(url, token)
+    asked = turns if turns is not None else [{"role": turn.role, "content": blocks_of(turn)} for turn in ask.turns]
+    options: Json = {"model": model, "messages": asked, **_message_options(ask)}
+    headers = {"anthropic-version": "2023-06-01"} if ask.temperature is not None or ask.effort else {}
+    if not stream:
+        answer: Any = sdk.messages.create(**options, extra_headers=headers)
+    else:
+        with sdk.messages.stream(**options, extra_headers=headers) as events:
+            answer = events.get_final_message()
     usage = answer.usage
     read, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
     details = getattr(usage, "output_tokens_details", None)
@@ -421,7 +440,7 @@ def _generation(ask: Ask) -> types.GenerateContentConfig:
 
 
 def generate(url: str, token: str, model: str, ask: Ask, *, stream: bool, contents: list[Any] | None = None) -> Outcome:
-    sdk = genai.Client(api_key=token, http_options=types.HttpOptions(base_url=url))
+    sdk = _genai(url, token)
     asked: Any = contents
     if asked is None:
         roles = {"user": "user", "assistant": "model"}

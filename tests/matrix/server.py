@@ -19,13 +19,14 @@ _CASE = re.compile(rb"\[\[([a-z0-9-]+)\]\]")
 
 
 class Seen:
-    """A request as the provider got it."""
+    """A request as the provider got it, with the cases that it names."""
 
-    def __init__(self, protocol: str, path: str, headers: dict[str, str], body: Json) -> None:
+    def __init__(self, protocol: str, path: str, headers: dict[str, str], body: Json, cases: list[str]) -> None:
         self.protocol = protocol
         self.path = path
         self.headers = headers
         self.body = body
+        self.cases = cases
 
 
 class Providers:
@@ -58,9 +59,8 @@ class Providers:
 
     def of(self, case: str) -> list[Seen]:
         """The requests that came for a case, in their order."""
-        mark = f"[[{case}]]"
         with self._lock:
-            return [seen for seen in self.seen if mark in json.dumps(seen.body)]
+            return [seen for seen in self.seen if case in seen.cases]
 
     def note(self, seen: Seen) -> None:
         with self._lock:
@@ -84,9 +84,9 @@ class Providers:
                 raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 protocol = self.path.split("/")[1]
                 body: Json = json.loads(raw)
-                owner.note(Seen(protocol, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-                names = _CASE.findall(raw)
-                plan = owner.plans[names[-1].decode()] if names else Plan(text="no case")
+                cases = [name.decode() for name in _CASE.findall(raw)]
+                owner.note(Seen(protocol, self.path, {k.lower(): v for k, v in self.headers.items()}, body, cases))
+                plan = owner.plans[cases[-1]] if cases else Plan(text="no case")
                 answer = answered(protocol, self.path, body, plan)
                 if isinstance(answer, dict):
                     self._whole(200, json.dumps(answer).encode(), "application/json")

@@ -1,25 +1,29 @@
-"""Every client's protocol to every upstream's, whole and streamed, with the official SDKs: 4 × 4 × cases.
+"""Every client's protocol to every upstream's, whole and streamed, with the official SDKs: 4 × 4 × cases, twice over,
+in Python and in Node.
 
 `make matrix` prints the table. A cell is n/a only where the client's protocol has no words for the question.
 """
 
 import copy
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import msgspec
 import pytest
 
+from tests.kit import node
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
-from tests.matrix import again, clients, table
+from tests.matrix import again, clients, node_clients, table
 from tests.matrix.cases import ANSWER, CASES, SIGNED, Case
-from tests.matrix.clients import CLIENTS
-from tests.matrix.neutral import Ask, Plan, Usage
+from tests.matrix.neutral import Ask, Outcome, Plan, Usage
 from tests.matrix.server import Providers
 from tests.matrix.views import view
 
 PROTOCOLS = ("openai", "responses", "anthropic", "gemini")
+# The clients' names, each with its protocol.
+CLIENTS = {protocol: protocol for protocol in clients.CLIENTS} | node_clients.CLIENTS
 _GPT = {"plain": "gpt-4o", "thinking": "gpt-5.1", "hearing": "gpt-4o-audio-preview", "caching": "gpt-5.6"}
 _CLAUDE = dict.fromkeys(("plain", "thinking", "hearing", "caching"), "claude-sonnet-4-5")
 _GEMINI = dict.fromkeys(("plain", "hearing", "caching"), "gemini-2.5-flash") | {"thinking": "gemini-3-flash"}
@@ -54,10 +58,37 @@ def payer(installation: Gateway) -> Customer:
     return installation.customer()
 
 
-def sayable(client: str, case: Case) -> bool:
-    """Whether the client's SDK has words for the case."""
+Sdk = Callable[..., Outcome]  # clients.ask, and with `before` again.ask
+
+
+def python_sdk(
+    protocol: str, url: str, token: str, model: str, question: Ask, *, stream: bool, before: Outcome | None = None
+) -> Outcome:
+    if before is None:
+        return clients.ask(protocol, url, token, model, question, stream=stream)
+    return again.ask(protocol, url, token, model, question, before, stream=stream)
+
+
+@pytest.fixture(scope="session")
+def node_sdk() -> Iterator[Sdk]:
+    program = node.program(node_clients.FOLDER)
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = node_clients.Node(program, complaints)
+        yield process.ask
+        process.stop()
+
+
+@pytest.fixture
+def sdk(client: str, request: pytest.FixtureRequest) -> Sdk:
+    """The cell's client. Without Node, only its own cells are left out."""
+    found: Sdk = request.getfixturevalue("node_sdk") if client in node_clients.CLIENTS else python_sdk
+    return found
+
+
+def sayable(protocol: str, case: Case) -> bool:
+    """Whether the protocol's SDKs have words for the case."""
     try:
-        clients.try_to_say(client, case.ask)
+        clients.try_to_say(protocol, case.ask)
     except clients.Unsayable:
         return False
     return True
@@ -67,32 +98,47 @@ CELLS = [
     pytest.param(
         client, upstream, case, stream, id=f"{client}-{upstream}-{case.name}-{'stream' if stream else 'whole'}"
     )
-    for client in CLIENTS
+    for client, protocol in CLIENTS.items()
     for upstream in PROTOCOLS
     for case in CASES
     for stream in (False, True)
-    if sayable(client, case)
+    if sayable(protocol, case)
 ]
 
 
 @pytest.mark.parametrize(("client", "upstream", "case", "stream"), CELLS)
 def test_every_client_speaks_with_every_upstream(
-    client: str, upstream: str, case: Case, stream: bool, installation: Gateway, payer: Customer, providers: Providers
+    client: str,
+    upstream: str,
+    case: Case,
+    stream: bool,
+    sdk: Sdk,
+    installation: Gateway,
+    payer: Customer,
+    providers: Providers,
 ) -> None:
     with table.cell(client, upstream, case.name, stream=stream):
-        _play(client, upstream, case, stream, installation, payer, providers)
+        _play(sdk, CLIENTS[client], upstream, case, stream, installation, payer, providers)
 
 
 def _play(
-    client: str, upstream: str, case: Case, stream: bool, gateway: Gateway, payer: Customer, providers: Providers
+    sdk: Sdk,
+    client: str,
+    upstream: str,
+    case: Case,
+    stream: bool,
+    gateway: Gateway,
+    payer: Customer,
+    providers: Providers,
 ) -> None:
+    """`client` is its protocol."""
     model = f"{upstream}-{case.kind}"
     providers.plans[case.name] = msgspec.structs.replace(
         case.plan, signature=case.plan.signature.replace("{signed}", SIGNED[upstream])
     )
     asked = _located(case.ask, providers)
     already, paid = len(providers.of(case.name)), gateway.spent(payer)
-    outcome = clients.ask(client, gateway.url, payer.token, model, asked, stream=stream)
+    outcome = sdk(client, gateway.url, payer.token, model, asked, stream=stream)
     came = providers.of(case.name)[already:]
     if upstream in case.refused:
         assert (outcome.error, came) == (400, []), outcome
@@ -108,7 +154,7 @@ def _play(
     assert (outcome.usage.input, outcome.usage.output) == (case.plan.usage.input, case.plan.usage.output)
     eventually(lambda: gateway.spent(payer) == paid + _price(case.plan.usage))
     if case.again is not None:
-        outcome = again.ask(client, gateway.url, payer.token, model, asked, outcome, stream=stream)
+        outcome = sdk(client, gateway.url, payer.token, model, asked, stream=stream, before=outcome)
         assert outcome.text == ANSWER, outcome
         case.again(view(providers.of("again")[-1]), upstream, client)
 

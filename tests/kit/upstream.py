@@ -94,6 +94,7 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._server.connections += 1
+        self._server.open.add(transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -103,6 +104,8 @@ class _Connection(asyncio.Protocol):
         self._gone()
 
     def connection_lost(self, error: Exception | None) -> None:
+        if self._transport is not None:
+            self._server.open.discard(self._transport)
         self._gone()
         if self._task is not None:
             self._task.cancel()
@@ -154,6 +157,7 @@ class Upstream:
     def __init__(self, default: Script) -> None:
         self.exchanges: list[Exchange] = []
         self.connections = 0  # accepted in all
+        self.open: set[asyncio.Transport] = set()
         self.port = 0
         self._default = default
         self._scripts: dict[str, Script] = {}
@@ -209,9 +213,12 @@ class Upstream:
             self._loop.run_forever()
         finally:
             server.close()
+            for transport in list(self.open):  # which clients keep for a next request
+                transport.abort()
             tasks = asyncio.all_tasks(self._loop)
             for task in tasks:
                 task.cancel()
             self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self._loop.run_until_complete(asyncio.sleep(0))  # the connections' ends
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()

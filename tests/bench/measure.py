@@ -64,7 +64,7 @@ def _figures(rounds: list[dict[str, Round]], name: str) -> Figures:
 
 def calls(target: Target, way: str, *, connections: int, seconds: float) -> Round:
     """Calls one after another on each connection for so long; whole answers, or streams that come at once."""
-    streamed = way != "whole"
+    streamed = way not in ("whole", "claude")
     order = _order(target, way, connections=connections, seconds=seconds, stream=streamed)
     before = processes.cpu(target.pids)
     done = subprocess.run(_LOAD, input=order, stdout=subprocess.PIPE, process_group=0, check=True)

@@ -13,9 +13,12 @@ from billing import ids, prices
 
 
 class AccountKind(models.TextChoices):
-    """Wallets keep totals; every other account is the sum of its transfers, so that no row of it is hot."""
+    """Wallets and bought plans keep totals; every other account is the sum of its transfers, so that no row of it is
+    hot. `plans` is the other side of plans: what they were bought for comes in, what they are worth goes out."""
 
     WALLET = "wallet", _("wallet")
+    PLAN = "plan", _("plan")
+    PLANS = "plans", _("plans sold")
     REVENUE = "revenue", _("revenue")
     RECEIVABLE = "receivable", _("receivable")
     PAYMENTS = "payments", _("payments")
@@ -90,6 +93,14 @@ class TransferKind(models.TextChoices):
     CHARGE = "charge", _("charge")
     SHORTFALL = "shortfall", _("shortfall")
     CREDIT = "credit", _("credit")
+    PAYMENT = "payment", _("payment")
+    REDEMPTION = "redemption", _("redeem code")
+    REFUND = "refund", _("refund")
+    DISPUTE = "dispute", _("dispute")
+    PURCHASE = "purchase", _("plan bought")
+    GRANT = "grant", _("plan filled")
+    DRAW = "draw", _("paid by plan")
+    EXPIRY = "expiry", _("plan expired")
     ADJUSTMENT = "adjustment", _("adjustment")
     REVERSAL = "reversal", _("reversal")
 

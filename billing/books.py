@@ -63,6 +63,7 @@ HOLD = Table(
         ("generation", "int"),
         ("price_id", "bigint"),
         ("budgets", "jsonb"),
+        ("parts", "jsonb"),
         ("facts", "jsonb"),
         ("lease_owner", "text"),
         ("lease_until", "timestamptz"),
@@ -140,7 +141,7 @@ def _writes(books: rules.Books, changes: Changes, receivables: dict[int, int]) -
         ),
         Statement(Verb.WRITE_BUDGETS, [(b.id, b.starts_at, b.used, b.held, b.over) for b in books.budgets.values()]),
         Statement(
-            Verb.WRITE_ACCOUNTS, [(a.id, a.balance, a.held, a.frozen) for a in books.accounts.values() if a.wallet]
+            Verb.WRITE_ACCOUNTS, [(a.id, a.balance, a.held, a.frozen) for a in books.accounts.values() if a.counted]
         ),
         Statement(TRANSFER, [_transfer_row(transfer, now, receivables) for transfer in changes.transfers]),
         *(Statement(table, rows) for table, rows in _by_table(changes.rows).items()),
@@ -157,6 +158,7 @@ def _hold_row(op: OpenHold, hold: ActiveHold, now: dt.datetime) -> tuple[Any, ..
         hold.generation,
         op.price,
         hold.budgets,
+        hold.parts,
         op.facts,
         op.lease_owner,
         now + dt.timedelta(seconds=op.lease),

@@ -111,16 +111,24 @@ async def hold(
     facts: dict[str, Any],
     created_at: dt.datetime,
     claim: Claim | None = None,
+    plans: tuple[int, ...] = (),
+    wallet_pays: bool = True,
+    on_credit: bool = True,
     late: Late = no_rows,
 ) -> ActiveHold:
-    """Reserves between `minimum` and `wanted` nano-units for the call, durably, and claims its idempotency key.
+    """Reserves between `minimum` and `wanted` nano-units for the call, durably, and claims its idempotency key. Who
+    pays, and in which order, is as OpenHold says.
 
     Raises Insufficient, BudgetSpent, AccountFrozen, KeyChanged, KeyClaimed or LedgerUnavailable; then nothing is
     reserved, or it turns out so late that it was that it is given back at once, with the rows that `late` makes of it.
     """
     owner = journal.open()
+    lease = settings.HOLD_LEASE
     outcome = await writer.submit(
-        OpenHold(call, account, wanted, minimum, price, budgets, facts, owner, settings.HOLD_LEASE, created_at, claim),
+        OpenHold(
+            *(call, account, wanted, minimum, price, budgets, facts, owner, lease, created_at, claim),
+            *(plans, wallet_pays, on_credit),
+        ),
         late=late,
     )
     if isinstance(outcome, ActiveHold):
@@ -289,6 +297,7 @@ def recover(orphan: Hold, *, charged: int | None, rows: Sequence[Row] = (), note
         orphan.generation,
         tuple((number, start) for number, start in orphan.budgets),
         claimed=IdempotencyKey.objects.filter(hold=orphan.pk).exists(),
+        parts=tuple((number, part) for number, part in orphan.parts),
     )
     bounded = None if charged is None else min(charged, orphan.amount)
     with transaction.atomic():

@@ -140,6 +140,6 @@ def unfreeze(*, wallet: Account) -> None:
 
 
 def stop(account: int, *, reason: str) -> bool:
-    """Freezes a wallet that runs, as `freeze`; one that is frozen already keeps its reason. Whether it was done."""
-    running = Account.objects.filter(pk=account, kind=AccountKind.WALLET, frozen="")
+    """Freezes a wallet or a plan that runs, as `freeze`; one that is frozen keeps its reason. Whether it was done."""
+    running = Account.objects.filter(pk=account, kind__in=(AccountKind.WALLET, AccountKind.PLAN), frozen="")
     return bool(running.update(frozen=reason[:200]))

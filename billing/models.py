@@ -49,7 +49,10 @@ class PriceGroup(models.Model):
 
 
 class Account(models.Model):
-    """One side of transfers. `balance` is what came in minus what went out; `held` is reserved by open holds."""
+    """One side of transfers. `balance` is what came in minus what went out; `held` is reserved by open holds.
+
+    A team has one wallet and any number of plans, which pay until they end (`ends_at`) and never on credit.
+    """
 
     kind = models.CharField(_("kind"), max_length=16, choices=AccountKind)
     team = models.ForeignKey("portal.Team", models.PROTECT, null=True, blank=True, related_name="accounts")
@@ -58,6 +61,7 @@ class Account(models.Model):
     held = models.BigIntegerField(_("held"), default=0)
     credit_limit = models.BigIntegerField(_("credit limit"), default=0)
     frozen = models.CharField(_("frozen because"), max_length=200, blank=True)
+    ends_at = models.DateTimeField(_("ends"), null=True, blank=True)
     group = models.ForeignKey(
         PriceGroup, models.PROTECT, null=True, blank=True, related_name="wallets", verbose_name=_("price group")
     )
@@ -74,12 +78,22 @@ class Account(models.Model):
             ),
             models.CheckConstraint(
                 name="account_totals_on_wallets_only",
-                condition=Q(kind=AccountKind.WALLET) | Q(balance=0, held=0, credit_limit=0),
+                condition=Q(kind=AccountKind.WALLET)
+                | Q(kind=AccountKind.PLAN, credit_limit=0)
+                | Q(balance=0, held=0, credit_limit=0),
             ),
             models.CheckConstraint(
-                name="account_wallet_has_team", condition=~Q(kind=AccountKind.WALLET) | Q(team__isnull=False)
+                name="account_wallet_has_team",
+                condition=~Q(kind__in=[AccountKind.WALLET, AccountKind.PLAN]) | Q(team__isnull=False),
             ),
-            models.UniqueConstraint(name="account_one_per_team", fields=["team", "kind", "currency"]),
+            models.CheckConstraint(
+                name="account_plan_ends", condition=Q(kind=AccountKind.PLAN) ^ Q(ends_at__isnull=True)
+            ),
+            models.UniqueConstraint(
+                name="account_one_per_team",
+                fields=["team", "kind", "currency"],
+                condition=~Q(kind=AccountKind.PLAN),
+            ),
             models.UniqueConstraint(
                 name="account_one_platform", fields=["kind", "currency"], condition=Q(team__isnull=True)
             ),
@@ -331,9 +345,9 @@ class Hold(models.Model):
     work, in REVIEW, which an administrator resolves.
 
     `generation` is the lease's fencing number: whoever recovers the hold raises it, and the process that lost it can
-    change nothing any more. `budgets` lists `[budget id, start of its window in Unix seconds]`. `facts` is what the
-    caller wants back with a hold that is recovered; `progress` is `billing.operations.Progress`, as last renewed.
-    `note` says why it is in review, and who resolved it.
+    change nothing any more. `budgets` lists `[budget id, start of its window in Unix seconds]`, `parts` `[plan's account,
+    amount]` of what plans pay first. `facts` is what the caller wants back with a hold that is recovered; `progress` is
+    `billing.operations.Progress`, as last renewed. `note` says why it is in review, and who resolved it.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
@@ -344,6 +358,7 @@ class Hold(models.Model):
     generation = models.IntegerField(default=1)
     price = models.ForeignKey(PriceVersion, models.PROTECT, related_name="+", db_constraint=False, db_index=False)
     budgets = models.JSONField(default=list)
+    parts = models.JSONField(default=list, db_default=[])
     facts = models.JSONField(default=dict)
     progress = models.JSONField(null=True, blank=True)
     lease_owner = models.CharField(max_length=64)

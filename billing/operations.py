@@ -29,7 +29,8 @@ class Row(msgspec.Struct, frozen=True):
 class ActiveHold(msgspec.Struct, frozen=True):
     """A hold as its owner knows it: enough to resolve it without reading it again.
 
-    `budgets` pairs a budget's id with the start of the window that it was held in, in Unix seconds.
+    `budgets` pairs a budget's id with the start of the window that it was held in, in Unix seconds. `parts` pairs the
+    plans that pay first with what is held of each, in the order in which they pay; the rest is the wallet's.
     """
 
     id: uuid.UUID
@@ -38,6 +39,7 @@ class ActiveHold(msgspec.Struct, frozen=True):
     generation: int
     budgets: tuple[tuple[int, int], ...] = ()
     claimed: bool = False  # it bears an idempotency key, which a void gives free
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -62,7 +64,11 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class OpenHold(msgspec.Struct, frozen=True):
-    """Reserve up to `wanted` and at least `minimum` nano-units, or nothing. The lease lasts `lease` seconds."""
+    """Reserve up to `wanted` and at least `minimum` nano-units, or nothing. The lease lasts `lease` seconds.
+
+    `plans` are accounts that pay before the wallet, in this order; one that has ended or is stopped pays nothing. The
+    wallet pays the rest where `wallet_pays`, with its credit where `on_credit`.
+    """
 
     id: uuid.UUID
     account: int
@@ -75,6 +81,9 @@ class OpenHold(msgspec.Struct, frozen=True):
     lease: float
     created_at: dt.datetime
     claim: Claim | None = None
+    plans: tuple[int, ...] = ()
+    wallet_pays: bool = True
+    on_credit: bool = True
 
 
 class CloseHold(msgspec.Struct, frozen=True):

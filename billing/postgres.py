@@ -50,7 +50,8 @@ _SQL: dict[Verb, str] = {
         "FROM billing_budget WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
     ),
     Verb.LOCK_ACCOUNTS: (
-        "SELECT id, kind = 'wallet', balance, held, credit_limit, frozen, extract(epoch FROM now())::float8, "
+        "SELECT id, kind IN ('wallet', 'plan'), balance, held, credit_limit, frozen, "
+        "extract(epoch FROM ends_at)::float8, extract(epoch FROM now())::float8, "
         "pg_current_xact_id()::text "
         "FROM billing_account WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
     ),
@@ -147,7 +148,7 @@ _READERS: dict[Verb, tuple[Any, ...]] = {
         *(int, _text, int, _text, _moment, int, int, int),
         *(int, _moment_or_none, _moment_or_none),
     ),
-    Verb.LOCK_ACCOUNTS: (int, _flag, int, int, int, _text, _moment),
+    Verb.LOCK_ACCOUNTS: (int, _flag, int, int, int, _text, _moment_or_none, _moment),
     Verb.FIND_CLAIMS: (int, _text, _uuid, _text),
     Verb.FIND_RECEIVABLES: (int, int),
 }
@@ -336,7 +337,7 @@ class AsyncConnection:
             self._loop.remove_writer(self._socket)
 
 
-_TRANSACTION = 7  # the column of LOCK_ACCOUNTS that names the transaction
+_TRANSACTION = 8  # the column of LOCK_ACCOUNTS that names the transaction
 _GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
 
 

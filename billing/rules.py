@@ -6,7 +6,7 @@ there for a later one. It changes the totals that it is given and returns what h
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -29,18 +29,25 @@ from billing.operations import (
 
 
 class AccountTotals(msgspec.Struct):
-    """A locked account. Only wallets keep totals; on others `wallet` is False and nothing is counted."""
+    """A locked account. Wallets and plans keep totals; on others `counted` is False and they stay as they are.
+
+    A plan pays for no call from `ends_at` on; None is never.
+    """
 
     id: int
-    wallet: bool
+    counted: bool
     balance: int
     held: int
     credit_limit: int
     frozen: str
+    ends_at: dt.datetime | None = None
 
     @property
     def available(self) -> int:
         return self.balance - self.held + self.credit_limit
+
+    def pays(self, now: dt.datetime) -> bool:
+        return not self.frozen and (self.ends_at is None or now < self.ends_at)
 
 
 class BudgetTotals(msgspec.Struct):
@@ -156,18 +163,37 @@ def _open(books: Books, op: OpenHold, changes: Changes) -> Outcome:
         # A spent budget stops even a call that is free, so that "0 left" means what it says.
         if budget.room < op.minimum or budget.room <= 0:
             return Refused(Refusal.BUDGET, budget.id)
-    if account.available < op.minimum:
+    plans = [plan for number in op.plans if (plan := books.accounts.get(number)) is not None and plan.pays(books.now)]
+    room = sum(plan.available for plan in plans) + _payable(account, op)
+    if room < op.minimum:
         return Refused(Refusal.BALANCE)
-    amount = min([op.wanted, account.available, *(budget.room for budget in budgets)])
-    account.held += amount
+    amount = min([op.wanted, room, *(budget.room for budget in budgets)])
+    parts = tuple(_reserve(plans, account, amount))
     for budget in budgets:
         budget.count(used=0, held=amount)
     starts = tuple((budget.id, int(budget.starts_at.timestamp())) for budget in budgets)
-    hold = ActiveHold(op.id, op.account, amount, 1, starts, claimed=op.claim is not None)
+    hold = ActiveHold(op.id, op.account, amount, 1, starts, op.claim is not None, parts)
     if op.claim is not None:
         books.claims[op.account, op.claim.key] = Claimed(op.id, op.claim.fingerprint)
     changes.holds.append((op, hold))
     return hold
+
+
+def _payable(wallet: AccountTotals, op: OpenHold) -> int:
+    """What the wallet may pay of a call: nothing, what it has, or what it has with its credit."""
+    if not op.wallet_pays:
+        return 0
+    return max(0, wallet.available if op.on_credit else wallet.available - wallet.credit_limit)
+
+
+def _reserve(plans: Sequence[AccountTotals], wallet: AccountTotals, amount: int) -> Iterator[tuple[int, int]]:
+    """Holds `amount`, of the plans as far as they go. Yields each plan with its part; the rest is the wallet's."""
+    for plan in plans:
+        if part := min(plan.available, amount):
+            plan.held += part
+            amount -= part
+            yield plan.id, part
+    wallet.held += amount
 
 
 def _close(books: Books, op: CloseHold, changes: Changes) -> Outcome:
@@ -180,38 +206,58 @@ def _close(books: Books, op: CloseHold, changes: Changes) -> Outcome:
         changes.unclaimed.append(hold.id)
         books.claims = {key: claimed for key, claimed in books.claims.items() if claimed.hold != hold.id}
     charged = op.charged or 0
-    account.held -= hold.amount
+    owed = _draw(books, hold, charged, changes)
     for number, start in hold.budgets:
         budget = books.budgets.get(number)
         if budget is None:  # the quota was taken away while the call ran
             continue
         same_window = int(budget.starts_at.timestamp()) == start
         budget.count(used=charged if same_window else 0, held=-hold.amount)
-    paid = min(charged, max(0, account.available))
+    paid = min(owed, max(0, account.available))
     account.balance -= paid
     if paid:
         changes.transfers.append(NewTransfer("charge", account.id, books.revenue, paid, str(hold.id)))
-    if charged > paid:
+    if owed > paid:
         # More was used than held, and the wallet cannot pay it: the debt is a row, and the wallet stops.
         account.frozen = f"call {hold.id} cost more than the wallet could pay"
         changes.transfers.append(
-            NewTransfer("shortfall", None, books.revenue, charged - paid, str(hold.id), wallet=account.id)
+            NewTransfer("shortfall", None, books.revenue, owed - paid, str(hold.id), wallet=account.id)
         )
     changes.rows.extend(op.rows)
     return Done()
+
+
+def _draw(books: Books, hold: ActiveHold, charged: int, changes: Changes) -> int:
+    """Gives free what the hold reserved and lets its plans pay, each at most its part. What is left to pay."""
+    reserved = hold.amount
+    for number, part in hold.parts:
+        plan, drawn = books.accounts[number], min(part, charged)
+        plan.held -= part
+        plan.balance -= drawn
+        reserved -= part
+        charged -= drawn
+        if drawn:
+            changes.transfers.append(NewTransfer("draw", number, books.revenue, drawn, draw_reference(hold.id, number)))
+    books.accounts[hold.account].held -= reserved
+    return charged
+
+
+def draw_reference(hold: uuid.UUID, plan: int) -> str:
+    """What a plan's payment for a call is known by: a call may be paid by several."""
+    return f"{hold}/{plan}"
 
 
 def _post(books: Books, op: Post, changes: Changes) -> Outcome:
     debit, credit = books.accounts.get(op.debit), books.accounts.get(op.credit)
     if debit is None or credit is None:
         return Refused(Refusal.UNKNOWN_ACCOUNT)
-    if credit.wallet and credit.balance + op.amount >= money.LIMIT:
+    if credit.counted and credit.balance + op.amount >= money.LIMIT:
         return Refused(Refusal.TOO_MUCH)
-    if debit.wallet:
+    if debit.counted:
         if debit.available < op.amount:
             return Refused(Refusal.BALANCE)
         debit.balance -= op.amount
-    if credit.wallet:
+    if credit.counted:
         credit.balance += op.amount
     changes.transfers.append(NewTransfer(**msgspec.structs.asdict(op)))
     return Done()
@@ -224,10 +270,10 @@ def touched(operations: Sequence[Operation]) -> tuple[set[int], set[int]]:
     for op in operations:
         match op:
             case OpenHold():
-                accounts.add(op.account)
+                accounts.update((op.account, *op.plans))
                 budgets.update(op.budgets)
             case CloseHold():
-                accounts.add(op.hold.account)
+                accounts.update((op.hold.account, *(number for number, _ in op.hold.parts)))
                 budgets.update(number for number, _ in op.hold.budgets)
             case Post():
                 accounts.update((op.debit, op.credit))

@@ -20,7 +20,10 @@ _BUDGETS = (
     'SELECT id, "window", cap, zone, CAST(starts_at AS text), used, held, over, extra, CAST(extra_until AS text), '
     f"CAST(kept_until AS text) FROM billing_budget {_AMONG}"
 )
-_ACCOUNTS = f"SELECT id, kind = 'wallet', balance, held, credit_limit, frozen FROM billing_account {_AMONG}"
+_ACCOUNTS = (
+    "SELECT id, kind IN ('wallet', 'plan'), balance, held, credit_limit, frozen, CAST(ends_at AS text) "
+    f"FROM billing_account {_AMONG}"
+)
 _CLAIM = "SELECT hold_id, fingerprint FROM billing_idempotencykey WHERE account_id = ? AND key = ? AND created_at > ?"
 _RECEIVABLES = (
     "SELECT w.id, r.id FROM billing_account r JOIN billing_account w ON w.team_id = r.team_id "
@@ -104,7 +107,7 @@ def _lock_budgets(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...
 def _lock_accounts(cursor: sqlite3.Cursor, ids: list[Any]) -> list[tuple[Any, ...]]:
     rows = cursor.execute(_ACCOUNTS, (json.dumps(ids),)).fetchall()
     now = datetime.now(UTC)  # SQLite's own clock is this machine's too
-    return [(row[0], bool(row[1]), *row[2:], now) for row in rows]
+    return [(row[0], bool(row[1]), *row[2:6], _moment(row[6]), now) for row in rows]
 
 
 def _find_claims(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...]]:

@@ -167,6 +167,10 @@ def dialect() -> dict[str, str]:
         canonical = "'^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'"
         return {
             "reference of h": "h.id::text",
+            "parts of h": "jsonb_array_elements(h.parts) AS part",
+            "plan of part": "(part.value->>0)::bigint",
+            "amount of part": "(part.value->>1)::bigint",
+            "hold that t draws for": f"CASE WHEN left(t.reference, 36) ~ {canonical} THEN left(t.reference, 36)::uuid END",
             "hold of t": f"CASE WHEN t.reference ~ {canonical} THEN t.reference::uuid END",
             "seconds between charge and end": "extract(epoch FROM t.created_at - h.resolved_at)",
             "end of h's lease": "extract(epoch FROM h.lease_until)",
@@ -178,6 +182,10 @@ def dialect() -> dict[str, str]:
     parts = ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
     return {
         # SQLite stores a UUID as 32 hexadecimal digits; transfers name holds in the canonical form.
+        "parts of h": "json_each(h.parts) AS part",
+        "plan of part": "json_extract(part.value, '$[0]')",
+        "amount of part": "json_extract(part.value, '$[1]')",
+        "hold that t draws for": "replace(substr(t.reference, 1, 36), '-', '')",
         "reference of h": " || '-' || ".join(f"substr(h.id, {start}, {size})" for start, size in parts),
         "hold of t": "CASE WHEN length(t.reference) = 36 THEN replace(t.reference, '-', '') END",
         "seconds between charge and end": "(julianday(t.created_at) - julianday(h.resolved_at)) * 86400",

@@ -27,6 +27,14 @@ ROUTES = {
     "charge": {("wallet", "revenue")},
     "shortfall": {("receivable", "revenue")},
     "credit": {("payments", "wallet"), ("payments", "receivable")},
+    "payment": {("payments", "wallet"), ("payments", "receivable")},
+    "redemption": {("promo", "wallet"), ("promo", "receivable")},
+    "refund": {("wallet", "payments"), ("receivable", "payments")},
+    "dispute": {("wallet", "payments"), ("receivable", "payments"), ("payments", "wallet"), ("payments", "receivable")},
+    "purchase": {("wallet", "plans")},
+    "grant": {("plans", "plan")},
+    "draw": {("plan", "revenue")},
+    "expiry": {("plan", "plans")},
     "adjustment": {
         ("promo", "wallet"),
         ("wallet", "promo"),
@@ -43,8 +51,9 @@ _ROUTES = " OR ".join(
 )
 # A kind that this release does not know may be of the next one, whose servers run already: nobody is frozen for it.
 _KNOWN = f"t.kind IN ({', '.join(repr(kind) for kind in ROUTES)})"
-# The wallet that a transfer concerns.
-_WALLET = "CASE WHEN d.kind = 'wallet' THEN d.id WHEN c.kind = 'wallet' THEN c.id END"
+# The wallet, or the plan, that a transfer concerns.
+_COUNTED = "('wallet', 'plan')"
+_WALLET = f"CASE WHEN d.kind IN {_COUNTED} THEN d.id WHEN c.kind IN {_COUNTED} THEN c.id END"
 _SIDES = "LEFT JOIN billing_account d ON d.id = t.debit_id LEFT JOIN billing_account c ON c.id = t.credit_id"
 # A wallet is never credited by a charge, so the index of credits that are none finds all.
 _SUM = """
@@ -59,7 +68,7 @@ register_sql(
     f"""
     SELECT id, 'balance ' || balance || ', transfers ' || total, id FROM (
         SELECT a.id, a.balance, {_SUM.format(until="")} AS total
-        FROM billing_account a WHERE {{rows:a.id}} AND a.kind = 'wallet') AS sums
+        FROM billing_account a WHERE {{rows:a.id}} AND a.kind IN {_COUNTED}) AS sums
     WHERE balance <> total""",
     deep=True,
 )
@@ -71,7 +80,7 @@ register_sql(
         SELECT a.id, m.transfer AS last, m.total AS counted,
                {_SUM.format(until=" AND t.id <= m.transfer")} AS total
         FROM billing_account a JOIN billing_auditmark m ON m.subject = 'account' AND m.number = a.id
-        WHERE {{rows:a.id}} AND a.kind = 'wallet') AS sums
+        WHERE {{rows:a.id}} AND a.kind IN {_COUNTED}) AS sums
     WHERE counted <> total""",
     deep=True,
 )
@@ -89,7 +98,12 @@ register_sql(
     f"""
     SELECT a.id, 'held ' || a.held || ', open holds ' || coalesce(h.total, 0), a.id
     FROM billing_account a
-    LEFT JOIN (SELECT account_id, sum(amount) AS total FROM billing_hold WHERE state IN ({OPEN})
+    LEFT JOIN (SELECT account_id, sum(amount) AS total FROM (
+                   SELECT h.account_id, h.amount FROM billing_hold h WHERE h.state IN ({OPEN})
+                   UNION ALL SELECT h.account_id, -{{amount of part}} FROM billing_hold h, {{parts of h}}
+                       WHERE h.state IN ({OPEN})
+                   UNION ALL SELECT {{plan of part}}, {{amount of part}} FROM billing_hold h, {{parts of h}}
+                       WHERE h.state IN ({OPEN})) AS reserved
                GROUP BY account_id) h ON h.account_id = a.id
     WHERE {{rows:a.id}} AND a.held <> coalesce(h.total, 0)""",
 )
@@ -101,17 +115,18 @@ register_sql(
     WHERE {rows:a.id} AND (a.balance - a.held + a.credit_limit < 0 OR a.held < 0 OR a.credit_limit < 0)""",
 )
 register_sql(
-    _("only wallets keep totals, and each is a team's"),
+    _("only wallets and plans keep totals, and each is a team's"),
     Subject.ACCOUNT,
     """
     SELECT a.id, a.kind || ' of ' || CASE WHEN a.team_id IS NULL THEN 'nobody' ELSE 'team ' || a.team_id END
                  || ': balance ' || a.balance || ', held ' || a.held || ', credit limit ' || a.credit_limit, a.id
     FROM billing_account a
     WHERE {rows:a.id} AND (
-        (a.kind <> 'wallet' AND (a.balance <> 0 OR a.held <> 0 OR a.credit_limit <> 0))
-        OR (a.kind IN ('wallet', 'receivable') AND a.team_id IS NULL)
-        OR (a.kind IN ('revenue', 'payments', 'promo', 'provider_cost') AND a.team_id IS NOT NULL)
-        OR a.kind NOT IN ('wallet', 'receivable', 'revenue', 'payments', 'promo', 'provider_cost'))""",
+        (a.kind NOT IN ('wallet', 'plan') AND (a.balance <> 0 OR a.held <> 0))
+        OR (a.kind <> 'wallet' AND a.credit_limit <> 0) OR (a.kind = 'plan') <> (a.ends_at IS NOT NULL)
+        OR (a.kind IN ('wallet', 'plan', 'receivable') AND a.team_id IS NULL)
+        OR (a.kind IN ('revenue', 'payments', 'promo', 'provider_cost', 'plans') AND a.team_id IS NOT NULL)
+        OR a.kind NOT IN ('wallet', 'plan', 'receivable', 'revenue', 'payments', 'promo', 'provider_cost', 'plans'))""",
 )
 register_sql(
     _("a team's wallet has its receivable account, and the other way round"),
@@ -129,7 +144,7 @@ register_sql(
     SELECT a.id, a.kind || ' as account ' || o.id, a.id FROM billing_account a
     JOIN billing_account o ON o.kind = a.kind AND o.currency = a.currency AND o.id <> a.id
         AND coalesce(o.team_id, 0) = coalesce(a.team_id, 0)
-    WHERE {rows:a.id}""",
+    WHERE {rows:a.id} AND a.kind <> 'plan'""",
 )
 register_sql(
     _("every account is in the ledger's currency"),
@@ -203,6 +218,18 @@ register_sql(
         OR (t.kind = 'shortfall' AND coalesce(d.team_id, -1) <> coalesce(w.team_id, -2)))""",
 )
 register_sql(
+    _("a plan pays for a call that reserved it, at most what was reserved"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, CASE WHEN h.id IS NULL THEN 'draws for no hold' ELSE 'draws ' || t.amount || ' for a hold that is '
+                      || h.state END, coalesce(h.account_id, {_WALLET})
+    FROM billing_transfer t {_SIDES} LEFT JOIN billing_hold h ON h.id = {{hold that t draws for}}
+    WHERE {{rows:t.id}} AND t.kind = 'draw' AND (
+        h.id IS NULL OR h.state <> 'settled' OR t.reference <> {{reference of h}} || '/' || t.debit_id
+        OR NOT EXISTS (SELECT 1 FROM {{parts of h}} WHERE {{plan of part}} = t.debit_id
+                       AND {{amount of part}} >= t.amount))""",
+)
+register_sql(
     _("a charge was written when its hold ended"),
     Subject.TRANSFER,
     f"""
@@ -243,9 +270,24 @@ register_sql(
     SELECT id, state || ', charged ' || charged || ', transfers ' || total, account_id FROM (
         SELECT h.id, h.state, h.charged, h.account_id,
                coalesce((SELECT sum(t.amount) FROM billing_transfer t WHERE t.reference = {reference of h}
-                         AND t.kind IN ('charge', 'shortfall')), 0) AS total
+                         AND t.kind IN ('charge', 'shortfall')), 0) +
+               coalesce((SELECT sum(t.amount) FROM {parts of h} JOIN billing_transfer t ON t.kind = 'draw'
+                         AND t.reference = {reference of h} || '/' || {plan of part}), 0) AS total
         FROM billing_hold h WHERE {rows:h.id}) AS sums
     WHERE total <> CASE WHEN state = 'settled' THEN charged ELSE 0 END""",
+)
+register_sql(
+    _("what plans pay of a hold is of its team's plans, and within it"),
+    Subject.HOLD,
+    """
+    SELECT id, 'parts ' || reserved || ' of ' || amount || ', ' || own || ' of ' || named || ' plans of its team',
+           account_id FROM (
+        SELECT h.id, h.amount, h.account_id, count(*) AS named, sum({amount of part}) AS reserved,
+               min({amount of part}) AS least, count(DISTINCT p.id) AS own
+        FROM billing_hold h JOIN {parts of h} ON 1 = 1 LEFT JOIN billing_account w ON w.id = h.account_id
+        LEFT JOIN billing_account p ON p.id = {plan of part} AND p.kind = 'plan' AND p.team_id = w.team_id
+        WHERE {rows:h.id} GROUP BY h.id, h.amount, h.account_id) AS paid
+    WHERE reserved > amount OR least <= 0 OR own <> named""",
 )
 register_sql(
     _("a hold's state, time and amounts go together"),
@@ -301,21 +343,26 @@ def _times(rows: Rows) -> Iterator[Found]:
 
 
 class OpenHold(msgspec.Struct, frozen=True):
-    """`made` is in Unix seconds; `budgets` as in the table."""
+    """`made` is in Unix seconds; `budgets` and `parts` as in the table."""
 
     id: Any
     account: int
     amount: int
     made: float
     budgets: list[list[int]]
+    parts: list[list[int]]
+
+    @property
+    def accounts(self) -> list[int]:
+        return [self.account, *(plan for plan, _amount in self.parts)]
 
 
 def open_holds() -> Iterator[OpenHold]:
     sql = f"""
-        SELECT h.id, h.account_id, h.amount, h.budgets, {{beginning of h}} FROM billing_hold h
+        SELECT h.id, h.account_id, h.amount, h.budgets, h.parts, {{beginning of h}} FROM billing_hold h
         WHERE h.state IN ({OPEN}) AND {{rows:1}}"""
-    for key, account, amount, budgets, moment in query(sql, ALL):
-        yield OpenHold(key, account, amount, float(moment), json.loads(budgets))
+    for key, account, amount, budgets, parts, moment in query(sql, ALL):
+        yield OpenHold(key, account, amount, float(moment), json.loads(budgets), json.loads(parts))
 
 
 def holds_by_budget() -> dict[int, list[tuple[OpenHold, int]]]:

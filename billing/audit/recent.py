@@ -31,6 +31,7 @@ from billing.models import AuditCursor, Budget
 
 ROUND = 50  # runs that it takes to have been through everything; at one a minute less than an hour
 SLICE = 5_000  # rows of a table that a run checks even where a fiftieth would be less
+CALLS = ("charge", "shortfall", "draw")  # what is paid for calls: their references begin with the hold's
 MOST_REMEMBERED = 20_000  # open holds, and findings, that are remembered one by one
 WALLET, BUDGET = "account", "budget"  # what a mark can be of
 
@@ -160,7 +161,7 @@ class _Run:
             return []
         sql = "SELECT id, debit_id, credit_id, amount, kind, reference FROM billing_transfer WHERE id > %s ORDER BY id"
         found = [
-            _News(number, debit, credit, amount, _uuid(reference) if kind in ("charge", "shortfall") else None)
+            _News(number, debit, credit, amount, _uuid(reference[:36]) if kind in CALLS else None)
             for number, debit, credit, amount, kind, reference in _rows(sql, [floor])
         ]
         if found:
@@ -183,7 +184,8 @@ class _Run:
         self.after.left_open = [key for key in (_key(hold.id) for hold in open_now) if key.int <= youngest.int]
         del self.after.left_open[MOST_REMEMBERED:]
         touched = list(_touched(Rows(after=young))) + list(_touched(Rows(keys=tuple(sorted(older)))))
-        self.touched_accounts = {account for account, _ in touched} | {hold.account for hold in open_now}
+        self.touched_accounts = {account for accounts, _ in touched for account in accounts}
+        self.touched_accounts |= {account for hold in open_now for account in hold.accounts}
         self.touched_budgets = {number for _, budgets in touched for number, _ in budgets}
 
     # ---- totals by marks
@@ -193,7 +195,7 @@ class _Run:
         moved = {account for transfer in news for account in (transfer.debit, transfer.credit)}
         self.light[Subject.ACCOUNT].append(Rows(keys=tuple(sorted(moved | self.touched_accounts))))
         condition, parameters = among("id", sorted(moved))
-        sql = f"SELECT id, balance FROM billing_account WHERE {condition} AND kind = 'wallet'"
+        sql = f"SELECT id, balance FROM billing_account WHERE {condition} AND kind IN ('wallet', 'plan')"
         balances = dict(_rows(sql, parameters))
         marks = _marks(WALLET, balances)
         added: dict[int, int] = dict.fromkeys(balances, 0)
@@ -337,13 +339,13 @@ def _first_id(moment: float) -> uuid.UUID:
     return uuid.UUID(int=max(0, int(moment * 1000)) << 80)
 
 
-def _touched(rows: Rows) -> Iterator[tuple[int, list[list[int]]]]:
-    """The account and the budgets of each of these holds."""
+def _touched(rows: Rows) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """The accounts and the budgets of each of these holds."""
     condition, parameters = rows.condition("id")
-    for account, budgets in _rows(
-        f"SELECT DISTINCT account_id, CAST(budgets AS text) FROM billing_hold WHERE {condition}", parameters
-    ):
-        yield account, json.loads(budgets)
+    sql = f"""
+        SELECT DISTINCT account_id, CAST(parts AS text), CAST(budgets AS text) FROM billing_hold WHERE {condition}"""
+    for account, parts, budgets in _rows(sql, parameters):
+        yield [account, *(plan for plan, _amount in json.loads(parts))], json.loads(budgets)
 
 
 def _budgets_of(holds: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[list[int]]]:

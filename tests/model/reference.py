@@ -32,10 +32,13 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Wallet(msgspec.Struct):
+    """A plan is one without a debt, and with an end."""
+
     receivable: int
     balance: int = 0
     credit_limit: int = 0
     frozen: bool = False
+    ends_at: dt.datetime | None = None
 
 
 class Budget(msgspec.Struct):
@@ -60,6 +63,7 @@ class Hold(msgspec.Struct):
     amount: int
     budgets: tuple[tuple[int, int], ...]
     claimed: bool = False
+    parts: tuple[tuple[int, int], ...] = ()
     generation: int = 1
     state: str = "dispatched"
     charged: int = 0
@@ -80,8 +84,10 @@ class Reference:
 
     # ---- what follows from the rows
 
-    def held(self, wallet: int) -> int:
-        return sum(hold.amount for hold in self.open.values() if hold.account == wallet)
+    def held(self, account: int) -> int:
+        """By a wallet's holds without what plans pay of them, or by those that name a plan."""
+        own = sum(h.amount - sum(part for _, part in h.parts) for h in self.open.values() if h.account == account)
+        return own + sum(part for h in self.open.values() for plan, part in h.parts if plan == account)
 
     def available(self, number: int) -> int:
         wallet = self.wallets[number]
@@ -129,9 +135,22 @@ class Reference:
         for number in op.budgets:
             if self.room(number, now) < max(1, op.minimum):
                 return Refused(Refusal.BUDGET, number)
-        if self.available(op.account) < op.minimum:
+        room = sum(self.payable(op, now).values())
+        if room < op.minimum:
             return Refused(Refusal.BALANCE)
-        return min([op.wanted, self.available(op.account), *(self.room(number, now) for number in op.budgets)])
+        return min([op.wanted, room, *(self.room(number, now) for number in op.budgets)])
+
+    def payable(self, op: OpenHold, now: dt.datetime) -> dict[int, int]:
+        """Who pays, in this order, and the most that each can; the wallet comes last."""
+        found = {}
+        for number in op.plans:
+            plan = self.wallets.get(number)
+            if plan is not None and not plan.frozen and (plan.ends_at is None or now < plan.ends_at):
+                found[number] = self.available(number)
+        if op.wallet_pays:
+            credit = 0 if op.on_credit else self.wallets[op.account].credit_limit
+            found[op.account] = max(0, self.available(op.account) - credit)
+        return found
 
     def _open(self, op: OpenHold, now: dt.datetime) -> Outcome | Failed:
         before = {number: self.budgets[number].since for number in op.budgets if number in self.budgets}
@@ -144,10 +163,15 @@ class Reference:
                 self.budgets[number].since = since
             return Failed()
         budgets = tuple((number, int(self.budgets[number].since.timestamp())) for number in op.budgets)
+        left, parts = amount, []
+        for number, most in self.payable(op, now).items():
+            if number != op.account and min(most, left):
+                parts.append((number, min(most, left)))
+                left -= min(most, left)
         if op.claim is not None:
             self.claims[op.account, op.claim.key] = Claimed(op.id, op.claim.fingerprint)
-        self.holds[op.id] = self.open[op.id] = Hold(op.account, amount, budgets, op.claim is not None)
-        return ActiveHold(op.id, op.account, amount, 1, budgets, op.claim is not None)
+        self.holds[op.id] = self.open[op.id] = Hold(op.account, amount, budgets, op.claim is not None, tuple(parts))
+        return ActiveHold(op.id, op.account, amount, 1, budgets, op.claim is not None, tuple(parts))
 
     def _close(self, op: CloseHold) -> bool:
         hold = self.open.get(op.hold.id)
@@ -159,12 +183,17 @@ class Reference:
             self.claims = {key: claimed for key, claimed in self.claims.items() if claimed.hold != op.hold.id}
         for number, start in hold.budgets:
             self.spent[number, start] = self.spent.get((number, start), 0) + hold.charged
-        wallet = self.wallets[hold.account]
-        paid = max(0, min(hold.charged, self.available(hold.account)))
+        wallet, owed = self.wallets[hold.account], hold.charged
+        for plan, part in hold.parts:
+            if drawn := min(part, owed):
+                self.wallets[plan].balance -= drawn
+                self.transfers["draw", f"{op.hold.id}/{plan}"] = (plan, self.revenue, drawn)
+                owed -= drawn
+        paid = max(0, min(owed, self.available(hold.account)))
         wallet.balance -= paid
         if paid:
             self.transfers["charge", str(op.hold.id)] = (hold.account, self.revenue, paid)
-        if owed := hold.charged - paid:
+        if owed := owed - paid:
             self.transfers["shortfall", str(op.hold.id)] = (wallet.receivable, self.revenue, owed)
             wallet.frozen = True
         return True

@@ -13,7 +13,7 @@ import msgspec
 from billing import windows
 from billing.operations import ActiveHold, Claim, CloseHold, OpenHold, Operation, Post, Progress, RenewLeases
 from tests.model.reference import OPEN, Budget, Failed, Reference, Wallet
-from tests.model.systems import LEASE, OWNERS, State, System
+from tests.model.systems import LEASE, OWNERS, START, State, System
 
 ZONES = ("UTC", "Asia/Shanghai", "America/New_York", "Pacific/Auckland")
 WINDOWS = ("total", "day", "week", "month")
@@ -26,8 +26,11 @@ class Play:
     def __init__(self, system: System, source: random.Random) -> None:
         self.system, self.source = system, source
         self.model = Reference(system.revenue)
-        self.model.platform |= {system.payments, system.promo, *(receivable for _, receivable in system.wallets)}
+        receivables = dict(system.wallets)
+        self.model.platform |= {system.payments, system.promo, system.sold, *receivables.values()}
         self.model.wallets = {wallet: Wallet(receivable) for wallet, receivable in system.wallets}
+        for plan in (plan for plans in system.plans.values() for plan in plans):
+            self.model.wallets[plan] = Wallet(0, ends_at=START)
         self.granted: list[ActiveHold] = []  # what owners believe to hold, closed and lost ones among them
         self.posted: list[Post] = []
         self.owners: dict[tuple[int, str], int] = {}
@@ -77,15 +80,17 @@ class Play:
     def administer(self) -> None:
         self.operations += 1
         wallet = self.source.choice(list(self.model.wallets))
-        kind = self.source.randrange(11)
+        kind = self.source.randrange(12)
         if kind < 4:
             self._set_cap()
+        elif kind == 11:
+            self._set_end()
         elif kind > 7:
             self._change_budget(kind)
         elif kind < 7:
             self.system.freeze(wallet, frozen := kind == 4)
             self.model.wallets[wallet].frozen = frozen
-        else:
+        elif wallet in self.system.plans:  # plans have no credit
             limit = max(self.source.choice((0, 0, 500, 5000)), self.model.held(wallet) - self._balance(wallet))
             self.system.set_credit_limit(wallet, limit)
             self.model.wallets[wallet].credit_limit = limit
@@ -115,7 +120,9 @@ class Play:
             assert self.system.review(number)
             hold.state = "review"
             return
-        active = ActiveHold(number, hold.account, hold.amount, hold.generation, hold.budgets, hold.claimed)
+        active = ActiveHold(
+            *(number, hold.account, hold.amount, hold.generation, hold.budgets, hold.claimed, hold.parts)
+        )
         charged = self.source.choice((None, 0, hold.amount, self.source.randint(0, hold.amount)))
         assert self.system.recover(active, charged)
         self.model.apply(CloseHold(active, charged), self.system.now)
@@ -137,8 +144,13 @@ class Play:
         return self._renewal()
 
     def _opening(self) -> OpenHold:
-        account = self.source.choice([*self.model.wallets, *self.model.wallets, UNKNOWN])
-        wanted = self._amount(self.model.available(account) if account in self.model.wallets else 0)
+        account = self.source.choice([*self.system.plans, *self.system.plans, UNKNOWN])
+        plans = [plan for plan in self.system.plans.get(account, ()) if self.source.random() < 0.6]
+        wallet_pays, on_credit = self.source.random() < 0.8, self.source.random() < 0.6
+        wanted = self._amount(sum(map(self.model.available, [account, *plans])) if account in self.model.wallets else 0)
+        if self.source.random() < 0.02:
+            plans.append(UNKNOWN)
+        self.source.shuffle(plans)
         minimum = self.source.choice((wanted, wanted, 0, wanted // 2))
         budgets = [n for n in self.owners.values() if self.source.random() < 0.4]
         if self.source.random() < 0.02:
@@ -151,7 +163,7 @@ class Play:
             claim = Claim(f"key-{self.source.randrange(12)}", f"body-{self.source.randrange(3)}")
         return OpenHold(
             number, account, wanted, minimum, self.system.price, tuple(sorted(budgets)), {}, "model", LEASE,
-            self.system.now, claim,
+            self.system.now, claim, tuple(plans), wallet_pays, on_credit,
         )  # fmt: skip
 
     def _id(self) -> uuid.UUID:
@@ -173,7 +185,9 @@ class Play:
 
     def _posting(self) -> Post:
         """Credit from payments, corrections by way of promotion, and what no account can do."""
-        wallet = self.source.choice(list(self.model.wallets))
+        if self.source.random() < 0.3:
+            return self._of_a_plan()
+        wallet = self.source.choice(list(self.system.plans))
         payments, promo = self.system.payments, self.system.promo
         kind, debit, credit = self.source.choice((
             ("credit", payments, wallet), ("credit", payments, wallet), ("adjustment", promo, wallet),
@@ -186,6 +200,26 @@ class Play:
             post = self.source.choice(self.posted)
         self.posted.append(post)
         return post
+
+    def _of_a_plan(self) -> Post:
+        """One is bought, filled, or loses what it has left; sometimes once more."""
+        wallet, plan, sold = (
+            *self.source.choice([(wallet, plan) for wallet, plans in self.system.plans.items() for plan in plans]),
+            self.system.sold,
+        )
+        kind, debit, credit = self.source.choice(
+            (("grant", sold, plan), ("grant", sold, plan), ("expiry", plan, sold), ("purchase", wallet, sold))
+        )
+        amount = max(1, self._amount(self.model.available(plan if kind == "expiry" else wallet)))
+        post = Post(kind, debit, credit, amount, f"p{self.source.getrandbits(64)}")
+        self.posted.append(post)
+        return post
+
+    def _set_end(self) -> None:
+        plan = self.source.choice([plan for plans in self.system.plans.values() for plan in plans])
+        end = self.system.now + dt.timedelta(hours=self.source.choice((-1, 1, 24, 24 * 60)))
+        self.system.set_end(plan, end)
+        self.model.wallets[plan].ends_at = end
 
     def _renewal(self) -> RenewLeases:
         some = [hold for hold in self.granted[-10:] if self.source.random() < 0.3]
@@ -252,9 +286,10 @@ class Play:
             counted = (budget.since, budget.cap, used, held, max(0, used + held - budget.cap))
             assert state.budgets[number] == counted, (number, state.budgets[number], counted)
         assert state.open.keys() == model.open.keys()
-        for call, (account, amount, generation, now, _) in state.open.items():
+        for call, (account, amount, generation, now, _, parts) in state.open.items():
             hold = model.open[call]
             assert (account, amount, generation, now) == (hold.account, hold.amount, hold.generation, hold.state)
+            assert tuple(parts) == hold.parts
         for call, (now, charged, _) in state.resolved.items():
             assert (now, charged) == (model.holds[call].state, model.holds[call].charged)
         for kind, reference, *sides in state.transfers:
@@ -281,10 +316,14 @@ class Invariants:
         self._take(state)
         held: dict[int, int] = {}
         reserved: dict[int, int] = {}
-        for account, amount, _, now, budgets in state.open.values():
+        for account, amount, _, now, budgets, parts in state.open.values():
             assert now in OPEN
             assert amount >= 0
             held[account] = held.get(account, 0) + amount
+            for plan, part in parts:
+                assert 0 < part <= amount
+                held[plan] = held.get(plan, 0) + part
+                held[account] -= part
             for number, _ in budgets:
                 reserved[number] = reserved.get(number, 0) + amount
         for number, (balance, kept, limit, _) in state.wallets.items():
@@ -302,8 +341,9 @@ class Invariants:
             assert amount > 0
             self.net[debit] = self.net.get(debit, 0) - amount
             self.net[credit] = self.net.get(credit, 0) + amount
-            if kind in ("charge", "shortfall"):
-                self.charges[reference] = self.charges.get(reference, 0) + amount
+            if kind in ("charge", "shortfall", "draw"):
+                call = reference.partition("/")[0]
+                self.charges[call] = self.charges.get(call, 0) + amount
         self.transfers += len(state.transfers)
         for number, (now, charged, budgets) in state.resolved.items():
             assert self.charges.pop(str(number), 0) == charged, "a settled hold has its charge"

@@ -27,6 +27,7 @@ from relay import records
 from relay.models import CallLog
 
 TEAMS = 3
+PLANS = 2  # of each team
 OWNERS = 2  # keys with budgets
 START = dt.datetime(2040, 1, 30, 22, 0, tzinfo=dt.UTC)
 # The rows' times are the model's, those of leases and ends the database's.
@@ -37,9 +38,9 @@ LEASE = 10.0**6  # seconds; leases end when the rules say so, and never by thems
 class State(msgspec.Struct):
     """The rows. `resolved` and `transfers` are those that came since the last look."""
 
-    wallets: dict[int, tuple[int, int, int, bool]]  # balance, held, credit limit, frozen
+    wallets: dict[int, tuple[int, int, int, bool]]  # and plans: balance, held, credit limit, frozen
     budgets: dict[int, tuple[dt.datetime, int, int, int, int]]  # since, cap, used, held, over
-    open: dict[uuid.UUID, tuple[int, int, int, str, list[tuple[int, int]]]]
+    open: dict[uuid.UUID, tuple[int, int, int, str, list[tuple[int, int]], list[tuple[int, int]]]]
     resolved: dict[uuid.UUID, tuple[str, int, list[tuple[int, int]]]]
     transfers: list[tuple[str, str, int, int, int]]  # kind, reference, debit, credit, amount
 
@@ -51,8 +52,10 @@ class System(Protocol):
     revenue: int
     payments: int
     promo: int
+    sold: int  # the other side of plans
     price: int
     wallets: list[tuple[int, int]]  # with their receivables
+    plans: dict[int, list[int]]  # by wallet
 
     def run(self, batch: Sequence[Operation]) -> list[Outcome | BaseException]: ...
     def set_cap(self, owner: int, window: str, cap: int | None, zone: str) -> int | None: ...
@@ -61,6 +64,7 @@ class System(Protocol):
     def set_zone(self, zone: str) -> None: ...
     def freeze(self, wallet: int, frozen: bool) -> None: ...
     def set_credit_limit(self, wallet: int, limit: int) -> None: ...
+    def set_end(self, plan: int, end: dt.datetime) -> None: ...
     def lapse(self, lapsing: Sequence[uuid.UUID], renewed: Sequence[ActiveHold]) -> set[uuid.UUID]: ...
     def recover(self, hold: ActiveHold, charged: int | None) -> bool: ...
     def review(self, hold: uuid.UUID) -> bool: ...
@@ -96,9 +100,12 @@ class Memory:
 
     def __init__(self) -> None:
         self.now = START
-        self.revenue, self.payments, self.promo, self.price = 1, 2, 3, 1
+        self.revenue, self.payments, self.promo, self.sold, self.price = 1, 2, 3, 4, 1
         self.wallets = [(10 + 2 * n, 11 + 2 * n) for n in range(TEAMS)]
-        self._accounts = {n: rules.AccountTotals(n, False, 0, 0, 0, "") for n in (1, 2, 3)}
+        self.plans = {wallet: [100 * wallet + n for n in range(PLANS)] for wallet, _ in self.wallets}
+        self._accounts = {n: rules.AccountTotals(n, False, 0, 0, 0, "") for n in (1, 2, 3, 4)}
+        for plan in (plan for plans in self.plans.values() for plan in plans):
+            self._accounts[plan] = rules.AccountTotals(plan, True, 0, 0, 0, "", START)
         for wallet, receivable in self.wallets:
             self._accounts[wallet] = rules.AccountTotals(wallet, True, 0, 0, 0, "")
             self._accounts[receivable] = rules.AccountTotals(receivable, False, 0, 0, 0, "")
@@ -225,6 +232,9 @@ class Memory:
     def set_credit_limit(self, wallet: int, limit: int) -> None:
         self._accounts[wallet].credit_limit = limit
 
+    def set_end(self, plan: int, end: dt.datetime) -> None:
+        self._accounts[plan].ends_at = end
+
     def lapse(self, lapsing: Sequence[uuid.UUID], renewed: Sequence[ActiveHold]) -> set[uuid.UUID]:
         alive = {hold.id for hold in renewed if self._is_open(hold.id, hold.generation)}
         found = set(lapsing) - alive
@@ -249,10 +259,10 @@ class Memory:
         transfers, self._transfers = self._transfers, []
         rows = ((n, self._holds[n]) for n in resolved)
         return State(
-            {n: (a.balance, a.held, a.credit_limit, bool(a.frozen)) for n, a in self._accounts.items() if a.wallet},
+            {n: (a.balance, a.held, a.credit_limit, bool(a.frozen)) for n, a in self._accounts.items() if a.counted},
             {n: (b.starts_at, b.cap, b.used, b.held, b.over) for n, b in self._budgets.items()},
             {
-                n: (h["account_id"], h["amount"], h["generation"], h["state"], list(h["budgets"]))
+                n: (h["account_id"], h["amount"], h["generation"], h["state"], list(h["budgets"]), list(h["parts"]))
                 for n, h in self._open.items()
             },
             {n: (h["state"], h["charged"], list(h["budgets"])) for n, h in rows},
@@ -278,7 +288,9 @@ class Database:
         self.revenue = ledger.revenue_account()
         self.payments = ledger.platform_account(AccountKind.PAYMENTS).pk
         self.promo = ledger.platform_account(AccountKind.PROMO).pk
+        self.sold = ledger.platform_account(AccountKind.PLANS).pk
         self.wallets = [self._wallet(f"team-{n}@example.com") for n in range(TEAMS)]
+        self.plans = {wallet: [self._plan(wallet) for _ in range(PLANS)] for wallet, _ in self.wallets}
         model = catalog.save_model(name="model")
         price = catalog.set_price(model, prices.parse_card({"input": "1"}), actor="tests")
         assert price is not None
@@ -294,6 +306,13 @@ class Database:
         _, team = services.user_with_team(email)
         wallet = ledger.wallet_of(team.pk)
         return wallet.pk, Account.objects.get(team=team, kind=AccountKind.RECEIVABLE).pk
+
+    @staticmethod
+    def _plan(wallet: int) -> int:
+        row = Account.objects.get(pk=wallet)
+        return Account.objects.create(
+            kind=AccountKind.PLAN, team_id=row.team_id, currency=row.currency, ends_at=START
+        ).pk
 
     def run(self, batch: Sequence[Operation]) -> list[Outcome | BaseException]:
         return self._runner.run(self._submit([self._recorded(operation) for operation in batch]))
@@ -335,6 +354,9 @@ class Database:
     def set_credit_limit(self, wallet: int, limit: int) -> None:
         Account.objects.filter(pk=wallet).update(credit_limit=limit)
 
+    def set_end(self, plan: int, end: dt.datetime) -> None:
+        Account.objects.filter(pk=plan).update(ends_at=end)
+
     def lapse(self, lapsing: Sequence[uuid.UUID], renewed: Sequence[ActiveHold]) -> set[uuid.UUID]:
         """Suspected first; those that their owners renew meanwhile are not taken."""
         ended = dt.datetime.now(dt.UTC) - holds.SUSPECT_FOR - dt.timedelta(seconds=1)
@@ -357,19 +379,19 @@ class Database:
         return holds.review(self._orphans[hold], why="nobody can tell")
 
     def state(self) -> State:
-        wallets = Account.objects.filter(kind=AccountKind.WALLET)
+        wallets = Account.objects.filter(kind__in=[AccountKind.WALLET, AccountKind.PLAN])
         rows = Hold.objects.exclude(pk__in=self._known) if len(self._known) < 500 else Hold.objects.all()
         opened: dict[uuid.UUID, Any] = {}
         resolved: dict[uuid.UUID, Any] = {}
-        for pk, account, amount, generation, state, charged, named in rows.values_list(
-            "pk", "account_id", "amount", "generation", "state", "charged", "budgets"
+        for pk, account, amount, generation, state, charged, named, parts in rows.values_list(
+            "pk", "account_id", "amount", "generation", "state", "charged", "budgets", "parts"
         ):
             pairs = [(b, s) for b, s in (named if not isinstance(named, str) else json.loads(named))]
             if state in ("settled", "voided"):
                 if pk not in self._known:
                     resolved[pk] = (state, charged, pairs)
             else:
-                opened[pk] = (account, amount, generation, state, pairs)
+                opened[pk] = (account, amount, generation, state, pairs, [(p, a) for p, a in parts])
         self._known.update(resolved)
         transfers = list(
             Transfer.objects.filter(pk__gt=self._last)

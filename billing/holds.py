@@ -69,6 +69,10 @@ class AccountFrozen(Exception):
     """The wallet was stopped, by an administrator or because it owes money."""
 
 
+class InvoiceOverdue(AccountFrozen):
+    """The wallet was stopped because an invoice was not paid in time."""
+
+
 class KeyClaimed(Exception):
     """The call's idempotency key stands for another call. `fingerprint` is of what that one asked for."""
 
@@ -119,8 +123,9 @@ async def hold(
     """Reserves between `minimum` and `wanted` nano-units for the call, durably, and claims its idempotency key. Who
     pays, and in which order, is as OpenHold says.
 
-    Raises Insufficient, BudgetSpent, AccountFrozen, KeyChanged, KeyClaimed or LedgerUnavailable; then nothing is
-    reserved, or it turns out so late that it was that it is given back at once, with the rows that `late` makes of it.
+    Raises Insufficient, BudgetSpent, AccountFrozen (InvoiceOverdue), KeyChanged, KeyClaimed or LedgerUnavailable; then
+    nothing is reserved, or it turns out so late that it was that it is given back at once, with the rows that `late`
+    makes of it.
     """
     owner = journal.open()
     lease = settings.HOLD_LEASE
@@ -142,6 +147,8 @@ async def hold(
         raise BudgetSpent
     if why is Refusal.FROZEN:
         raise AccountFrozen
+    if why is Refusal.OVERDUE:
+        raise InvoiceOverdue
     if why is Refusal.CHANGED:
         raise KeyChanged
     raise Insufficient

@@ -131,6 +131,7 @@ class Refusal(StrEnum):
     BALANCE = "balance"
     BUDGET = "budget"
     FROZEN = "frozen"
+    OVERDUE = "overdue"  # frozen because an invoice is
     UNKNOWN_ACCOUNT = "unknown_account"
     TOO_MUCH = "too_much"  # the wallet would have more than its columns can add up
     CHANGED = "changed"  # a budget that the call must fit is no more: the caller's knowledge of its key is old

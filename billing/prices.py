@@ -67,6 +67,11 @@ class Charge(msgspec.Struct, frozen=True):
 NOTHING = Charge(0, ())
 
 
+def flat(rate: int) -> "PriceCard":
+    """A card by which each call costs `rate` nano-units."""
+    return PriceCard({"calls": rate * money.MILLION})
+
+
 class Tier(msgspec.Struct, frozen=True):
     """Rates of calls with more than `above` tokens of input, by bucket; what it does not name costs as before."""
 

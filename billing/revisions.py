@@ -10,7 +10,8 @@ from django.db.models import F
 from billing.models import Revision
 
 KEYS, CATALOG, CHANNELS, TEAM_BUDGETS = "keys", "catalog", "channels", "team_budgets"
-PRICE_GROUPS, CALIBRATION, TEAM_RATES = "price_groups", "calibration", "team_rates"
+PRICE_GROUPS, CALIBRATION, TEAM_RATES, PLANS = "price_groups", "calibration", "team_rates", "plans"
+OF_PRINCIPALS = (TEAM_BUDGETS, PRICE_GROUPS, TEAM_RATES, PLANS)  # what keys' principals are made of besides keys
 
 
 def bump(name: str) -> int:

@@ -27,6 +27,8 @@ from billing.operations import (
     Row,
 )
 
+OVERDUE = "overdue: "  # how the reason begins for which a wallet is frozen whose invoice is not paid
+
 
 class AccountTotals(msgspec.Struct):
     """A locked account. Wallets and plans keep totals; on others `counted` is False and they stay as they are.
@@ -155,7 +157,7 @@ def _open(books: Books, op: OpenHold, changes: Changes) -> Outcome:
     if account is None:
         return Refused(Refusal.UNKNOWN_ACCOUNT)
     if account.frozen:
-        return Refused(Refusal.FROZEN)
+        return Refused(Refusal.OVERDUE if account.frozen.startswith(OVERDUE) else Refusal.FROZEN)
     if any(number not in books.budgets for number in op.budgets):
         return Refused(Refusal.CHANGED)
     budgets = [books.budgets[number] for number in op.budgets]

@@ -4,13 +4,16 @@ An audit reads for seconds or minutes, and a worker does one job at a time: so e
 and the sweep of orphans need not wait for it.
 """
 
+import datetime as dt
 import threading
 from collections.abc import Callable
 
 import structlog
 from celery import shared_task
 from django.db import connection
+from django.utils import timezone
 
+from billing import plans
 from billing.audit import reports
 
 log = structlog.get_logger(__name__)
@@ -28,6 +31,21 @@ def audit_recent() -> bool:
 def audit_books() -> bool:
     """Begins a full audit. False where one is running."""
     return _aside("audit-books", reports.full)
+
+
+@shared_task
+def tend_plans() -> int:
+    """Fills the plans that are due, and ends those whose time is over. How many."""
+    now = timezone.now()
+    return sum(_tended(number, now) for number in plans.due(now))
+
+
+def _tended(number: int, now: dt.datetime) -> bool:
+    try:
+        return plans.tend(number, now=now)
+    except Exception:  # one plan that cannot be filled must not keep the others waiting
+        log.exception("plan.not_tended", plan=number)
+        return False
 
 
 def _aside(name: str, look: Callable[[], object]) -> bool:

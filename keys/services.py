@@ -18,8 +18,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from msgspec import UnsetType
 
-from billing import budgets, connections, groups, ledger, money, revisions
+from billing import budgets, connections, groups, ledger, money, plans, revisions
 from billing.models import BudgetOwner, Window
+from billing.plans import Paying
 from keys import limits, rates, tokens
 from keys.models import ApiKey, BillingMode, KeyState, KeyType, PaymentType
 
@@ -30,7 +31,8 @@ class Principal(msgspec.Struct, frozen=True):
     """Who is calling and what that key may do. `models` and `endpoints` empty: all. Times are Unix seconds.
 
     `multiplier` is what every price is multiplied by for this wallet, in parts per million. `scopes` are the rate
-    limits of the key and of its team, empty where there are none.
+    limits of the key and of its team, empty where there are none. `on_credit`: its calls may use the wallet's credit;
+    `plans` pay before the wallet.
     """
 
     key: int
@@ -45,6 +47,9 @@ class Principal(msgspec.Struct, frozen=True):
     endpoints: frozenset[str]
     networks: tuple[Network, ...]
     scopes: tuple[limits.Scope, ...] = ()
+    type: str = KeyType.STANDARD.value
+    on_credit: bool = False
+    plans: tuple[Paying, ...] = ()
 
     def may_use(self, model: str) -> bool:
         return not self.models or model in self.models
@@ -180,6 +185,9 @@ def _principal(row: ApiKey) -> Principal:
         endpoints=frozenset(row.endpoints),
         networks=tuple(ipaddress.ip_network(network) for network in row.networks),
         scopes=_scopes(row),
+        type=row.type,
+        on_credit=row.payment == PaymentType.POSTPAID,
+        plans=plans.of_team(row.team_id) if row.payment == PaymentType.PLAN else (),
     )
 
 
@@ -221,15 +229,6 @@ def forget_changed(revision: int) -> None:
 
 # ---- administration -------------------------------------------------------------------------------------------------
 
-LATER_TYPES = {
-    KeyType.TEST: _("Test keys are not available yet."),
-    KeyType.MANAGEMENT: _("Management keys are not available yet."),
-}
-LATER_PAYMENTS = {
-    PaymentType.POSTPAID: _("Postpaid keys are not available yet."),
-    PaymentType.PLAN: _("Plans are not available yet."),
-}
-
 
 class Spec(msgspec.Struct, kw_only=True):
     """What a key may do. `quota` is nano-units in each `window`, None for no cap, UNSET for the caps that it has.
@@ -252,23 +251,20 @@ class Spec(msgspec.Struct, kw_only=True):
     parallel: int | None = None
 
 
-_CHOICES: dict[str, tuple[type[TextChoices], Any, dict[Any, Any]]] = {
-    "type": (KeyType, _("Unknown key type."), LATER_TYPES),
-    "payment": (PaymentType, _("Unknown payment type."), LATER_PAYMENTS),
-    "billing": (BillingMode, _("Unknown billing mode."), {}),
-    "window": (Window, _("Unknown window."), {}),
+_CHOICES: dict[str, tuple[type[TextChoices], Any]] = {
+    "type": (KeyType, _("Unknown key type.")),
+    "payment": (PaymentType, _("Unknown payment type.")),
+    "billing": (BillingMode, _("Unknown billing mode.")),
+    "window": (Window, _("Unknown window.")),
 }
 
 
 def check(spec: Spec, *, known_models: set[str] | None = None) -> dict[str, Any]:
     """The spec's fields as they are stored. Raises ValidationError with a message for each field."""
     errors: dict[str, Any] = {}
-    for field, (choices, unknown, later) in _CHOICES.items():
-        value = getattr(spec, field)
-        if value not in choices.values:
+    for field, (choices, unknown) in _CHOICES.items():
+        if getattr(spec, field) not in choices.values:
             errors[field] = unknown
-        elif value in later:
-            errors[field] = later[value]
     if not spec.name.strip() or len(spec.name) > 100:
         errors["name"] = _("A name of 1 to 100 characters is needed.")
     if isinstance(spec.quota, int) and not 0 < spec.quota < money.LIMIT:

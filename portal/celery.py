@@ -57,6 +57,7 @@ app.conf.update(
             "schedule": settings.PROBE_EVERY,
             "options": {"expires": 60},
         },
+        "tend_plans": {"task": "billing.tasks.tend_plans", "schedule": 60.0, "options": {"expires": 60}},
         "audit_recent": {"task": "billing.tasks.audit_recent", "schedule": 60.0, "options": {"expires": 60}},
         "audit_books": {
             "task": "billing.tasks.audit_books",

@@ -248,9 +248,7 @@ def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:
     name, card = cards.of(call.price or 0)
     if card is None or name != call.model:
         return f"price {call.price} is for {name}, not for {call.model}"
-    facts = json.loads(call.facts or "{}")
-    mode, multiplier = facts.get("billing", "metered"), facts.get("multiplier", prices.ONE)
-    whole = prices.charge(Usage(**counted), card, mode=mode, multiplier=multiplier)
+    whole = recovery.due(Usage(**counted), json.loads(call.facts or "{}"), card)
     due = prices.capped(whole, settlement.most(call.source, call.state, call.held or 0))
     return "" if due == recorded else f"cost {call.cost} by {_figures(recorded)}, due {due.amount} by {_figures(due)}"
 

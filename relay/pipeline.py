@@ -12,13 +12,14 @@ from typing import cast
 import structlog
 
 from billing import holds, prices
-from billing.catalog import Model, Price
+from billing.catalog import Model
 from billing.prices import Bound
 from billing.usage import Source
 from keys import limits
 from keys import services as keys
+from keys.models import KeyType
 from keys.services import Principal
-from relay import counting, delivery, dispatch, settlement, snapshot
+from relay import counting, delivery, demo, dispatch, settlement, snapshot
 from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted
@@ -39,11 +40,11 @@ async def chat(request: Request, call: Call, asked: Asked) -> Answer:
     """One answer of a model, whole or streamed, for `call.principal`. Raises RelayError for a call that gets none, and
     holds.KeyClaimed where its idempotency key has just been taken by another."""
     view = await snapshot.ready()
-    model, price, candidates = find_model(view, asked, call)
+    model, candidates = find_model(view, asked, call)
     await within_limits(asked, _wanted_output(asked, model), call)
     dispatch.plan(candidates, call, request)
     try:
-        limit = await open_hold(asked, model, price, call)
+        limit = await open_hold(asked, model, call)
     except BaseException:
         dispatch.abandon(call)
         raise
@@ -74,6 +75,8 @@ async def authenticate(token: str | None, call: Call) -> Principal:
         raise RelayError(Cause.PERMISSION_DENIED, "This key may not be used from this address.")
     if not principal.may_call(call.endpoint):
         raise RelayError(Cause.PERMISSION_DENIED, "This key may not use this endpoint.")
+    if principal.type == KeyType.MANAGEMENT:
+        raise RelayError(Cause.PERMISSION_DENIED, "A management key calls no models; it is for the management API.")
     return principal
 
 
@@ -84,8 +87,9 @@ def _key_message(error: keys.InvalidKey) -> str:
     return f"The API key {error.masked} {what}."
 
 
-def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model, Price, Sequence[Candidate]]:
-    """The model, its price in force and the channels that have it. Raises RelayError where one of them is missing."""
+def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model, Sequence[Candidate]]:
+    """The model and the channels that have it; its price in force becomes the call's. Raises RelayError where one of
+    them is missing."""
     assert call.principal
     call.model = asked.model or view.defaults.get(call.endpoint, "")
     call.streamed = asked.stream
@@ -97,8 +101,14 @@ def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model
         raise RelayError(Cause.INVALID_MODEL, f"The model {call.model[:200]!r} is not offered here.", param="model")
     if not call.principal.may_use(call.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {call.model!r}.", param="model")
-    call.price = price
-    return model, price, view.routes[call.model]
+    call.price, call.multiplier = price, call.principal.multiplier
+    candidates = view.routes[call.model]
+    if call.principal.type == KeyType.TEST:
+        candidates = [candidate for candidate in candidates if candidate.base_url == demo.ADDRESS]
+        if not candidates:
+            raise RelayError(Cause.INVALID_MODEL, "A test key reaches the demo channel's models only.", param="model")
+        call.at_flat_rate(0)
+    return model, candidates
 
 
 async def within_limits(asked: Asked, most_output: int, call: Call) -> None:
@@ -116,30 +126,50 @@ async def within_limits(asked: Asked, most_output: int, call: Call) -> None:
     call.rate_headers = slip.headers(call.protocol)
 
 
-async def open_hold(asked: Asked, model: Model, price: Price, call: Call) -> int | None:
+async def open_hold(asked: Asked, model: Model, call: Call) -> int | None:
     """Reserves the most that the call can cost. Returns the output limit to ask for, None to leave the request's.
 
     The prompt's bytes bound its tokens; it is counted only where the money does not reach for these.
     """
+    assert call.principal
     wanted = _wanted_output(asked, model)
+    if call.flat is None and call.principal.plans and await _by_plan(call):
+        return None
     models = {candidate.model for candidate in call.candidates}
     by_bytes = asked.input_bound(*models)
-    bound = _bound(by_bytes, price, call)
+    bound = _bound(by_bytes, call)
     try:
-        await _hold(bound, wanted, asked, price, call)
+        await _hold(bound, wanted, asked, call)
     except RelayError as refused:
         if refused.cause is not Cause.INSUFFICIENT_QUOTA or (tighter := await _counted(by_bytes, asked, call)) is None:
             raise
-        bound = _bound(tighter, price, call)
-        await _hold(bound, wanted, asked, price, call)
+        bound = _bound(tighter, call)
+        await _hold(bound, wanted, asked, call)
     else:
         if (
             _affordable(bound, wanted, asked, call) < wanted
             and (tighter := await _counted(by_bytes, asked, call)) is not None
         ):  # of the same money more is left for the answer
-            bound = _bound(tighter, price, call)
+            bound = _bound(tighter, call)
     affordable = _affordable(bound, wanted, asked, call)
     return affordable if wanted and bound.per_million and (asked.limit is None or affordable < asked.limit) else None
+
+
+async def _by_plan(call: Call) -> bool:
+    """Whether one of the team's plans of calls pays for this one, wholly."""
+    assert call.principal
+    assert call.price
+    for plan in call.principal.plans:
+        if plan.rate is not None and plan.covers(call.model):
+            listed, multiplier = call.price, call.multiplier
+            call.at_flat_rate(plan.rate)
+            try:
+                await _reserve(call, plan.rate, plan.rate, plans=(plan.account,), wallet_pays=False)
+            except holds.Insufficient:
+                call.price, call.multiplier, call.flat = listed, multiplier, None
+            else:
+                return True
+    return False
 
 
 def _wanted_output(asked: Asked, model: Model) -> int:
@@ -149,10 +179,11 @@ def _wanted_output(asked: Asked, model: Model) -> int:
     return asked.limit if asked.limit is not None else model.max_output or USUAL_OUTPUT
 
 
-def _bound(input_tokens: int, price: Price, call: Call) -> Bound:
+def _bound(input_tokens: int, call: Call) -> Bound:
     assert call.principal
-    mode, multiplier = call.principal.billing, call.principal.multiplier
-    return prices.bound(price.card, input_tokens=input_tokens, mode=mode, multiplier=multiplier)
+    assert call.price
+    mode = call.principal.billing
+    return prices.bound(call.price.card, input_tokens=input_tokens, mode=mode, multiplier=call.multiplier)
 
 
 async def _counted(by_bytes: int, asked: Asked, call: Call) -> int | None:
@@ -167,27 +198,43 @@ def _affordable(bound: Bound, wanted: int, asked: Asked, call: Call) -> int:
     return min(wanted, bound.affordable(call.hold.amount) // asked.n) if bound.per_million else wanted
 
 
-async def _hold(bound: Bound, wanted: int, asked: Asked, price: Price, call: Call) -> None:
+async def _hold(bound: Bound, wanted: int, asked: Asked, call: Call) -> None:
+    assert call.principal
+    most, least = bound.amount(wanted * asked.n), bound.amount(min(wanted, LEAST_OUTPUT) * asked.n)
+    paying = tuple(plan.account for plan in call.principal.plans if plan.rate is None and plan.covers(call.model))
+    try:
+        await _reserve(call, most, least, plans=paying)
+    except holds.Insufficient as error:
+        raise RelayError(Cause.INSUFFICIENT_QUOTA, "The balance cannot pay for this call.") from error
+
+
+async def _reserve(call: Call, wanted: int, minimum: int, *, plans: tuple[int, ...], wallet_pays: bool = True) -> None:
+    """Opens the call's hold. Raises holds.Insufficient, and RelayError where more money would not help."""
     principal = call.principal
     assert principal
+    assert call.price
     began = call.elapsed_ms()
     try:
         call.hold = await holds.hold(
             call=call.id,
             account=principal.account,
-            wanted=bound.amount(wanted * asked.n),
-            minimum=bound.amount(min(wanted, LEAST_OUTPUT) * asked.n),
-            price=price.id,
+            wanted=wanted,
+            minimum=minimum,
+            price=call.price.id,
             budgets=principal.budgets,
             facts=call.facts(),
             created_at=call.created_at,
             claim=call.claim,
+            plans=plans,
+            wallet_pays=wallet_pays,
+            on_credit=principal.on_credit,
             late=call.late_rows,
         )
     except holds.BudgetSpent as error:
         raise RelayError(Cause.INSUFFICIENT_QUOTA, "The quota of this key is spent.") from error
-    except holds.Insufficient as error:
-        raise RelayError(Cause.INSUFFICIENT_QUOTA, "The balance cannot pay for this call.") from error
+    except holds.InvoiceOverdue as error:
+        message = "An invoice of this account is overdue; once it is paid, its keys work again."
+        raise RelayError(Cause.PERMISSION_DENIED, message) from error
     except holds.AccountFrozen as error:
         raise RelayError(Cause.PERMISSION_DENIED, "The account is frozen.") from error
     except holds.KeyChanged as error:

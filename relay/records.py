@@ -112,6 +112,7 @@ class Call(msgspec.Struct):
     model: str = ""
     streamed: bool = False
     price: Price | None = None
+    multiplier: int = prices.ONE
     hold: ActiveHold | None = None
     hold_ms: float | None = None
     attempts: list[Attempt] = msgspec.field(default_factory=list)
@@ -129,7 +130,14 @@ class Call(msgspec.Struct):
     targets: list[Target] = msgspec.field(default_factory=list)  # the same, with their credentials
     sticky: str = ""  # the target that holds state which the call goes on from
     passage: Passage | None = None  # through the first target's breaker
+    flat: int | None = None  # what it costs, in nano-units, where that is not its model's price to say
     dropped: list[str] = msgspec.field(default_factory=list)  # of the request, what its last upstream could not have
+
+    def at_flat_rate(self, rate: int) -> None:
+        """The call costs `rate` nano-units, whatever it uses. The price that is in force for others stays named."""
+        assert self.price is not None
+        self.price = msgspec.structs.replace(self.price, card=prices.flat(rate))
+        self.multiplier, self.flat = prices.ONE, rate
 
     def leave_limits(self) -> None:
         """Gives its places back, with the tokens that it did not use; once."""
@@ -163,7 +171,7 @@ class Call(msgspec.Struct):
             "team": principal.team,
             "key": principal.key,
             "billing": principal.billing,
-            "multiplier": principal.multiplier,
+            "multiplier": self.multiplier,
             "request_id": self.request_id,
             "endpoint": self.endpoint,
             "protocol": self.protocol,
@@ -172,6 +180,7 @@ class Call(msgspec.Struct):
             "ip": self.client_ip,
             "channels": [candidate.channel for candidate in self.candidates],
             "models": [candidate.model for candidate in self.candidates],
+            **({"rate": self.flat} if self.flat is not None else {}),
         }
 
     def rows(

@@ -4,13 +4,16 @@ What was seen is charged, what was never sent is given back. Whether the upstrea
 and not yet answered nobody can tell: its hold goes into review, and an administrator decides (`resolve`).
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.db import transaction
 
 from billing import catalog, holds, prices
 from billing.holds import Orphan
 from billing.models import Hold, HoldState
 from billing.operations import Progress
-from billing.prices import NOTHING, Charge, Line
+from billing.prices import NOTHING, Charge, Line, PriceCard
 from billing.usage import Usage
 from relay import counting, records
 
@@ -45,9 +48,15 @@ def _used(progress: Progress, model: str) -> Usage:
 
 
 def _charge(row: Hold, usage: Usage) -> Charge:
-    mode, multiplier = str(row.facts.get("billing", "metered")), int(row.facts.get("multiplier", prices.ONE))
-    charge = prices.charge(usage, catalog.card_of(row.price), mode=mode, multiplier=multiplier)
-    return prices.capped(charge, row.amount)
+    return prices.capped(due(usage, row.facts, catalog.card_of(row.price)), row.amount)
+
+
+def due(usage: Usage, facts: Mapping[str, Any], card: PriceCard) -> Charge:
+    """What a call of these facts costs for this usage by the card that is in force for it, but for a flat rate."""
+    mode, multiplier = str(facts.get("billing", "metered")), int(facts.get("multiplier", prices.ONE))
+    if "rate" in facts:
+        card = prices.flat(int(facts["rate"]))
+    return prices.charge(usage, card, mode=mode, multiplier=multiplier)
 
 
 def decided(charged: int) -> Charge:

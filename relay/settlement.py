@@ -43,8 +43,7 @@ def price(call: Call, ending: Ending) -> None:
     assert call.price
     assert call.hold
     assert call.principal
-    principal = call.principal
-    charge = prices.charge(ending.usage, call.price.card, mode=principal.billing, multiplier=principal.multiplier)
+    charge = prices.charge(ending.usage, call.price.card, mode=call.principal.billing, multiplier=call.multiplier)
     call.charge = prices.capped(charge, most(ending.source, ending.state, call.hold.amount))
     buckets = dict(ending.usage.buckets())
     holds.note(call.hold, Progress(len(call.attempts), answering=True, usage=buckets))

@@ -80,7 +80,7 @@ def refresh() -> None:
     try:
         found = revisions.current()
         keys.forget_changed(found.get(revisions.KEYS, 0))
-        if _changed(found, revisions.TEAM_BUDGETS, revisions.PRICE_GROUPS, revisions.TEAM_RATES):
+        if _changed(found, *revisions.OF_PRINCIPALS):
             keys.forget_all()
         if _current is None or _changed(found, revisions.CATALOG, revisions.CHANNELS):
             started = _current is not None

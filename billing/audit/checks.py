@@ -170,7 +170,9 @@ def dialect() -> dict[str, str]:
             "parts of h": "jsonb_array_elements(h.parts) AS part",
             "plan of part": "(part.value->>0)::bigint",
             "amount of part": "(part.value->>1)::bigint",
-            "hold that t draws for": f"CASE WHEN left(t.reference, 36) ~ {canonical} THEN left(t.reference, 36)::uuid END",
+            "hold that t draws for": (
+                f"CASE WHEN left(t.reference, 36) ~ {canonical} THEN left(t.reference, 36)::uuid END"
+            ),
             "hold of t": f"CASE WHEN t.reference ~ {canonical} THEN t.reference::uuid END",
             "seconds between charge and end": "extract(epoch FROM t.created_at - h.resolved_at)",
             "end of h's lease": "extract(epoch FROM h.lease_until)",

@@ -7,6 +7,7 @@ away before and put back after.
 from importlib import import_module
 from typing import Any
 
+import django.db.models.deletion
 from django.db import migrations, models
 from django.db.models import Q
 
@@ -60,4 +61,140 @@ class Migration(migrations.Migration):
         ),
         migrations.RunPython(install, remove),
         migrations.AddField(model_name="hold", name="parts", field=models.JSONField(db_default=[], default=list)),
+        migrations.CreateModel(
+            name="PlanOffer",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("name", models.CharField(max_length=100, unique=True, verbose_name="name")),
+                ("description", models.CharField(blank=True, max_length=500, verbose_name="description")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("credit", "credit"), ("calls", "calls")], max_length=8, verbose_name="kind"
+                    ),
+                ),
+                ("price", models.BigIntegerField(verbose_name="price")),
+                ("value", models.BigIntegerField(verbose_name="worth")),
+                ("calls", models.PositiveIntegerField(blank=True, null=True, verbose_name="calls")),
+                ("days", models.PositiveIntegerField(verbose_name="days")),
+                (
+                    "refill",
+                    models.CharField(
+                        choices=[("total", "in total"), ("day", "a day"), ("week", "a week"), ("month", "a month")],
+                        default="total",
+                        max_length=8,
+                        verbose_name="refilled",
+                    ),
+                ),
+                ("at_once", models.PositiveIntegerField(blank=True, null=True, verbose_name="at once")),
+                ("active", models.BooleanField(default=True, verbose_name="for sale")),
+                ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
+                ("models", models.JSONField(blank=True, default=list, verbose_name="models")),
+            ],
+            options={
+                "verbose_name": "plan for sale",
+                "verbose_name_plural": "plans for sale",
+                "constraints": [
+                    models.CheckConstraint(condition=models.Q(("price__gte", 0)), name="offer_price_not_negative"),
+                    models.CheckConstraint(condition=models.Q(("value__gt", 0)), name="offer_worth_something"),
+                    models.CheckConstraint(condition=models.Q(("days__gt", 0)), name="offer_lasts"),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("calls__isnull", True), ("kind", "credit")),
+                            models.Q(("calls__gt", 0), ("kind", "calls")),
+                            _connector="OR",
+                        ),
+                        name="offer_calls_of_calls",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="Plan",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("order", models.UUIDField(editable=False, unique=True)),
+                ("name", models.CharField(max_length=100, verbose_name="name")),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[("credit", "credit"), ("calls", "calls")], max_length=8, verbose_name="kind"
+                    ),
+                ),
+                ("price", models.BigIntegerField(verbose_name="price")),
+                ("value", models.BigIntegerField(verbose_name="worth")),
+                ("rate", models.BigIntegerField(blank=True, null=True, verbose_name="a call")),
+                (
+                    "refill",
+                    models.CharField(
+                        choices=[("total", "in total"), ("day", "a day"), ("week", "a week"), ("month", "a month")],
+                        max_length=8,
+                        verbose_name="refilled",
+                    ),
+                ),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("running", "running"), ("ended", "ended"), ("cancelled", "cancelled")],
+                        default="running",
+                        max_length=10,
+                        verbose_name="state",
+                    ),
+                ),
+                ("steps", models.PositiveIntegerField(default=1)),
+                ("fill_at", models.DateTimeField(blank=True, null=True, verbose_name="next filling")),
+                ("starts_at", models.DateTimeField(verbose_name="bought")),
+                ("ends_at", models.DateTimeField(verbose_name="ends")),
+                ("actor", models.CharField(blank=True, max_length=200, verbose_name="by")),
+                ("models", models.JSONField(blank=True, default=list, verbose_name="models")),
+                (
+                    "account",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="plan", to="billing.account"
+                    ),
+                ),
+                (
+                    "team",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="plans",
+                        to="portal.team",
+                        verbose_name="team",
+                    ),
+                ),
+                (
+                    "offer",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="sold",
+                        to="billing.planoffer",
+                        verbose_name="plan for sale",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "plan",
+                "verbose_name_plural": "plans",
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "running")), fields=["team", "ends_at"], name="plan_running"
+                    ),
+                    models.Index(condition=models.Q(("fill_at__isnull", False)), fields=["fill_at"], name="plan_fill"),
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("kind", "credit"), ("rate__isnull", True)),
+                            models.Q(("kind", "calls"), ("rate__gt", 0)),
+                            _connector="OR",
+                        ),
+                        name="plan_rate_of_calls",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("state", "running"), ("fill_at__isnull", True), _connector="OR"),
+                        name="plan_filled_while_it_runs",
+                    ),
+                ],
+            },
+        ),
     ]

@@ -1,0 +1,240 @@
+"""Plans: packages of credit or of calls that are bought from the wallet and pay before it.
+
+A plan is an account of its own. Buying it moves its price from the wallet to the platform's account of plans, and what
+it is worth from there into the plan; a call that it pays for moves money from the plan to the revenue, as any charge
+does; what is left when it ends, or when it is filled anew, goes back to the account of plans, whose balance is so what
+customers paid less what they were given. A plan of calls is money, too: each call costs its `rate`.
+
+Keys whose payment type is `plan` draw on the running plans of their team, plans of calls first, then by expiry, and
+then on the wallet. A hold that is open when a plan ends or is filled keeps its part; what it does not use is lost with
+the next step.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+
+from billing import ledger, money, revisions, windows
+from billing.models import (
+    Account,
+    AccountKind,
+    Plan,
+    PlanKind,
+    PlanOffer,
+    PlanState,
+    TransferKind,
+)
+
+LONGEST = 3660  # days
+
+
+class NotForSale(Exception):
+    """The offer was taken back."""
+
+
+class TooMany(Exception):
+    """The team has as many of these running as it may."""
+
+
+class Paying(msgspec.Struct, frozen=True):
+    """A plan as a call sees it. `rate` is what a call costs, None for a plan of credit; `models` empty: all."""
+
+    account: int
+    ends_at: float
+    rate: int | None
+    models: frozenset[str]
+
+    def covers(self, model: str) -> bool:
+        return not self.models or model in self.models
+
+
+def of_team(team: int) -> tuple[Paying, ...]:
+    """The team's running plans in the order in which they pay: of calls first, then the one that ends first."""
+    running = Plan.objects.filter(team_id=team, state=PlanState.RUNNING, ends_at__gt=timezone.now())
+    found = [
+        Paying(plan.account_id, plan.ends_at.timestamp(), plan.rate, frozenset(plan.models))
+        for plan in running.order_by("ends_at", "pk")
+    ]
+    return tuple(sorted(found, key=lambda plan: plan.rate is None))
+
+
+# ---- what is for sale ------------------------------------------------------------------------------------------------
+
+
+def for_sale() -> QuerySet[PlanOffer]:
+    return PlanOffer.objects.filter(active=True).order_by("price", "pk")
+
+
+def worth(*, kind: str, price: int, value: int | None, calls: int | None) -> int:
+    """Nano-units that a plan is filled with: as given, or so that its calls cost together at least its price.
+
+    Raises ValueError for an offer that cannot be.
+    """
+    if not 0 <= price < money.LIMIT:
+        raise ValueError("the price must fit the ledger")
+    if kind == PlanKind.CREDIT:
+        if value is None or not 0 < value < money.LIMIT or calls is not None:
+            raise ValueError("a plan of credit is worth something, and has no number of calls")
+        return value
+    if not calls or value is not None:
+        raise ValueError("a plan of calls has a number of calls, and no worth besides")
+    return rate(price, calls) * calls
+
+
+def rate(price: int, calls: int) -> int:
+    """What each of so many calls costs: at least one nano-unit."""
+    return max(1, -(-price // calls))
+
+
+# ---- a plan's life ---------------------------------------------------------------------------------------------------
+
+
+def buy(*, team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
+    """Buys the plan from the team's wallet. The same `order` again gives the plan that it bought.
+
+    Raises NotForSale, TooMany or ledger.InsufficientFunds; then nothing has changed.
+    """
+    try:
+        with transaction.atomic():
+            wallet = Account.objects.select_for_update().get(pk=ledger.wallet_of(team).pk)
+            if (bought := Plan.objects.filter(order=order).first()) is not None:
+                return _own(bought, team)
+            plan = _new(team, PlanOffer.objects.get(pk=offer.pk), order, actor)
+            if plan.price:
+                _post(plan, TransferKind.PURCHASE, wallet, _sold(), plan.price, actor, plan.name)
+            _fill(plan, actor)
+            revisions.bump(revisions.PLANS)
+            return plan
+    except IntegrityError:  # the same order, in another process, a moment earlier
+        return _own(Plan.objects.get(order=order), team)
+
+
+def _own(plan: Plan, team: int) -> Plan:
+    if plan.team_id != team:
+        raise NotForSale(str(plan.order))
+    return plan
+
+
+def _new(team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
+    now = timezone.now()
+    if not offer.active:
+        raise NotForSale(offer.name)
+    running = Plan.objects.filter(team_id=team, offer=offer, state=PlanState.RUNNING, ends_at__gt=now)
+    if offer.at_once is not None and running.count() >= offer.at_once:
+        raise TooMany(offer.name)
+    ends_at = now + dt.timedelta(days=offer.days)
+    account = Account.objects.create(kind=AccountKind.PLAN, team_id=team, currency=settings.CURRENCY, ends_at=ends_at)
+    return Plan.objects.create(
+        account=account,
+        team_id=team,
+        offer=offer,
+        order=order,
+        name=offer.name,
+        kind=offer.kind,
+        price=offer.price,
+        value=offer.value,
+        rate=offer.value // offer.calls if offer.calls else None,
+        refill=offer.refill,
+        models=offer.models,
+        fill_at=_next_filling(account, offer.refill, now),
+        starts_at=now,
+        ends_at=ends_at,
+        actor=actor[:200],
+    )
+
+
+def _next_filling(account: Account, refill: str, after: dt.datetime) -> dt.datetime | None:
+    """The next beginning of a day, week or month in the team's time zone, if the plan still runs then."""
+    assert account.team is not None
+    assert account.ends_at is not None
+    moment = windows.end_of(refill, after, account.team.time_zone)
+    return moment if moment is not None and moment < account.ends_at else None
+
+
+def _fill(plan: Plan, actor: str) -> None:
+    _post(plan, TransferKind.GRANT, _sold(), plan.account, plan.value, actor, plan.name)
+
+
+def _drain(plan: Plan, actor: str, reason: str) -> None:
+    """Takes what no open hold has reserved."""
+    account = Account.objects.select_for_update().get(pk=plan.account_id)
+    if left := account.balance - account.held:
+        _post(plan, TransferKind.EXPIRY, account, _sold(), left, actor, reason)
+
+
+def _post(plan: Plan, kind: TransferKind, debit: Account, credit: Account, amount: int, actor: str, why: str) -> None:
+    reference = f"plan:{plan.pk}:{plan.steps}"
+    ledger.post(kind=kind, debit=debit, credit=credit, amount=amount, reference=reference, actor=actor, reason=why)
+
+
+def _sold() -> Account:
+    return ledger.platform_account(AccountKind.PLANS)
+
+
+@transaction.atomic
+def cancel(*, plan: Plan, actor: str, reason: str) -> bool:
+    """Ends a running plan now; what it has left is lost. False where it had ended. Money back is an adjustment."""
+    if not reason.strip():
+        raise ValueError("a plan is cancelled for a reason")
+    now = timezone.now()
+    if not _step(plan, state=PlanState.CANCELLED, fill_at=None, ends_at=now):
+        return False
+    Account.objects.filter(pk=plan.account_id).update(ends_at=now)
+    _drain(plan, actor, reason)
+    revisions.bump(revisions.PLANS)
+    return True
+
+
+def _step(plan: Plan, **fields: object) -> bool:
+    """Takes the plan's next step, if nobody has taken it. Refreshes the row that it is given."""
+    mine = Plan.objects.filter(pk=plan.pk, steps=plan.steps, state=PlanState.RUNNING)
+    if not mine.update(steps=F("steps") + 1, **fields):
+        return False
+    plan.refresh_from_db()
+    return True
+
+
+# ---- what time brings ------------------------------------------------------------------------------------------------
+
+
+def due(now: dt.datetime) -> Sequence[int]:
+    """Plans that are to be filled, have ended, or ended before and got something back from a call since."""
+    ended = Q(state=PlanState.RUNNING, ends_at__lte=now)
+    left = ~Q(state=PlanState.RUNNING) & Q(account__balance__gt=F("account__held"))
+    return list(Plan.objects.filter(Q(fill_at__lte=now) | ended | left).values_list("pk", flat=True).order_by("pk"))
+
+
+@transaction.atomic
+def tend(number: int, *, now: dt.datetime) -> bool:
+    """Does what is due for one plan. False where somebody else has done it."""
+    plan = Plan.objects.select_related("account__team").get(pk=number)
+    if plan.state != PlanState.RUNNING:
+        return _lose_rest(plan)
+    if plan.ends_at <= now:
+        if not _step(plan, state=PlanState.ENDED, fill_at=None):
+            return False
+        _drain(plan, "", "ended")
+        revisions.bump(revisions.PLANS)
+        return True
+    if plan.fill_at is None or plan.fill_at > now:
+        return False
+    if not _step(plan, fill_at=_next_filling(plan.account, plan.refill, now)):
+        return False
+    _drain(plan, "", "filled anew")
+    _fill(plan, "")
+    return True
+
+
+def _lose_rest(plan: Plan) -> bool:
+    """What an open hold gave back to a plan that had ended."""
+    if not Plan.objects.filter(pk=plan.pk, steps=plan.steps).update(steps=F("steps") + 1):
+        return False
+    plan.refresh_from_db()
+    _drain(plan, "", "ended")
+    return True

@@ -72,7 +72,7 @@ def money_column(field: str, description: Any) -> Callable[[Any, Any], str]:
 
     @admin.display(description=description, ordering=field)
     def column(self: Any, row: Any) -> str:
-        if isinstance(row, Account) and row.kind != AccountKind.WALLET:
+        if isinstance(row, Account) and row.kind not in (AccountKind.WALLET, AccountKind.PLAN):
             return "—"
         return f"{money.to_text(getattr(row, field), decimals=2)} {settings.CURRENCY}"
 
@@ -479,5 +479,5 @@ class BudgetChangeAdmin(ReadOnly):
         return "—" if change.cap is None else f"{money.to_text(change.cap, decimals=2)} {settings.CURRENCY}"
 
 
-# The pages of transfers, holds and audit reports are made of these and register themselves.
-from billing import books_admin  # noqa: E402, F401
+# The pages of transfers, holds, audit reports and plans are made of these and register themselves.
+from billing import books_admin, plans_admin  # noqa: E402, F401

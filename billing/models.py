@@ -617,6 +617,14 @@ class Plan(models.Model):
         return f"{self.name} ({self.team})"
 
     @property
+    def calls(self) -> int | None:
+        """How many calls it pays for when it is full; None for a plan of credit."""
+        return self.value // self.rate if self.rate else None
+
+    @property
     def calls_left(self) -> int | None:
-        """How many calls it still pays for; None for a plan of credit."""
         return (self.account.balance - self.account.held) // self.rate if self.rate else None
+
+    @property
+    def percent_left(self) -> int:
+        return min(100, (self.account.balance - self.account.held) * 100 // self.value)

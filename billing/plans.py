@@ -56,12 +56,22 @@ class Paying(msgspec.Struct, frozen=True):
 
 def of_team(team: int) -> tuple[Paying, ...]:
     """The team's running plans in the order in which they pay: of calls first, then the one that ends first."""
-    running = Plan.objects.filter(team_id=team, state=PlanState.RUNNING, ends_at__gt=timezone.now())
     found = [
-        Paying(plan.account_id, plan.ends_at.timestamp(), plan.rate, frozenset(plan.models))
-        for plan in running.order_by("ends_at", "pk")
+        Paying(plan.account_id, plan.ends_at.timestamp(), plan.rate, frozenset(plan.models)) for plan in running(team)
     ]
     return tuple(sorted(found, key=lambda plan: plan.rate is None))
+
+
+def running(team: int) -> QuerySet[Plan]:
+    """The team's plans that pay, the one that ends first before the others."""
+    found = Plan.objects.filter(team_id=team, state=PlanState.RUNNING, ends_at__gt=timezone.now())
+    return found.select_related("account").order_by("ends_at", "pk")
+
+
+def ended(team: int) -> QuerySet[Plan]:
+    """The team's plans that pay no more, the latest first."""
+    gone = ~Q(state=PlanState.RUNNING) | Q(ends_at__lte=timezone.now())
+    return Plan.objects.filter(gone, team_id=team).order_by("-ends_at", "-pk")
 
 
 # ---- what is for sale ------------------------------------------------------------------------------------------------
@@ -125,8 +135,7 @@ def _new(team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
     now = timezone.now()
     if not offer.active:
         raise NotForSale(offer.name)
-    running = Plan.objects.filter(team_id=team, offer=offer, state=PlanState.RUNNING, ends_at__gt=now)
-    if offer.at_once is not None and running.count() >= offer.at_once:
+    if offer.at_once is not None and running(team).filter(offer=offer).count() >= offer.at_once:
         raise TooMany(offer.name)
     ends_at = now + dt.timedelta(days=offer.days)
     account = Account.objects.create(kind=AccountKind.PLAN, team_id=team, currency=settings.CURRENCY, ends_at=ends_at)

@@ -42,11 +42,22 @@ class Statement(msgspec.Struct, frozen=True):
     rows: list[Any]
 
 
+class Proof(msgspec.Struct, frozen=True):
+    """A row that only this batch can have written, by which it is known to have been committed: a hold that it opened,
+    a transfer that it posted, or a hold that it closed in this generation. `what` says which."""
+
+    what: str  # opened, posted, closed
+    key: str  # the hold's id, or the transfer's reference
+    detail: str = ""  # the transfer's kind, or the hold's generation
+
+
 class Trip(msgspec.Struct, frozen=True):
-    """Statements that go together. The last trip has the outcomes, which are true once it has committed."""
+    """Statements that go together. The last trip has the outcomes, which are true once it has committed, and a proof
+    of that; a batch that changes nothing has none."""
 
     statements: list[Statement]
     outcomes: list[Outcome] | None = None
+    proof: Proof | None = None
 
 
 CLAIM_LASTS = dt.timedelta(hours=24)
@@ -119,7 +130,18 @@ def script(operations: Sequence[Operation], *, revenue: int) -> Script:
     if debtors:
         (found,) = yield Trip([Statement(Verb.FIND_RECEIVABLES, debtors)])
         receivables = dict(found)
-    yield Trip(_writes(books, changes, receivables), outcomes)
+    yield Trip(_writes(books, changes, receivables), outcomes, _proof(closed, changes))
+
+
+def _proof(closed: Sequence[tuple[Any, ...]], changes: Changes) -> Proof | None:
+    """What is never written a second time comes first: a closing is tried again while its fate is in doubt."""
+    if changes.holds:
+        return Proof("opened", str(changes.holds[0][1].id))
+    if changes.transfers:
+        return Proof("posted", changes.transfers[0].reference, changes.transfers[0].kind)
+    if closed:
+        return Proof("closed", str(closed[0][0]), str(closed[0][1]))
+    return None
 
 
 def _claiming(operations: Iterable[Operation]) -> list[OpenHold]:

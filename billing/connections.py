@@ -142,10 +142,13 @@ class _PostgresConnection:
             return Fate.UNDONE
         try:
             for _ in range(FATE_AT_MOST):
-                found = await (await self._connected()).fate(decided.transaction)
+                found = await (await self._connected()).fate(decided)
                 if found is not Fate.UNKNOWN:
                     return found
                 await asyncio.sleep(FATE_EVERY)  # the server is at its last statement, or has not seen us go
+        except psycopg.errors.InvalidParameterValue:  # its number is yet to come: the server was killed, and lost it
+            self._open = None
+            return Fate.UNDONE
         except psycopg.Error:
             self._open = None
         return Fate.UNKNOWN

@@ -20,7 +20,7 @@ def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> forms.
     )
 
 
-class OfferForm(forms.ModelForm[PlanOffer]):
+class OfferForm(forms.ModelForm):  # type: ignore[type-arg]
     price_text = _amount(_("price"))
     value_text = _amount(
         _("worth"), _("what a plan of credit is filled with; empty for a plan of calls"), required=False
@@ -109,7 +109,7 @@ class PlanOfferAdmin(Kept):
         super().save_model(request, obj, form, change)
 
 
-class PlanForm(forms.ModelForm[Plan]):
+class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
     reason = forms.CharField(
         label=_("cancel because"),
         required=False,

@@ -17,7 +17,7 @@ import psycopg
 from psycopg import errors, pq
 
 from billing import books
-from billing.books import Script, Statement, Verb
+from billing.books import Proof, Script, Statement, Verb
 from billing.operations import Outcome, Table
 
 _T = TypeVar("_T")
@@ -174,10 +174,22 @@ class Fate(StrEnum):
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """What a batch had decided when its COMMIT was sent, and the transaction (`xid8`) that carried it."""
+    """What a batch had decided when its COMMIT was sent, and by what it is known whether that was carried out: its
+    transaction (`xid8`), and a proof."""
 
     transaction: str
     outcomes: list[Outcome]
+    proof: Proof | None = None
+
+
+_PROOFS = {
+    "opened": "SELECT EXISTS (SELECT 1 FROM billing_hold WHERE id = $1::uuid AND $2::text IS NOT NULL)",
+    "posted": "SELECT EXISTS (SELECT 1 FROM billing_transfer WHERE reference = $1 AND kind = $2)",
+    "closed": (
+        "SELECT EXISTS (SELECT 1 FROM billing_hold WHERE id = $1::uuid AND generation = $2::int "
+        "AND state IN ('settled', 'voided'))"
+    ),
+}
 
 
 class AsyncConnection:
@@ -214,9 +226,14 @@ class AsyncConnection:
         self.decided = None
         return await self._answered(self._run(work))
 
-    async def fate(self, transaction: str) -> Fate:
-        """What became of another connection's transaction (`pg_xact_status`). Raises psycopg.Error as `run` does."""
-        return await self._answered(self._fate(transaction))
+    async def fate(self, decided: Decided) -> Fate:
+        """What became of another connection's transaction. Raises psycopg.Error as `run` does.
+
+        The server's word (`pg_xact_status`) that it was committed is not enough: a server that was killed before the
+        log of a transaction was on disk gives its number to another one. So the proof has to be there as well. It is
+        looked for when the transaction is over, by a statement of its own, which sees all that it wrote.
+        """
+        return await self._answered(self._fate(decided))
 
     async def _answered(self, asking: Coroutine[Any, Any, _T]) -> _T:
         """Waits no longer than ANSWER_WITHIN, and closes the connection after any failure."""
@@ -229,13 +246,14 @@ class AsyncConnection:
                 raise psycopg.OperationalError("the database did not answer in time") from error
             raise
 
-    async def _fate(self, transaction: str) -> Fate:
-        self._send("SELECT pg_xact_status($1::xid8)", transaction.encode())
-        (result,) = await self._answers()
-        said = result.get_value(0, 0)
+    async def _fate(self, decided: Decided) -> Fate:
+        self._send("SELECT pg_xact_status($1::xid8)", decided.transaction.encode())
+        if (proof := decided.proof) is not None:
+            self._send(_PROOFS[proof.what], proof.key.encode(), proof.detail.encode())
+        said, *proven = [result.get_value(0, 0) for result in await self._answers()]
         if said == b"in progress":
             return Fate.UNKNOWN
-        return Fate.COMMITTED if said == b"committed" else Fate.UNDONE
+        return Fate.COMMITTED if said == b"committed" and proven in ([], [b"t"]) else Fate.UNDONE
 
     async def _run(self, work: Script) -> list[Outcome]:
         self._send("BEGIN")
@@ -246,7 +264,7 @@ class AsyncConnection:
                 if statement.rows:
                     self._send(statement.what, parameter_of(statement))
             if trip.outcomes is not None:
-                self.decided = Decided(transaction, trip.outcomes)
+                self.decided = Decided(transaction, trip.outcomes, trip.proof)
                 self._send("COMMIT")
             results = await self._answers()
             if trip.outcomes is not None:

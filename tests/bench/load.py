@@ -17,7 +17,8 @@ LAST = b"0\r\n\r\n"  # the end of a chunked body
 
 
 class Calls(asyncio.Protocol):
-    """One connection that sends the same request again as soon as it has the whole answer, streamed or not."""
+    """One connection that sends the same request again as soon as it has the whole answer, streamed or not, or, where
+    the run has a period, in its next turn."""
 
     def __init__(self, run: "Run") -> None:
         self.run = run
@@ -32,7 +33,8 @@ class Calls(asyncio.Protocol):
         self.send()
 
     def send(self) -> None:
-        assert self.transport is not None
+        if self.transport is None:  # the connection was lost while it waited for its turn
+            return
         self.buffer.clear()
         self.need = 0
         self.waiting = True
@@ -67,12 +69,15 @@ class Calls(asyncio.Protocol):
         if self.run.is_over():
             self.transport.close()
             self.transport = None
+        elif (early := self.began + self.run.period - time.perf_counter()) > 0:
+            asyncio.get_running_loop().call_later(early, self.send)
         else:
             self.send()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.transport is not None:
             self.run.errors += 1
+            self.transport = None
         self.run.gone()
 
 
@@ -116,7 +121,8 @@ class Held(asyncio.Protocol):
 
 class Run:
     """Calls over `connections` sockets, each at least one and none begun after `seconds`; or, `held`, one stream each,
-    opened over `ramp` seconds. `first`: a sample is the time to a stream's first event."""
+    opened over `ramp` seconds. `first`: a sample is the time to a stream's first event. With a `period` each connection
+    calls once in so many seconds, so that those which were opened one after another stay apart."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.order = order
@@ -128,6 +134,7 @@ class Run:
         self.request = head.encode() + body
         self.streamed = "stream" in order["body"]
         self.first = bool(order.get("first"))
+        self.period = float(order.get("period", 0.0))
         self.ends = 0.0
         self.samples: array[float] = array("d")
         self.errors = 0

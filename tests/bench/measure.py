@@ -15,6 +15,8 @@ from tests.bench import processes
 from tests.bench.stage import Target
 from tests.bench.upstream import EVENTS
 
+STREAM = 0.25  # seconds between the beginnings of two streams on one connection; one lasts a little less
+
 
 class Round(NamedTuple):
     """Seconds and bytes. `cost` is CPU for one call, or for one chunk of a stream."""
@@ -78,8 +80,10 @@ def calls(target: Target, way: str, *, connections: int, seconds: float) -> Roun
 
 
 def first(target: Target, way: str, *, connections: int, seconds: float) -> Round:
-    """Paced streams one after another on each connection; latencies are those of their first tokens."""
-    order = _order(target, way, connections=connections, seconds=seconds, stream=True, first=True)
+    """Paced streams on each connection, begun evenly over time: those that all began in one moment would wait for one
+    another, whatever is between them and the provider. Latencies are those of their first tokens."""
+    turns = {"ramp": STREAM, "period": STREAM}
+    order = _order(target, way, connections=connections, seconds=STREAM + seconds, stream=True, first=True, **turns)
     done = subprocess.run(_LOAD, input=order, stdout=subprocess.PIPE, process_group=0, check=True)
     result = json.loads(done.stdout)
     samples = result["samples"]

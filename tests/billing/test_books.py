@@ -338,6 +338,7 @@ def test_what_a_row_leaves_out_is_null_and_no_text_that_says_so(book: Ledger) ->
         1,
         book.price,
         [],
+        [],
         {},
         "somebody",
         now,

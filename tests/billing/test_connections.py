@@ -15,10 +15,11 @@ import psycopg
 import pytest
 from django.db import connection
 
-from billing import connections, ledger, postgres, sqlite
+from billing import connections, ids, ledger, postgres, sqlite
+from billing.books import Proof
 from billing.connections import Connection
 from billing.models import Account, Hold, Revision
-from billing.operations import CloseHold, Done, Operation, Outcome, Record, Row, Table
+from billing.operations import ActiveHold, CloseHold, Done, Operation, Outcome, Record, RenewLeases, Row, Table
 from billing.postgres import AsyncConnection, Decided, Fate
 from tests.billing.conftest import Ledger
 from tests.kit.ports import eventually
@@ -321,14 +322,82 @@ def test_the_fate_of_a_transaction_is_the_servers_word(book: Ledger, monkeypatch
 
 
 @on_postgres
+def test_the_number_of_a_lost_transaction_that_another_one_got_proves_nothing(book: Ledger) -> None:
+    """A server that is killed before a transaction's log is on disk forgets that its number was ever given out."""
+    with psycopg.connect(**connections._parameters()) as another:
+        reused = str(another.execute("SELECT pg_current_xact_id()").fetchone()[0])  # type: ignore[index]
+    kept, lost = book.opening(10), ids.uuid7()
+
+    async def scene(used: Connection) -> list[Fate]:
+        (hold,) = await batch(used, kept)
+        assert isinstance(hold, ActiveHold)
+        found = [Proof("opened", str(kept.id)), Proof("opened", str(lost)), Proof("closed", str(kept.id), "1")]
+        fates = [await used.fate(Decided(reused, [], proof)) for proof in found]
+        await batch(used, CloseHold(hold, 4))
+        found = [Proof("closed", str(kept.id), "1"), Proof("closed", str(kept.id), "2")]
+        found += [Proof("posted", str(kept.id), "charge"), Proof("posted", str(kept.id), "credit")]
+        return [*fates, *[await used.fate(Decided(reused, [], proof)) for proof in found]]
+
+    yes, no = Fate.COMMITTED, Fate.UNDONE
+    assert on_one(book, scene) == [yes, no, no, yes, no, yes, no]
+
+
+@on_postgres
+def test_a_transaction_whose_number_the_server_has_yet_to_give_out_is_lost(book: Ledger) -> None:
+    async def scene(used: Connection) -> tuple[Fate, int]:
+        return await used.fate(Decided(str(2**60), [])), len(await batch(used, book.opening(10)))
+
+    assert on_one(book, scene) == (Fate.UNDONE, 1)
+
+
+@on_postgres
+@pytest.mark.parametrize("what", ["opened", "posted", "closed", "nothing"])
+def test_a_batch_that_may_have_been_committed_knows_a_proof_of_it(
+    book: Ledger, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    opening = book.opening(10)
+
+    async def scene(used: Connection) -> Decided | None:
+        (hold,) = await batch(used, opening)
+        assert isinstance(hold, ActiveHold)
+        operation: Operation = {
+            "opened": book.opening(20),
+            "posted": CloseHold(hold, 3),
+            "closed": CloseHold(hold, 0),
+            "nothing": RenewLeases(()),
+        }[what]
+        answers = AsyncConnection._answers
+
+        async def cut(self: AsyncConnection) -> list[Any]:
+            found = await answers(self)
+            if self.decided is not None:
+                raise psycopg.OperationalError("the connection was cut")
+            return found
+
+        monkeypatch.setattr(AsyncConnection, "_answers", cut)
+        with pytest.raises(psycopg.OperationalError):
+            await batch(used, operation)
+        monkeypatch.setattr(AsyncConnection, "_answers", answers)
+        decided = used.decided
+        assert decided is not None
+        if decided.transaction:
+            assert await used.fate(decided) is Fate.COMMITTED
+        return decided
+
+    decided = on_one(book, scene)
+    assert decided is not None
+    assert (decided.proof.what if decided.proof else "nothing") == what
+
+
+@on_postgres
 def test_a_transaction_that_is_not_over_is_asked_after_until_it_is(
     book: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     answers = [Fate.UNKNOWN, Fate.UNKNOWN, Fate.COMMITTED]
 
-    async def fate(self: AsyncConnection, transaction: str) -> Fate:
-        asked.append(transaction)
+    async def fate(self: AsyncConnection, decided: Decided) -> Fate:
+        asked.append(decided.transaction)
         return answers.pop(0) if answers else Fate.UNKNOWN
 
     monkeypatch.setattr(AsyncConnection, "fate", fate)
@@ -348,7 +417,7 @@ def test_a_fate_that_cannot_be_asked_is_unknown_and_costs_the_connection(book: L
 
     async def scene(used: Connection) -> list[Any]:
         await batch(used, book.opening(10))
-        found = await used.fate(Decided("999999999999", []))  # of the future, which is an error
+        found = await used.fate(Decided("no number", []))
         return [found, await used.fate(Decided(done, [])), await batch(used, book.opening(20))]
 
     first, second, outcomes = on_one(book, scene)

@@ -1,0 +1,214 @@
+"""Plans from their purchase to their end, on both databases: what was paid, filled, drawn and lost adds up."""
+
+import datetime as dt
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from billing import audit, ledger, plans
+from billing.models import Account, AccountKind, Plan, PlanKind, PlanOffer, PlanState, Transfer, Window
+from portal import services
+from portal.models import Team
+
+UNIT = 10**9
+
+
+@pytest.fixture
+def team(books: str) -> Team:
+    ledger.forget_revenue_account()
+    _, made = services.user_with_team("alice@example.com")
+    ledger.credit(wallet=ledger.wallet_of(made.pk), amount=50 * UNIT, actor="tests", reason="to spend")
+    return made
+
+
+def offered(**terms: Any) -> PlanOffer:
+    usual: dict[str, Any] = {"name": "Starter", "kind": PlanKind.CREDIT, "price": 10 * UNIT, "value": 12 * UNIT}
+    return PlanOffer.objects.create(**{**usual, "days": 30, **terms})
+
+
+def bought(team: Team, offer: PlanOffer, order: uuid.UUID | None = None) -> Plan:
+    return plans.buy(team=team.pk, offer=offer, order=order or uuid.uuid4(), actor="alice")
+
+
+def moved(kind: str) -> list[tuple[str, str, int]]:
+    rows = Transfer.objects.filter(kind=kind).order_by("pk")
+    return [(row.debit.kind, row.credit.kind, row.amount) for row in rows.select_related("debit", "credit")]
+
+
+def balance(team: Team) -> int:
+    return ledger.wallet_of(team.pk).balance
+
+
+def whole() -> bool:
+    return audit.run() == []
+
+
+def test_a_plan_takes_its_price_from_the_wallet_and_is_filled_with_its_worth(team: Team) -> None:
+    plan = bought(team, offered())
+    assert balance(team) == 40 * UNIT
+    assert plan.account.kind == AccountKind.PLAN
+    assert Account.objects.get(pk=plan.account_id).balance == 12 * UNIT
+    assert moved("purchase") == [("wallet", "plans", 10 * UNIT)]
+    assert moved("grant") == [("plans", "plan", 12 * UNIT)]
+    assert whole()
+
+
+def test_the_same_order_twice_buys_once(team: Team) -> None:
+    offer, order = offered(), uuid.uuid4()
+    first = bought(team, offer, order)
+    assert bought(team, offer, order) == first
+    assert balance(team) == 40 * UNIT
+
+
+def test_of_many_double_clicks_one_buys(team: Team) -> None:
+    offer, order = offered(), uuid.uuid4()
+
+    def click(_: int) -> int:
+        try:
+            return bought(team, offer, order).pk
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(click, range(16)))
+    assert len(found) == 1
+    assert balance(team) == 40 * UNIT
+    assert whole()
+
+
+def test_an_order_of_another_team_is_not_shown_to_this_one(team: Team) -> None:
+    order = uuid.uuid4()
+    bought(team, offered(), order)
+    _, other = services.user_with_team("charlie@example.com")
+    with pytest.raises(plans.NotForSale):
+        bought(other, offered(name="Other"), order)
+
+
+def test_a_wallet_that_is_short_buys_nothing(team: Team) -> None:
+    with pytest.raises(ledger.InsufficientFunds):
+        bought(team, offered(price=51 * UNIT))
+    assert (balance(team), Plan.objects.count(), Account.objects.filter(kind="plan").count()) == (50 * UNIT, 0, 0)
+    assert whole()
+
+
+def test_what_is_not_for_sale_any_more_is_not_sold(team: Team) -> None:
+    offer = offered()
+    PlanOffer.objects.update(active=False)
+    with pytest.raises(plans.NotForSale):
+        bought(team, offer)
+
+
+def test_no_more_run_at_once_than_the_offer_allows(team: Team) -> None:
+    offer = offered(at_once=1, price=UNIT)
+    plan = bought(team, offer)
+    with pytest.raises(plans.TooMany):
+        bought(team, offer)
+    plans.cancel(plan=plan, actor="root", reason="changed their mind")
+    bought(team, offer)
+    assert whole()
+
+
+def test_a_plan_of_calls_is_worth_its_calls_at_a_rate_that_covers_the_price() -> None:
+    assert plans.rate(10 * UNIT, 3) == 3_333_333_334
+    assert plans.worth(kind="calls", price=10 * UNIT, value=None, calls=3) == 10_000_000_002
+    assert plans.worth(kind="calls", price=0, value=None, calls=5) == 5  # given away, and still counted
+    assert plans.worth(kind="credit", price=0, value=7, calls=None) == 7
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"kind": "credit", "price": 1, "value": None, "calls": None},
+        {"kind": "credit", "price": 1, "value": 0, "calls": None},
+        {"kind": "credit", "price": 1, "value": -5, "calls": None},
+        {"kind": "credit", "price": 1, "value": 10**19, "calls": None},
+        {"kind": "credit", "price": -1, "value": 5, "calls": None},
+        {"kind": "credit", "price": 1, "value": 5, "calls": 5},
+        {"kind": "calls", "price": 1, "value": 5, "calls": 5},
+        {"kind": "calls", "price": 1, "value": None, "calls": 0},
+        {"kind": "calls", "price": 1, "value": None, "calls": None},
+    ],
+)
+def test_an_offer_that_cannot_be_is_refused(terms: Any) -> None:
+    with pytest.raises(ValueError, match=r"plan|price"):
+        plans.worth(**terms)
+
+
+def test_plans_pay_those_of_calls_first_and_then_whichever_ends_first(team: Team) -> None:
+    late = bought(team, offered(name="late", days=60, price=1))
+    soon = bought(team, offered(name="soon", days=5, price=1))
+    calls = bought(team, offered(name="calls", kind="calls", calls=10, value=100, price=100, days=90))
+    assert [paying.account for paying in plans.of_team(team.pk)] == [calls.account_id, soon.account_id, late.account_id]
+    assert [paying.rate for paying in plans.of_team(team.pk)] == [10, None, None]
+
+
+def test_what_is_left_at_the_end_is_lost_once_and_says_so(team: Team) -> None:
+    plan = bought(team, offered(days=1))
+    end = plan.ends_at
+    assert plans.due(end - dt.timedelta(seconds=1)) == []
+    assert [plans.tend(number, now=end) for number in plans.due(end)] == [True]
+    assert plans.tend(plan.pk, now=end) is True  # nothing is left to lose, so this moves nothing
+    assert moved("expiry") == [("plan", "plans", 12 * UNIT)]
+    plan.refresh_from_db()
+    assert plan.state == PlanState.ENDED
+    assert plans.of_team(team.pk) == ()
+    assert whole()
+
+
+def test_a_plan_is_filled_anew_in_each_window_of_the_teams_zone_and_loses_what_was_left(team: Team) -> None:
+    services.set_time_zone(team, "Asia/Shanghai", actor="tests")
+    plan = bought(team, offered(refill=Window.DAY, days=3))
+    assert plan.fill_at is not None
+    assert plan.fill_at.astimezone(dt.UTC).strftime("%H:%M") == "16:00"  # midnight in Shanghai
+    first = plan.fill_at
+    assert plans.due(first - dt.timedelta(seconds=1)) == []
+    assert [plans.tend(number, now=first) for number in plans.due(first)] == [True]
+    assert not plans.tend(plan.pk, now=first), "the same filling does not come twice"
+    assert moved("expiry") == [("plan", "plans", 12 * UNIT)]
+    assert moved("grant") == [("plans", "plan", 12 * UNIT)] * 2
+    plan.refresh_from_db()
+    assert plan.fill_at == first + dt.timedelta(days=1)
+    assert whole()
+
+
+def test_a_worker_that_was_away_for_days_fills_once_for_the_window_that_runs(team: Team) -> None:
+    plan = bought(team, offered(refill=Window.DAY, days=10))
+    assert plan.fill_at is not None
+    later = plan.fill_at + dt.timedelta(days=4, hours=5)
+    assert [plans.tend(number, now=later) for number in plans.due(later)] == [True]
+    assert plans.due(later) == []
+    assert len(moved("grant")) == 2
+
+
+def test_the_last_window_of_a_plan_is_not_filled_after_its_end(team: Team) -> None:
+    plan = bought(team, offered(refill=Window.MONTH, days=1, name="a day"))
+    assert plan.fill_at is None or plan.fill_at < plan.ends_at
+
+
+def test_a_cancelled_plan_ends_now_and_only_once(team: Team) -> None:
+    plan = bought(team, offered())
+    stale = Plan.objects.get(pk=plan.pk)
+    assert plans.cancel(plan=plan, actor="root", reason="a mistake")
+    assert not plans.cancel(plan=stale, actor="root", reason="again")
+    assert plan.ends_at <= timezone.now()
+    assert moved("expiry") == [("plan", "plans", 12 * UNIT)]
+    with pytest.raises(ValueError, match="reason"):
+        plans.cancel(plan=plan, actor="root", reason=" ")
+    assert whole()
+
+
+def test_what_a_call_gives_back_after_the_end_is_lost_too(team: Team) -> None:
+    plan = bought(team, offered(days=1))
+    Account.objects.filter(pk=plan.account_id).update(held=UNIT)
+    assert plans.tend(plan.pk, now=plan.ends_at)
+    assert moved("expiry") == [("plan", "plans", 11 * UNIT)]
+    Account.objects.filter(pk=plan.account_id).update(held=0)
+    assert plans.due(plan.ends_at) == [plan.pk]
+    assert plans.tend(plan.pk, now=plan.ends_at)
+    assert moved("expiry") == [("plan", "plans", 11 * UNIT), ("plan", "plans", UNIT)]
+    assert plans.due(plan.ends_at) == []
+    assert whole()

@@ -417,7 +417,7 @@ def test_a_fate_that_cannot_be_asked_is_unknown_and_costs_the_connection(book: L
 
     async def scene(used: Connection) -> list[Any]:
         await batch(used, book.opening(10))
-        found = await used.fate(Decided("no number", []))
+        found = await used.fate(Decided(done, [], Proof("opened", "no id")))
         return [found, await used.fate(Decided(done, [])), await batch(used, book.opening(20))]
 
     first, second, outcomes = on_one(book, scene)

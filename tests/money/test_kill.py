@@ -21,6 +21,7 @@ from tests.kit import client, load, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
 from tests.kit.upstream import Script, Upstream
+from tests.money import test_payment_types as payment_types
 
 ROUNDS = 3
 
@@ -258,4 +259,28 @@ def test_a_server_told_to_stop_finishes_its_calls_first(breakable: Gateway, upst
     assert b'"cost":"0.0002"' in received
     server.process.wait(timeout=15)
     assert breakable.wallet(customer.wallet)["held"] == 0
+    assert breakable.audit() == []
+
+
+def test_a_call_whose_process_died_is_drawn_from_its_plans_as_it_was_reserved(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    breakable.start()
+    member = breakable.customer(credit="1", payment="plan")
+    credit = payment_types.buy(breakable, member, value=1_000_000)
+    calls = payment_types.buy(breakable, member, kind="calls", calls=1, value=77, models=["per-call"])
+    for model in ("per-call", "chat"):
+        script = {"model": model, "stream": True, "x_script": upstream.play(scripts.endless())}
+        with client.open_socket(breakable.servers[-1].url, member.token, script) as connection:
+            received = b""
+            while b"data:" not in received:
+                received += connection.recv(65536)
+            time.sleep(holds.NOTE_EVERY + 0.2)  # what came since the last note would be forgotten
+            breakable.servers[-1].kill()
+        breakable.start()
+    breakable.sweep(later=120)
+    assert breakable.wallet(calls)["held"] == breakable.wallet(credit)["held"] == 0
+    assert payment_types.left(breakable, calls) == 0
+    assert 0 < payment_types.left(breakable, credit) < 1_000_000
+    assert payment_types.left(breakable, member.wallet) == 10**9
     assert breakable.audit() == []

@@ -87,12 +87,8 @@ def test_a_credit_of_nothing_is_no_transfer() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--type", "test"], "Test keys are not available yet"),
-        (["--type", "management"], "not available yet"),
         (["--type", "golden"], "Unknown key type"),
         (["--type", "restricted"], "names the models"),
-        (["--payment", "postpaid"], "not available yet"),
-        (["--payment", "plan"], "not available yet"),
         (["--billing", "free"], "Unknown billing mode"),
         (["--window", "year"], "Unknown window"),
         (["--quota", "0"], "more than zero"),

@@ -165,6 +165,26 @@ async def authenticate(token: str | None) -> Principal:
     return principal
 
 
+def management_key(token: str, *, address: str) -> ApiKey:
+    """The key of a program that calls the management API from this address; read from the database each time.
+
+    Raises InvalidKey; `why` is also `type` for a key that is not for management, and `address`.
+    """
+    row = ApiKey.objects.select_related("team").filter(digest=digest(token)).first() if token else None
+    masked = tokens.mask(token) if token else ""
+    if row is None or not tokens.is_genuine(token):
+        raise InvalidKey(masked, "unknown")
+    if row.state != KeyState.ACTIVE:
+        raise InvalidKey(masked, row.state)
+    if row.expires_at is not None and row.expires_at <= timezone.now():
+        raise InvalidKey(masked, "expired")
+    if row.type != KeyType.MANAGEMENT:
+        raise InvalidKey(masked, "type")
+    if not _principal(row).may_come_from(address):
+        raise InvalidKey(masked, "address")
+    return row
+
+
 def _read(key: str) -> Principal | None:
     row = ApiKey.objects.select_related("team").filter(digest=key).first()
     return _principal(row) if row else None

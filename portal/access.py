@@ -20,6 +20,7 @@ from portal.models import Team
 class Access(StrEnum):
     PUBLIC = "public"
     MEMBER = "member"
+    API = "api"  # a member's session, or a management key; the others get 401 or 403 and no page
     STAFF = "staff"
 
 
@@ -46,6 +47,11 @@ def member(route: str, view: MemberView, name: str) -> URLPattern:
         return view(request, team, **parts)
 
     return _declared(route, login_required(guarded), name, Access.MEMBER)
+
+
+def api(route: str, view: Callable[..., HttpResponse], name: str, access: Access = Access.API) -> URLPattern:
+    """An endpoint of the management API, which guards itself (`portal.api.access.View`)."""
+    return _declared(route, view, name, access)
 
 
 def _declared(route: str, view: Callable[..., HttpResponse], name: str, access: Access) -> URLPattern:

@@ -72,6 +72,7 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.mfa",
     "rest_framework",
+    "drf_spectacular",
     "csp",
     "portal",
     "relay",
@@ -220,6 +221,26 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Pisces management API",
+    "VERSION": "1",
+    "DESCRIPTION": "Keys, money and usage of a team. Call it with a management key, or from a signed-in session.",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "SCHEMA_PATH_PREFIX_INSERT": "",
+    "PREPROCESSING_HOOKS": ["portal.api.schema.only_ours"],
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "KeyState": "keys.models.KeyState",
+        "CallState": "relay.models.CallState",
+        "PlanState": "billing.models.PlanState",
+        "PlanKind": "billing.models.PlanKind",
+        "TransferKind": "billing.models.TransferKind",
+        "Window": "billing.models.Window",
+    },
 }
 
 UNFOLD = {

@@ -37,6 +37,7 @@ urlpatterns = [
     public("docs/<slug:slug>/", docs.page, "docs_page"),
     path("i18n/", include("django.conf.urls.i18n")),
     path("accounts/", include("allauth.urls")),
+    path("api/v1/", include("portal.api.urls")),
     path("api/public/spec", SpecView.as_view(), name="spec"),
     path("api/public/openapi.json", OpenApiView.as_view(), name="openapi"),
     public("favicon.ico", views.favicon, "favicon"),

@@ -56,7 +56,9 @@ class Request:
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.client_ip = client_address(scope, self.headers)
+        peer = scope.get("client")
+        forwarded = self.headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        self.client_ip = client_address(str(peer[0]) if peer else "", forwarded)
         self.client = Client(receive)
         self.body = b""
         self._receive = receive
@@ -220,15 +222,11 @@ def json_answer(status: int, body: Any, headers: Headers | None = None) -> Answe
     return Answer(status, [(b"content-type", b"application/json"), *(headers or ())], msgspec.json.encode(body))
 
 
-def client_address(scope: Scope, headers: dict[bytes, bytes]) -> str:
-    """The client's IP address: the peer's, or what the last of our own proxies saw."""
-    peer = scope.get("client")
-    address = str(peer[0]) if peer else ""
-    if settings.TRUSTED_PROXIES:
-        hops = [hop.strip() for hop in headers.get(b"x-forwarded-for", b"").decode("latin-1").split(",") if hop.strip()]
-        if hops:
-            address = hops[-min(settings.TRUSTED_PROXIES, len(hops))]
-    return address[:45]
+def client_address(peer: str, forwarded: str) -> str:
+    """The client's IP address: the peer's, or what the last of our own proxies saw (`X-Forwarded-For`)."""
+    if settings.TRUSTED_PROXIES and (hops := [hop.strip() for hop in forwarded.split(",") if hop.strip()]):
+        peer = hops[-min(settings.TRUSTED_PROXIES, len(hops))]
+    return peer[:45]
 
 
 def _too_large(limit: int) -> RelayError:

@@ -104,7 +104,7 @@ def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model
     call.price, call.multiplier = price, call.principal.multiplier
     candidates = view.routes[call.model]
     if call.principal.type == KeyType.TEST:
-        candidates = [candidate for candidate in candidates if candidate.base_url == demo.ADDRESS]
+        candidates = tuple(candidate for candidate in candidates if candidate.base_url == demo.ADDRESS)
         if not candidates:
             raise RelayError(Cause.INVALID_MODEL, "A test key reaches the demo channel's models only.", param="model")
         call.at_flat_rate(0)

@@ -360,12 +360,12 @@ def test_a_batch_that_may_have_been_committed_knows_a_proof_of_it(
     async def scene(used: Connection) -> Decided | None:
         (hold,) = await batch(used, opening)
         assert isinstance(hold, ActiveHold)
-        operation: Operation = {
+        operations: dict[str, Operation] = {
             "opened": book.opening(20),
             "posted": CloseHold(hold, 3),
             "closed": CloseHold(hold, 0),
             "nothing": RenewLeases(()),
-        }[what]
+        }
         answers = AsyncConnection._answers
 
         async def cut(self: AsyncConnection) -> list[Any]:
@@ -376,7 +376,7 @@ def test_a_batch_that_may_have_been_committed_knows_a_proof_of_it(
 
         monkeypatch.setattr(AsyncConnection, "_answers", cut)
         with pytest.raises(psycopg.OperationalError):
-            await batch(used, operation)
+            await batch(used, operations[what])
         monkeypatch.setattr(AsyncConnection, "_answers", answers)
         decided = used.decided
         assert decided is not None

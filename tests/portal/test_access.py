@@ -60,6 +60,9 @@ def test_whoever_has_not_signed_in_is_sent_to_sign_in_from_all_but_public_pages(
         # `next` means that the page itself was asked for; steps of a sign-in lead back to its beginning without it.
         assert not answer.headers.get("Location", "").startswith(f"{LOGIN}?next=")
         assert answer.status_code < 500
+    elif declared("", route) is Access.API:
+        assert answer.status_code in (401, 403)
+        assert answer.json().keys() == {"detail"}
     else:
         assert answer.status_code == 302
         assert answer.headers["Location"].startswith(LOGIN)

@@ -1,0 +1,114 @@
+"""Who calls the management API: a management key of a team, or a member's session; and what both are told of errors."""
+
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from rest_framework.authentication import BaseAuthentication, SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.throttling import SimpleRateThrottle
+from rest_framework.views import APIView
+
+from keys import services as keys
+from portal import services
+from portal.models import Team, User
+from relay.http import client_address
+
+
+class Caller:
+    """A program with a management key. Django's views ask users these questions."""
+
+    is_authenticated = True
+    is_active = True
+    is_anonymous = False
+    is_staff = False
+
+    def __init__(self, key: int, team: Team, name: str) -> None:
+        self.pk = None
+        self.key, self.team, self.name = key, team, name
+
+    def __str__(self) -> str:
+        return f"key {self.name}"
+
+
+class ManagementKey(BaseAuthentication):
+    """`Authorization: Bearer pisces-…` with a key of the type `management`."""
+
+    def authenticate(self, request: Request) -> tuple[Any, Any] | None:
+        scheme, _space, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        meta = request.META
+        address = client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""))
+        try:
+            row = keys.management_key(token.strip(), address=address)
+        except keys.InvalidKey as error:
+            raise AuthenticationFailed(_KEY_MESSAGES[error.why]) from error
+        return Caller(row.pk, row.team, row.name), None
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="pisces"'
+
+
+_KEY_MESSAGES = {
+    "unknown": _("The key is not valid."),
+    "paused": _("The key is paused."),
+    "revoked": _("The key was revoked."),
+    "expired": _("The key has expired."),
+    "address": _("This key may not be used from this address."),
+    "type": _("Only a management key calls this API."),
+}
+
+
+class ManagementKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = "portal.api.access.ManagementKey"
+    name = "managementKey"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "A management key, pisces-…"}
+
+
+class Member(BasePermission):
+    """Whoever belongs to a team: with a management key of it, or signed in."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return request.user.is_authenticated
+
+
+class PerTeam(SimpleRateThrottle):
+    """So that a script that runs away does not keep the database from the others."""
+
+    scope = "management"
+    rate = "600/min"
+
+    def get_cache_key(self, request: Request, view: APIView) -> str:
+        return f"management:{team_of(request).pk}"
+
+
+def team_of(request: Request) -> Team:
+    """The team that is looked at: the key's, or the one of whoever is signed in."""
+    caller: Any = request.user
+    if isinstance(caller, Caller):
+        return caller.team
+    assert isinstance(caller, User)
+    http: HttpRequest = request._request
+    return services.current_team(http)
+
+
+class View(APIView):
+    """What every endpoint of the API is."""
+
+    authentication_classes = (ManagementKey, SessionAuthentication)
+    permission_classes = (Member,)
+    throttle_classes = (PerTeam,)
+
+    @property
+    def team(self) -> Team:
+        return team_of(self.request)
+
+    @property
+    def actor(self) -> str:
+        return str(self.request.user)

@@ -73,7 +73,8 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
     full: list[RelayError] = []  # of channels whose own limits are reached
     down: set[str] = set()  # channels that another credential cannot help
     strict = request.headers.get(b"x-pisces-strict", b"").lower() == b"true"
-    with _turns.call():
+    health.retries.calls += 1
+    try:
         for number, target in enumerate(call.targets):
             if target.candidate.channel in down:
                 break
@@ -89,7 +90,9 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
             drained = target.candidate.on_hangup == "drain" or call.claim is not None
             request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
             try:
-                with _turns.retry() if failure is not None else contextlib.nullcontext():
+                if failure is None:
+                    return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
+                with _turns.retry():
                     return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
             except RelayError as error:
                 slip.finish(0)
@@ -99,6 +102,8 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
                 if kind in health.OF_THE_CHANNEL:
                     down.add(target.candidate.channel)
                 failure = error
+    finally:
+        health.retries.calls -= 1
     if failure is None and full:
         raise min(full, key=lambda error: error.retry_after or 0.0)
     raise failure or RelayError(Cause.UNAVAILABLE, "No channel can serve this model now.", retry_after=5)
@@ -145,14 +150,6 @@ class _Turns:
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
-        health.retries.calls += 1
-        try:
-            yield
-        finally:
-            health.retries.calls -= 1
 
     @contextlib.contextmanager
     def retry(self) -> Iterator[None]:

@@ -163,4 +163,4 @@ class _OnlyKey(msgspec.Struct):
 
 
 def _is_object(raw: msgspec.Raw) -> bool:
-    return bytes(memoryview(raw)[:1]) == b"{"
+    return memoryview(raw)[0] == 0x7B  # {

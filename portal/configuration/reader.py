@@ -28,6 +28,7 @@ from relay.protocols import capabilities
 LARGEST = 4 * 1024 * 1024
 LATER_PROTOCOLS = frozenset({"midjourney", "suno", "kling", "luma", "runway"})
 STORED = "stored:…"
+LIST_PRICE = "list"  # as the end of a group's own price is written
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 _PLAIN_TAGS = {"tag:yaml.org,2002:" + kind for kind in ("str", "seq", "map", "int", "float", "bool")}
 
@@ -106,6 +107,15 @@ class FileChange(msgspec.Struct, frozen=True):
     price: PriceCard
 
 
+class FileGroupPrice(msgspec.Struct, frozen=True):
+    """A group's own price of a model from a moment on, now where that is None; the list's again where `price` is."""
+
+    line: int
+    group: str
+    at: dt.datetime | None
+    price: PriceCard | None
+
+
 class FileModel(msgspec.Struct, kw_only=True):
     """A model as the file has it. `valid_from` is when its price takes effect: now, where it is UNSET.
 
@@ -119,6 +129,7 @@ class FileModel(msgspec.Struct, kw_only=True):
     price: PriceCard | UnsetType = UNSET
     valid_from: dt.datetime | UnsetType = UNSET
     price_changes: list[FileChange] | UnsetType = UNSET
+    group_prices: list[FileGroupPrice] | UnsetType = UNSET
     provider: str | UnsetType = UNSET
     description: str | UnsetType = UNSET
     context_window: int | UnsetType = UNSET
@@ -412,6 +423,9 @@ def _written_card(node: Node, path: str) -> dict[str, Any]:
         place = _below(path, name)
         if name == "tiers":
             written[name] = [_written_tier(item, f"{place}[{n}]") for n, item in enumerate(_items(value, place))]
+        elif name == "per_image" and isinstance(value, MappingNode):
+            pictures = _pairs(value, place).items()
+            written[name] = {which: _written_price(name, price, _below(place, which)) for which, price in pictures}
         else:
             written[name] = _written_price(name, value, place)
     try:
@@ -468,6 +482,26 @@ def _price_changes(node: Node, path: str) -> list[FileChange]:
         if found and at <= found[-1].at:
             raise _Bad(item, _below(place, "from"), "changes are in the order of their moments")
         found.append(FileChange(item.start_mark.line + 1, at, _price(pairs["price"], _below(place, "price"))))
+    return found
+
+
+def _group_prices(node: Node, path: str) -> list[FileGroupPrice]:
+    """In their order; of one group each after the one before."""
+    found: list[FileGroupPrice] = []
+    for number, item in enumerate(_items(node, path)):
+        place = f"{path}[{number}]"
+        pairs = _pairs(item, place)
+        if not {"group", "price"} <= pairs.keys() <= {"group", "price", "from"}:
+            raise _Bad(item, place, "a group's price has `group`, `price` and perhaps `from`, and nothing else")
+        group = _group_name(pairs["group"], _below(place, "group"))
+        at = _moment(pairs["from"], _below(place, "from")) if "from" in pairs else None
+        before = next((entry for entry in reversed(found) if entry.group == group), None)
+        if before is not None and (at is None or (before.at is not None and at <= before.at)):
+            raise _Bad(item, place, f"the prices of the group {group!r} are in the order of their moments")
+        price = _below(place, "price")
+        ended = isinstance(pairs["price"], ScalarNode) and _text(pairs["price"], price) == LIST_PRICE
+        card = None if ended else _price(pairs["price"], price)
+        found.append(FileGroupPrice(item.start_mark.line + 1, group, at, card))
     return found
 
 
@@ -573,6 +607,7 @@ _MODEL: dict[str, Parser] = {
     "price": _price,
     "valid_from": _moment,
     "price_changes": _price_changes,
+    "group_prices": _group_prices,
     "provider": _limited(100),
     "description": _limited(500),
     "context_window": _count,

@@ -197,7 +197,7 @@ def _parse_tier(written: object, longer_than: int) -> Tier:
 
 
 def _parse_rates(written: Mapping[Any, Any]) -> dict[str, int]:
-    rates = {}
+    rates: dict[str, int] = {}
     for name, price in written.items():
         try:
             rates |= parse_rates(name, price)

@@ -31,6 +31,7 @@ class MarginRule(models.Model):
     )
     exchange = models.BigIntegerField(_("exchange rate"), null=True, blank=True)
     adds = models.BooleanField(_("proposes new models"), default=False)
+    active = models.BooleanField(_("in use"), default=True)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

@@ -58,6 +58,7 @@ class Migration(migrations.Migration):
                 ),
                 ("exchange", models.BigIntegerField(blank=True, null=True, verbose_name="exchange rate")),
                 ("adds", models.BooleanField(default=False, verbose_name="proposes new models")),
+                ("active", models.BooleanField(default=True, verbose_name="in use")),
                 ("created_at", models.DateTimeField(auto_now_add=True, verbose_name="created")),
             ],
             options={

@@ -17,7 +17,8 @@ from msgspec import UNSET
 from billing import catalog, groups, prices
 from billing.models import CatalogModel, ModelKind, PriceGroup
 from billing.prices import PriceCard
-from portal.configuration.reader import File, FileChannel, FileGroup, FileModel, InvalidFile, Problem, Stored
+from portal.configuration.nodes import InvalidFile, Problem
+from portal.configuration.reader import File, FileChannel, FileGroup, FileModel, Stored
 from relay import services, urls
 from relay.channels import presets
 from relay.models import Channel, Credential, DefaultModel

@@ -120,7 +120,10 @@ def test_what_is_affordable_is_rounded_down_and_never_negative() -> None:
 
 
 def test_a_card_names_what_is_wrong_with_it() -> None:
-    known = "input, cache_read, cache_write, output, reasoning, audio_in, audio_out, per_image, per_second, per_call"
+    known = (
+        "input, cache_read, cache_write, output, reasoning, audio_in, audio_out, characters, per_image, per_second, "
+        "per_call"
+    )
     long = "x" * 60
     wrong: list[tuple[dict[Any, Any], str]] = [
         ({}, "a price card needs at least one price; free is written as 0"),

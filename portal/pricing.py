@@ -133,12 +133,10 @@ def _multiplied(rates: Mapping[str, int], times: int) -> dict[str, int]:
 
 def _units(card: PriceCard) -> Iterator[tuple[str, int]]:
     """What one unit costs, in the order of the units; of pictures first those of a size and quality of their own."""
+    named = bool(prices.write_pictures(card.rates))
     for kind in MEDIA:
-        for bucket in sorted(b for b in card.rates if b.partition("/")[0] == kind):
-            yield (
-                unit_words(bucket, others=bucket == kind and bool(prices.write_pictures(card.rates))),
-                _each(card, bucket),
-            )
+        for bucket in sorted(bucket for bucket in card.rates if bucket.partition("/")[0] == kind):
+            yield unit_words(bucket, others=named and bucket == kind), _each(card, bucket)
 
 
 def _each(card: PriceCard, bucket: str) -> int:

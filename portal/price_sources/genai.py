@@ -137,7 +137,7 @@ def _card(price: ModelPrice) -> tuple[PriceCard, list[str]]:
     if not rates and REQUESTS in written:
         rates["calls"] = _rate(_base(written.pop(REQUESTS)), "calls", 1000)
     if not rates:
-        raise _Unfit(f"there is no bucket for {', '.join(sorted(written)) or 'what it costs'}")
+        raise _Unfit(f"there is no bucket for {', '.join(sorted(written))}" if written else "no price is given")
     left = sorted(written.keys() - UNITS.keys())
     for name in left:
         _check_covered(name, written)

@@ -93,6 +93,7 @@ def test_only_what_is_listed_here_is_administered() -> None:
         "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget", "billing.BudgetChange",
         "billing.PriceGroup", "relay.Review", "billing.AuditReport", "billing.AuditFinding",
         "billing.PlanOffer", "billing.Plan",
+        "billing.PriceProposal", "billing.MarginRule",
     }  # fmt: skip
 
 

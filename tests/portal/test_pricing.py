@@ -21,7 +21,7 @@ def test_prices_are_public_and_exact(client: Client, price: PriceVersion) -> Non
 def test_a_bucket_without_a_price_shows_what_it_costs(price: PriceVersion) -> None:
     (row,) = pricing.price_list().tokens
     write = row.cells[2]
-    assert (write.rate, write.inherited) == (price.rates["input"], True)
+    assert (write.rate, write.inherited) == (catalog.card_of(price).rates["input"], True)
 
 
 def test_a_change_is_announced_with_its_date(client: Client, price: PriceVersion) -> None:
@@ -109,12 +109,8 @@ def test_a_groups_own_price_is_shown_as_it_is_with_all_that_is_planned(
 
 def test_pictures_by_size_and_quality_have_a_line_each(client: Client, price: PriceVersion) -> None:
     card = {"1024x1024/low": "0.011", "1024x1024/high": "0.167", "default": "0.25"}
-    catalog.set_price(
-        catalog.save_model(name="painter", kind="image"), prices.parse_card({"per_image": card}), actor="t"
-    )
-    catalog.set_price(
-        catalog.save_model(name="speaker", kind="speech"), prices.parse_card({"characters": "15"}), actor="t"
-    )
+    for name, written in (("painter", {"per_image": card}), ("speaker", {"characters": "15"})):
+        catalog.set_price(catalog.save_model(name=name), prices.parse_card(written), actor="tests")
     page = client.get(reverse("pricing")).content.decode()
     for told in ("per picture 1024x1024/low", "0.011", "per other picture", "0.250", "per 1M characters", "15.000"):
         assert told in page

@@ -1,5 +1,7 @@
 """From list prices to ours, and what they would change: by rules, side by side, stopped where a price leaps."""
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ def _listed(model: str = "m", provider: str = "acme", card: PriceCard = CARD, **
     return Listed(model=model, provider=provider, card=card, **fields)  # type: ignore[arg-type]
 
 
-def _sold(written: dict[str, object], **margin: int | None) -> dict[str, object]:
+def _sold(written: Mapping[str, object], **margin: int | None) -> dict[str, object]:
     return prices.write_card(margins.sold(prices.parse_card(written), Margin(**margin)))  # type: ignore[arg-type]
 
 
@@ -76,11 +78,10 @@ def test_tiers_and_pictures_get_the_margin_too() -> None:
 
 rates = st.integers(0, 10**12)
 token_cards = st.dictionaries(st.sampled_from(["input", "cache_read", "output"]), rates, min_size=1).map(PriceCard)
-unit_cards = st.dictionaries(
-    st.sampled_from(["images", "images/hd", "seconds", "calls"]),
-    st.integers(0, 10**11).map(lambda rate: rate * 10**6),
-    min_size=1,
-).map(lambda card: PriceCard({"images": 0} | card))
+unit_rates = st.integers(0, 10**11).map(lambda rate: rate * 10**6)
+unit_cards = st.dictionaries(st.sampled_from(["images", "images/hd", "seconds", "calls"]), unit_rates, min_size=1).map(
+    lambda card: PriceCard({"images": 0} | card)
+)
 
 
 @given(token_cards | unit_cards, st.integers(1, 5 * M), st.integers(0, 10**10), st.integers(0, 9))

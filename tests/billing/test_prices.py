@@ -65,11 +65,9 @@ def test_a_charge_is_rounded_up_once(usage: Usage, card: PriceCard, multiplier: 
 def test_no_usage_within_the_bound_costs_more_than_the_bound(
     card: PriceCard, multiplier: int, into: list[int], out: list[int], more_in: int, more_out: int
 ) -> None:
-    usage = Usage(
-        **dict(zip(prices.INPUT_BUCKETS, into, strict=True)), **dict(zip(prices.OUTPUT_BUCKETS, out, strict=True))
-    )
+    buckets = dict(zip(prices.INPUT_BUCKETS + prices.OUTPUT_BUCKETS, into + out, strict=True))
     bound = prices.bound(card, input_tokens=sum(into) + more_in, multiplier=multiplier)
-    assert prices.charge(usage, card, multiplier=multiplier).amount <= bound.amount(sum(out) + more_out)
+    assert prices.charge(usage.of(buckets), card, multiplier=multiplier).amount <= bound.amount(sum(out) + more_out)
 
 
 @given(token_cards, st.integers(0, 10**6), st.integers(0, 10**12))

@@ -175,7 +175,7 @@ class GroupForm(CardForm):
     times = forms.CharField(
         label=_("Multiplier"),
         max_length=30,
-        help_text=_("such as 0.8; every price of the group's wallets is multiplied by it"),
+        help_text=_("such as 0.8; the group's wallets pay the list's prices times this"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
     )
     priced = forms.ModelChoiceField(

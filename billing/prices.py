@@ -309,7 +309,9 @@ def charge(usage: Usage, card: PriceCard, *, mode: str = "metered", multiplier: 
         rates, above = tier.rates, tier.above
     total, owed, lines = 0, 0, []
     for bucket, quantity in usage.buckets():
-        rate = rate_of(rates, bucket)
+        rate = rates.get(bucket)  # asked here as well: a call of `rate_of` for each line is felt
+        if rate is None:
+            rate = rate_of(rates, bucket)
         total += quantity * rate * multiplier
         grown = money.round_up(total, scale)
         lines.append(Line(bucket, quantity, rate, multiplier, grown - owed, above))

@@ -6,7 +6,6 @@ decoders, so nothing past them has to know that one vendor's input contains the 
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from operator import attrgetter
 
 import msgspec
 
@@ -25,7 +24,6 @@ BUCKETS = (
 )
 # Pictures whose size or quality is known are in a bucket of their own: `images/1024x1024/low`, `images/hd`.
 PICTURES = "images/"
-_counts = attrgetter(*BUCKETS)
 
 
 class Source(StrEnum):
@@ -58,7 +56,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def buckets(self) -> list[tuple[str, int]]:
         """The counted buckets in their canonical order, pictures by size and quality last; zeros left out."""
-        found = [pair for pair in zip(BUCKETS, _counts(self), strict=True) if pair[1]]
+        found = [(name, value) for name in BUCKETS if (value := getattr(self, name))]
         if self.pictures:
             found += [(PICTURES + name, count) for name, count in sorted(self.pictures.items()) if count]
         return found

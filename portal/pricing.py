@@ -135,7 +135,8 @@ def _units(card: PriceCard) -> Iterator[tuple[str, int]]:
     """What one unit costs, in the order of the units; of pictures first those of a size and quality of their own."""
     named = bool(prices.write_pictures(card.rates))
     for kind in MEDIA:
-        for bucket in sorted(bucket for bucket in card.rates if bucket.partition("/")[0] == kind):
+        mine = [bucket for bucket in card.rates if bucket.partition("/")[0] == kind]
+        for bucket in sorted(mine, key=lambda bucket: (bucket in MEDIA, bucket)):
             yield unit_words(bucket, others=named and bucket == kind), _each(card, bucket)
 
 

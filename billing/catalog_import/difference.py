@@ -85,7 +85,7 @@ def _line(listed: Listed, card: PriceCard, known: Known | None) -> Line | None:
         return Line(
             model=listed.model, change="new", listed=listed, facts=facts, new=card, stopped=why_stopped(None, card)
         )
-    facts = _corrections(listed, known.facts)
+    facts, card = _corrections(listed, known.facts), _kept(known.card, card)
     if not facts and card == known.card:
         return None
     return Line(
@@ -97,6 +97,13 @@ def _line(listed: Listed, card: PriceCard, known: Known | None) -> Line | None:
         new=card,
         stopped=why_stopped(known.card, card),
     )
+
+
+def _kept(old: PriceCard | None, new: PriceCard) -> PriceCard:
+    """The new card, with the price of a call that we offer besides: no source can know of it."""
+    if old is None or "calls" in new.rates or "calls" not in old.rates:
+        return new
+    return msgspec.structs.replace(new, rates=new.rates | {"calls": old.rates["calls"]})
 
 
 def _facts(listed: Listed) -> dict[str, Any]:

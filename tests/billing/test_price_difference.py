@@ -137,6 +137,17 @@ def test_limits_are_corrected_and_what_we_call_a_model_stays() -> None:
     }  # fmt: skip
 
 
+def test_a_price_of_a_call_that_we_offer_besides_stays() -> None:
+    both = prices.parse_card({"input": "1", "output": "4", "per_call": "0.01"})
+    assert difference.compare({"m": (_listed(), CARD)}, {"m": _known(both, provider="x")}, set()).unchanged == 1
+    dear = prices.parse_card({"input": "2", "output": "4"})
+    (line,) = difference.compare({"m": (_listed(), dear)}, {"m": _known(both, provider="x")}, set()).lines
+    assert line.new == prices.parse_card({"input": "2", "output": "4", "per_call": "0.01"})
+    calls = prices.parse_card({"per_call": "0.02"})
+    (line,) = difference.compare({"m": (_listed(), calls)}, {"m": _known(both, provider="x")}, set()).lines
+    assert (line.new, line.stopped) == (calls, "free")
+
+
 def test_capabilities_are_added_to_those_that_are_known() -> None:
     listed = _listed(capabilities={"tools": False})
     known = _known(provider="x", capabilities={"seed": False})

@@ -64,7 +64,7 @@ def test_a_model_of_several_providers_is_priced_by_the_earliest_rule_then_by_the
 )
 def test_a_margin_multiplies_exchanges_lifts_and_rounds_up(margin: dict[str, int], sold: dict[str, str]) -> None:
     written = {"input": "0.123456", "output": "9", "per_image": "0.04", "per_second": "0.000333333"}
-    assert _sold(written, **margin) == sold  # type: ignore[arg-type]
+    assert _sold(written, **margin) == sold
 
 
 def test_tiers_and_pictures_get_the_margin_too() -> None:

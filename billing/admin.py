@@ -3,6 +3,7 @@
 Everything goes through billing's functions. Nothing that books depend on can be deleted here.
 """
 
+import datetime as dt
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +16,14 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html_join
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import (
     UnfoldAdminSelectWidget,
-    UnfoldAdminSplitDateTimeWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
+    UnfoldBooleanWidget,
 )
 
 from billing import catalog, groups, ledger, money, prices, selectors
@@ -34,6 +36,7 @@ from billing.models import (
     PriceGroup,
     PriceVersion,
 )
+from billing.price_forms import CARD_FIELDS, CardForm, with_prices
 from billing.prices import PriceCard
 
 
@@ -81,65 +84,9 @@ def money_column(field: str, description: Any) -> Callable[[Any, Any], str]:
 
 # ---- models and prices ----------------------------------------------------------------------------------------------
 
-_PRICE = "price_"
-_PER = {1: _("for each"), money.MILLION: _("per 1,000,000")}
 
-
-def _price_fields() -> dict[str, forms.CharField]:
-    return {
-        _PRICE + name: forms.CharField(
-            required=False,
-            label=name.replace("_", " ").capitalize(),
-            help_text=_PER[units],
-            widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
-        )
-        for name, (_bucket, units) in prices.WRITTEN.items()
-    }
-
-
-def _written_tiers(text: str) -> list[dict[str, str]]:
-    """Tiers as they are typed, a line each: `200000: input 2.50, output 15`. Raises money.InvalidAmount."""
-    found = []
-    for line in filter(None, (line.strip() for line in text.splitlines())):
-        above, colon, rest = line.partition(":")
-        tier = {"above": above.strip()}
-        for part in rest.split(","):
-            name, _space, price = part.strip().partition(" ")
-            if not colon or not price or name in tier:
-                raise money.InvalidAmount(f"{line[:60]!r} is not written as “200000: input 2.50, output 15”")
-            tier[name] = price.strip()
-        found.append(tier)
-    return found
-
-
-def _typed_tiers(card: PriceCard) -> str:
-    lines = []
-    for tier in prices.write_card(card).get("tiers", []):
-        above = tier.pop("above")
-        lines.append(f"{above}: " + ", ".join(f"{name} {price}" for name, price in tier.items()))
-    return "\n".join(lines)
-
-
-class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
+class ModelForm(CardForm):
     """A model, its prices as decimals, and from when they count."""
-
-    tiers = forms.CharField(
-        required=False,
-        max_length=4000,
-        label=_("Tiers for long inputs"),
-        help_text=_(
-            "one per line, such as “200000: input 2.50, output 15”: a call with more tokens of input than that is "
-            "charged wholly at these prices; what a tier does not name stays"
-        ),
-        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3, "spellcheck": "false"}),
-    )
-    valid_from = forms.SplitDateTimeField(
-        required=False,
-        label=_("Prices in force from"),
-        help_text=_("UTC; empty for now. A price never changes backwards."),
-        widget=UnfoldAdminSplitDateTimeWidget(),
-    )
-    card: PriceCard | None = None
 
     class Meta:
         model = CatalogModel
@@ -155,53 +102,35 @@ class ModelForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        current = catalog.current_card(self.instance) if self.instance.pk else None
-        if current is None:
-            return
-        for name, price in prices.write_card(current).items():
-            self.initial[_PRICE + name] = price
-        self.initial["tiers"] = _typed_tiers(current)
+        self.current = catalog.current_card(self.instance) if self.instance.pk else None
+        if self.current is not None:
+            self.show_card(self.current)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        written: dict[str, Any] = {
-            name: text for name in prices.WRITTEN if (text := (cleaned.get(_PRICE + name) or "").strip())
-        }
-        for name, text in written.items():
-            try:
-                prices.parse_rate(name, text)
-            except money.InvalidAmount as error:
-                self.add_error(_PRICE + name, ValidationError(str(error)))
-        if not self.errors and (written or cleaned.get("tiers")):
-            self._read_card(written, cleaned.get("tiers", ""))
-        elif not written and self.instance.pk and catalog.current_card(self.instance):
+        if self.card is None and not self.errors and self.instance.pk and self.instance.prices.exists():
             raise ValidationError(_("A price cannot be taken away. Withdraw the model instead, or write 0 for free."))
-        moment = cleaned.get("valid_from")
-        if moment and moment < timezone.now():
-            self.add_error("valid_from", ValidationError(_("This moment lies in the past.")))
+        if self.card is not None:
+            moment = cleaned.get("valid_from") or timezone.now()
+            before = catalog.card_at(self.instance, moment) if self.instance.pk else None
+            self.confirm_leap(before, self.card, self.instance.name)
         return cleaned
 
-    def _read_card(self, written: dict[str, Any], tiers: str) -> None:
-        try:
-            self.card = prices.parse_card({**written, "tiers": _written_tiers(tiers)})
-        except money.InvalidAmount as error:
-            self.add_error("tiers", ValidationError(str(error)))
 
-
-# A metaclass collects a form's fields; these are as many as a price card has.
-PricedModelForm = type("PricedModelForm", (ModelForm,), _price_fields())
+PricedModelForm = with_prices(ModelForm)
 
 
 class PriceHistory(ReadOnlyInline):
     model = PriceVersion
     verbose_name_plural = _("price versions")
-    fields = ("valid_from", "shown", "actor", "created_at")
+    fields: tuple[str, ...] = ("valid_from", "group", "shown", "actor", "created_at")
     readonly_fields = fields
     ordering = ("-valid_from",)
 
     @admin.display(description=_("prices"))
     def shown(self, version: PriceVersion) -> str:
-        return prices.describe(catalog.card_of(version))
+        ended = version.rates is None
+        return str(_("as in the list again")) if ended else prices.describe(catalog.card_of(version))
 
 
 @admin.register(CatalogModel)
@@ -214,7 +143,7 @@ class CatalogModelAdmin(Kept):
     inlines = (PriceHistory,)
     fieldsets = (
         (None, {"fields": ModelForm.Meta.fields}),
-        (_("Prices"), {"fields": (*(_PRICE + name for name in prices.WRITTEN), "tiers", "valid_from")}),
+        (_("Prices"), {"fields": CARD_FIELDS}),
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -233,29 +162,32 @@ class CatalogModelAdmin(Kept):
         names = [name for name in ModelForm.Meta.fields if name != "name"]
         row = catalog.save_model(name=obj.name, **{name: getattr(obj, name) for name in names})
         obj.pk, obj.created_at = row.pk, row.created_at
-        if form.card is None:
-            return
-        moment = form.cleaned_data.get("valid_from")
-        try:
-            version = catalog.set_price(row, form.card, actor=str(request.user), valid_from=moment)
-        except ValueError as error:
-            messages.error(request, str(error))
-            return
-        if version is not None:
-            messages.info(request, _("A new price version was made: %(card)s.") % {"card": prices.describe(form.card)})
+        if form.card is not None:
+            _write_price(request, row, form)
 
 
 # ---- wallets --------------------------------------------------------------------------------------------------------
 
 
-class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
-    """A group with its multiplier as a decimal."""
+class GroupForm(CardForm):
+    """A group with its multiplier as a decimal, and a price of its own that is to be set."""
 
     times = forms.CharField(
         label=_("Multiplier"),
         max_length=30,
-        help_text=_("such as 0.8; every price of the group's wallets is multiplied by it"),
+        help_text=_("such as 0.8; the group's wallets pay the list's prices times this"),
         widget=UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "autocomplete": "off"}),
+    )
+    priced = forms.ModelChoiceField(
+        CatalogModel.objects.order_by("name"),
+        required=False,
+        label=_("Model"),
+        empty_label=_("none"),
+        help_text=_("for which the group gets a price of its own: final, without the multiplier"),
+        widget=UnfoldAdminSelectWidget(),
+    )
+    ends = forms.BooleanField(
+        required=False, label=_("Ends its own price: the list's counts again"), widget=UnfoldBooleanWidget()
     )
     multiplier = prices.ONE
 
@@ -282,14 +214,44 @@ class GroupForm(forms.ModelForm):  # type: ignore[type-arg]
             raise ValidationError(_("A name has printable characters only."))
         return name
 
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        model, ends = cleaned.get("priced"), bool(cleaned.get("ends"))
+        if (self.card is not None or ends) and model is None and not self.errors:
+            self.add_error("priced", ValidationError(_("Choose the model that the price is for.")))
+        elif model is not None and (self.card is None) != ends and not self.errors:
+            self.add_error("priced", ValidationError(_("Either give its prices, or end the group's own price.")))
+        elif model is not None and self.card is not None:
+            self.confirm_leap(self._paid_so_far(model, cleaned.get("valid_from")), self.card, model.name)
+        return cleaned
+
+    def _paid_so_far(self, model: CatalogModel, moment: dt.datetime | None) -> PriceCard | None:
+        at = moment or timezone.now()
+        own = catalog.card_at(model, at, group=self.instance) if self.instance.pk else None
+        return own or catalog.card_at(model, at)
+
+
+class GroupPrices(PriceHistory):
+    verbose_name_plural = _("prices of its own")
+    fields = ("valid_from", "model", "shown", "actor", "created_at")
+    readonly_fields = fields
+
 
 @admin.register(PriceGroup)
 class PriceGroupAdmin(Kept):
-    form = GroupForm
-    list_display = ("name", "shown", "wallets_in_it")
+    form = with_prices(GroupForm)
+    list_display = ("name", "shown", "own_prices", "wallets_in_it")
     search_fields = ("name",)
     ordering = ("name",)
-    fields = ("name", "times")
+    inlines = (GroupPrices,)
+    fieldsets = (
+        (None, {"fields": ("name", "times")}),
+        (_("A price of its own"), {"fields": ("priced", *CARD_FIELDS, "ends"), "classes": ("collapse",)}),
+    )
+
+    @admin.display(description=_("models with a price of its own"))
+    def own_prices(self, group: PriceGroup) -> int:
+        return group.prices.values("model").distinct().count()
 
     @admin.display(description=_("multiplier"), ordering="multiplier")
     def shown(self, group: PriceGroup) -> str:
@@ -303,7 +265,22 @@ class PriceGroupAdmin(Kept):
         return ("name",) if obj else ()  # files know a group by its name
 
     def save_model(self, request: HttpRequest, obj: PriceGroup, form: Any, change: bool) -> None:
-        obj.pk = groups.save(name=obj.name, multiplier=form.multiplier).pk
+        group = groups.save(name=obj.name, multiplier=form.multiplier)
+        obj.pk = group.pk
+        if (model := form.cleaned_data.get("priced")) is not None:
+            _write_price(request, model, form, group)
+
+
+def _write_price(request: HttpRequest, model: CatalogModel, form: CardForm, group: PriceGroup | None = None) -> None:
+    moment = form.cleaned_data.get("valid_from")
+    try:
+        version = catalog.set_price(model, form.card, actor=str(request.user), valid_from=moment, group=group)
+    except ValueError as error:
+        messages.error(request, str(error))
+        return
+    if version is not None:
+        shown = prices.describe(form.card) if form.card is not None else gettext("as in the list again")
+        messages.info(request, _("A new price version was made: %(card)s.") % {"card": shown})
 
 
 class WalletForm(forms.ModelForm):  # type: ignore[type-arg]

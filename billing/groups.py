@@ -1,7 +1,8 @@
 """Price groups: the only writer of `PriceGroup` and of the group that a wallet is in.
 
-A group's multiplier applies to every price. Whoever asks for a call's price takes it from the key's principal, where
-a change is in force within a second; a call that has begun keeps the one that it began with.
+A group's multiplier applies to every price but the group's own (`billing.catalog`). Whoever asks for a call's price
+takes it from the key's principal, where a change is in force within a second; a call that has begun keeps the one that
+it began with.
 """
 
 from django.db import transaction
@@ -11,7 +12,7 @@ from billing.models import Account, AccountKind, PriceGroup
 
 
 class InUse(Exception):
-    """Wallets are in this group, so taking it away would change what they pay."""
+    """Wallets are in this group, so taking it away would change what they pay; or it has prices, which stay."""
 
 
 def rows() -> dict[str, PriceGroup]:
@@ -33,8 +34,8 @@ def save(*, name: str, multiplier: int) -> PriceGroup:
 
 @transaction.atomic
 def remove(group: PriceGroup) -> None:
-    """Takes a group away that no wallet is in. Raises InUse."""
-    if group.wallets.exists():
+    """Takes a group away that no wallet is in and that never had prices of its own. Raises InUse."""
+    if group.wallets.exists() or group.prices.exists():
         raise InUse(group.name)
     group.delete()
 

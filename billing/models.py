@@ -306,11 +306,15 @@ class CatalogModel(models.Model):
 class PriceVersion(models.Model):
     """What a model costs from a moment on: nano-units per 1,000,000 units by bucket. Immutable.
 
-    `tiers` lists `[above, rates]` for long inputs, None where there are none (`billing.prices`).
+    `tiers` lists `[above, rates]` for long inputs, None where there are none (`billing.prices`). With a `group` it is
+    that group's own price, to which no multiplier applies; `rates` None ends it, and the list's price counts again.
     """
 
     model = models.ForeignKey(CatalogModel, models.PROTECT, related_name="prices")
-    rates = models.JSONField(_("rates"))
+    group = models.ForeignKey(
+        PriceGroup, models.PROTECT, null=True, blank=True, related_name="prices", verbose_name=_("price group")
+    )
+    rates = models.JSONField(_("rates"), null=True, blank=True)
     tiers = models.JSONField(_("tiers"), null=True, blank=True)
     valid_from = models.DateTimeField(_("in force from"))
     created_at = models.DateTimeField(_("written"), auto_now_add=True)
@@ -319,7 +323,19 @@ class PriceVersion(models.Model):
     class Meta:
         verbose_name = _("price version")
         verbose_name_plural = _("price versions")
-        constraints = [models.UniqueConstraint(name="price_one_per_moment", fields=["model", "valid_from"])]
+        constraints = [
+            models.UniqueConstraint(
+                name="price_one_per_moment", fields=["model", "valid_from"], condition=Q(group__isnull=True)
+            ),
+            models.UniqueConstraint(
+                name="group_price_one_per_moment",
+                fields=["group", "model", "valid_from"],
+                condition=Q(group__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="price_of_the_list_has_rates", condition=Q(rates__isnull=False) | Q(group__isnull=False)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.model} {self.valid_from:%Y-%m-%d %H:%M}"
@@ -628,3 +644,7 @@ class Plan(models.Model):
     @property
     def percent_left(self) -> int:
         return min(100, (self.account.balance - self.account.held) * 100 // self.value)
+
+
+# The tables of the catalogue's import are in a module of their own; Django finds them by way of this one.
+from billing.proposal_models import MarginRule, PriceProposal, ProposalItem  # noqa: E402, F401

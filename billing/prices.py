@@ -3,6 +3,9 @@
 A card may have tiers for long inputs: a call whose input, over all of its buckets, is longer than a tier's `above` is
 charged wholly at that tier's rates, output too, as the vendors do it. A tier changes the buckets that it names, from
 its length on; the others stay as they are below it.
+
+Pictures may have prices by size and quality. One is charged by the narrowest that the card has: `1024x1024/low`, else
+`1024x1024`, else `low`, else the price of any other picture, which such a card must have.
 """
 
 import re
@@ -12,7 +15,7 @@ from typing import Any
 import msgspec
 
 from billing import money
-from billing.usage import Usage
+from billing.usage import PICTURES, Usage
 
 # How a price card is written in files and forms: name there, bucket here, units that one written price buys.
 WRITTEN = {
@@ -23,6 +26,7 @@ WRITTEN = {
     "reasoning": ("reasoning", money.MILLION),
     "audio_in": ("audio_in", money.MILLION),
     "audio_out": ("audio_out", money.MILLION),
+    "characters": ("characters", money.MILLION),
     "per_image": ("images", 1),
     "per_second": ("seconds", 1),
     "per_call": ("calls", 1),
@@ -38,9 +42,15 @@ FALLBACK = {
 INPUT_BUCKETS = ("input", "cache_read", "cache_write", "audio_in")
 OUTPUT_BUCKETS = ("output", "reasoning", "audio_out")
 TOKEN_BUCKETS = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
+_BY_UNIT = frozenset(("characters", "seconds", "calls"))
+NO_UNITS = Usage()
 ONE = 1_000_000  # a multiplier of 1, in parts per million
 HIGHEST_MULTIPLIER = 100 * ONE
 MOST_TIERS = 20
+MOST_PICTURES = 100
+ANY_PICTURE = "default"  # as what a picture costs that no other price names is written
+_PICTURE = re.compile(r"[a-z0-9][a-z0-9.:_-]{0,31}(/[a-z0-9][a-z0-9.:_-]{0,31})?")
+_UNITS = dict(WRITTEN.values())
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,8 +121,23 @@ def rate_of(rates: Mapping[str, int], bucket: str) -> int:
     """The bucket's own price, else its fallback's, else 0."""
     found = rates.get(bucket)
     if found is None:
-        found = rates.get(FALLBACK.get(bucket, ""), 0)
+        fallback = FALLBACK.get(bucket)
+        found = rates.get(fallback, 0) if fallback else _wider_rate(rates, bucket)
     return found
+
+
+def _wider_rate(rates: Mapping[str, int], bucket: str) -> int:
+    """For `images/1024x1024/low` the price of `images/1024x1024`, else of `images/low`, else of `images`."""
+    kind, *parts = bucket.split("/")
+    if not parts:
+        return 0
+    narrow = (f"{kind}/{part}" for part in parts)
+    return next((rates[name] for name in (*narrow, kind) if name in rates), 0)
+
+
+def units_of(bucket: str) -> int:
+    """How many units of a bucket one written price buys."""
+    return 1 if bucket.startswith(PICTURES) else _UNITS.get(bucket, money.MILLION)
 
 
 def is_per_call(card: PriceCard, mode: str) -> bool:
@@ -126,7 +151,8 @@ def is_per_call(card: PriceCard, mode: str) -> bool:
 def parse_card(written: Mapping[str, Any]) -> PriceCard:
     """Reads `{"input": "0.15", "tiers": [{"above": 200000, "input": "0.30"}]}`.
 
-    Raises money.InvalidAmount naming what is wrong.
+    `per_image` may be `{"1024x1024/low": "0.011", "default": "0.04"}`. Raises
+    money.InvalidAmount naming what is wrong.
     """
     rates = _parse_rates({name: price for name, price in written.items() if name != "tiers"})
     if not rates:
@@ -171,13 +197,33 @@ def _parse_tier(written: object, longer_than: int) -> Tier:
 
 
 def _parse_rates(written: Mapping[Any, Any]) -> dict[str, int]:
-    rates = {}
+    rates: dict[str, int] = {}
     for name, price in written.items():
         try:
-            bucket, rate = parse_rate(name, price)
+            rates |= parse_rates(name, price)
         except money.InvalidAmount as error:
             raise money.InvalidAmount(f"{str(name)[:40]}: {error}") from error
-        rates[bucket] = rate
+    return rates
+
+
+def parse_rates(name: object, price: object) -> dict[str, int]:
+    """What is written under one name, by bucket: a price, or those of pictures. Raises money.InvalidAmount."""
+    if isinstance(price, Mapping) and name == "per_image":
+        return _parse_pictures(price)
+    return dict([parse_rate(name, price)])
+
+
+def _parse_pictures(written: Mapping[Any, Any]) -> dict[str, int]:
+    if ANY_PICTURE not in written:
+        raise money.InvalidAmount(f"`{ANY_PICTURE}` is missing: what a picture costs that none of these names")
+    if len(written) > MOST_PICTURES:
+        raise money.InvalidAmount(f"a card has at most {MOST_PICTURES} prices of pictures")
+    rates = {}
+    for name, price in written.items():
+        if not isinstance(name, str) or not _PICTURE.fullmatch(name):
+            raise money.InvalidAmount(f"{str(name)[:40]!r} is no size and quality such as 1024x1024/low")
+        bucket = "images" if name == ANY_PICTURE else PICTURES + name
+        rates[bucket] = parse_rate("per_image", price)[1]
     return rates
 
 
@@ -200,22 +246,38 @@ def write_card(card: PriceCard) -> dict[str, Any]:
     return written
 
 
-def _write_rates(rates: Mapping[str, int]) -> dict[str, str]:
-    return {
+def _write_rates(rates: Mapping[str, int]) -> dict[str, Any]:
+    found: dict[str, Any] = {
         name: money.to_text(rates[bucket] // (money.MILLION // units))
         for name, (bucket, units) in WRITTEN.items()
         if bucket in rates
     }
+    if pictures := write_pictures(rates):
+        found["per_image"] = pictures | {ANY_PICTURE: found["per_image"]}
+    return found
+
+
+def write_pictures(rates: Mapping[str, int]) -> dict[str, str]:
+    """The prices of pictures by size and quality, without that of any other."""
+    names = sorted(bucket for bucket in rates if bucket.startswith(PICTURES))
+    return {name.removeprefix(PICTURES): money.to_text(rates[name] // money.MILLION) for name in names}
 
 
 def describe(card: PriceCard) -> str:
-    """A card in one line: `input 1.25, output 10; above 200000: input 2.5`."""
+    """A card in one line: `input 1.25, output 10; above 200000: input 2.5`, `per_image 0.04 (1024x1024/low 0.011)`."""
     parts = [_words(card.rates), *(f"above {tier.above}: {_words(tier.rates)}" for tier in card.tiers)]
     return "; ".join(parts)
 
 
 def _words(rates: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {price}" for name, price in _write_rates(rates).items())
+    return ", ".join(f"{name} {_price_words(price)}" for name, price in _write_rates(rates).items())
+
+
+def _price_words(price: Any) -> str:
+    if isinstance(price, str):
+        return price
+    named = ", ".join(f"{name} {text}" for name, text in price.items() if name != ANY_PICTURE)
+    return f"{price[ANY_PICTURE]} ({named})"
 
 
 def parse_multiplier(written: object) -> int:
@@ -247,7 +309,9 @@ def charge(usage: Usage, card: PriceCard, *, mode: str = "metered", multiplier: 
         rates, above = tier.rates, tier.above
     total, owed, lines = 0, 0, []
     for bucket, quantity in usage.buckets():
-        rate = rate_of(rates, bucket)
+        rate = rates.get(bucket)  # asked here as well: a call of `rate_of` for each line is felt
+        if rate is None:
+            rate = rate_of(rates, bucket)
         total += quantity * rate * multiplier
         grown = money.round_up(total, scale)
         lines.append(Line(bucket, quantity, rate, multiplier, grown - owed, above))
@@ -284,14 +348,35 @@ class Bound(msgspec.Struct, frozen=True):
         return max(0, amount - self.fixed) * money.MILLION // self.per_million
 
 
-def bound(card: PriceCard, *, input_tokens: int, mode: str = "metered", multiplier: int = ONE) -> Bound:
-    """An upper bound by the dearest price that each token could turn out to have, in any tier within reach."""
+def bound(
+    card: PriceCard, *, input_tokens: int, units: Usage = NO_UNITS, mode: str = "metered", multiplier: int = ONE
+) -> Bound:
+    """An upper bound by the dearest price that each token could turn out to have, in any tier within reach.
+
+    `units` are the most that it can use besides tokens: characters, seconds, pictures; those in `images`, of a size or
+    quality that is not known yet, are bounded by the dearest of the card.
+    """
     if is_per_call(card, mode):
         return Bound(money.round_up(rate_of(card.rates, "calls") * multiplier, money.MILLION * ONE), 0)
     reachable = [tier.rates for tier in card.up_to(input_tokens)] if card.tiers else [card.rates]
     dearest_in = max([rate_of(rates, bucket) for rates in reachable for bucket in INPUT_BUCKETS])
     dearest_out = max([rate_of(rates, bucket) for rates in reachable for bucket in OUTPUT_BUCKETS])
-    fixed = money.round_up(input_tokens * dearest_in * multiplier, money.MILLION * ONE)
+    most = input_tokens * dearest_in
+    if units is not NO_UNITS:
+        most += _most_of_units(card.rates, units)
+    fixed = money.round_up(most * multiplier, money.MILLION * ONE)
     each = money.round_up(dearest_out * multiplier, ONE)
     # One nano-unit for the single rounding of a charge that has both parts.
     return Bound(fixed + 1 if fixed or each else 0, each)
+
+
+def _most_of_units(rates: Mapping[str, int], units: Usage) -> int:
+    """Nano-units × 1,000,000 that these can cost at most."""
+    most = sum(quantity * rate_of(rates, bucket) for bucket, quantity in units.buckets() if bucket in _BY_UNIT)
+    dearest = max(rate for bucket, rate in [("images", 0), *rates.items()] if _is_picture(bucket))
+    named = sum(quantity * rate_of(rates, PICTURES + name) for name, quantity in (units.pictures or {}).items())
+    return most + named + (units.images or 0) * dearest
+
+
+def _is_picture(bucket: str) -> bool:
+    return bucket == "images" or bucket.startswith(PICTURES)

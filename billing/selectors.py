@@ -12,22 +12,23 @@ from billing.models import OPEN_STATES, Account, Hold, PriceVersion, Transfer, T
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """A model with the price in force, and the next one where a change is dated in the future."""
+    """A model with the price in force, and those that will be, in the order of their moments."""
 
     model: Model
     price: Price | None
-    upcoming: Price | None
+    upcoming: tuple[Price, ...]
 
 
-def price_list(now: dt.datetime) -> list[Offer]:
-    """Every offered model that has a price now or will have one, by provider and name, those of no provider last."""
+def price_list(now: dt.datetime, *, group: int | None = None) -> list[Offer]:
+    """Every offered model that has a price now or will have one, for whoever is in this price group; before its
+    multiplier. By provider and name, those of no provider last."""
     moment = now.timestamp()
     offers = []
     for model in catalog.load().values():
-        upcoming = next((price for price in model.prices if price.valid_from > moment), None)
-        price = model.price_at(moment)
+        upcoming = model.changes(moment, group=group)
+        price = model.price_at(moment, group=group)
         if price or upcoming:
-            offers.append(Offer(model, price, upcoming))
+            offers.append(Offer(model, price, tuple(upcoming)))
     return sorted(offers, key=lambda offer: (not offer.model.provider, offer.model.provider.lower(), offer.model.name))
 
 

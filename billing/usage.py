@@ -1,9 +1,10 @@
-"""What a call used, in disjoint buckets: a token is counted in exactly one of them.
+"""What a call used, in disjoint buckets: a token is counted in exactly one of them, and so is a picture.
 
 `None` says that nobody counted; 0 is a count. The wire's own, overlapping counting is converted by the protocol
 decoders, so nothing past them has to know that one vendor's input contains the cached tokens and another's does not.
 """
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -16,10 +17,13 @@ BUCKETS = (
     "reasoning",
     "audio_in",
     "audio_out",
+    "characters",
     "images",
     "seconds",
     "calls",
 )
+# Pictures whose size or quality is known are in a bucket of their own: `images/1024x1024/low`, `images/hd`.
+PICTURES = "images/"
 
 
 class Source(StrEnum):
@@ -32,7 +36,10 @@ class Source(StrEnum):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Units by bucket: tokens, pictures, seconds, calls. None where nobody counted."""
+    """Units by bucket: tokens, characters, pictures, seconds, calls. None where nobody counted.
+
+    `pictures` are by size and quality (`1024x1024/low`, or one of both), `images` those of which neither is known.
+    """
 
     input: int | None = None
     cache_read: int | None = None
@@ -41,13 +48,18 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning: int | None = None
     audio_in: int | None = None
     audio_out: int | None = None
+    characters: int | None = None
     images: int | None = None
     seconds: int | None = None
     calls: int | None = None
+    pictures: dict[str, int] | None = None
 
     def buckets(self) -> list[tuple[str, int]]:
-        """The counted buckets in their canonical order, zeros left out."""
-        return [(name, value) for name in BUCKETS if (value := getattr(self, name))]
+        """The counted buckets in their canonical order, pictures by size and quality last; zeros left out."""
+        found = [(name, value) for name in BUCKETS if (value := getattr(self, name))]
+        if self.pictures:
+            found += [(PICTURES + name, count) for name, count in sorted(self.pictures.items()) if count]
+        return found
 
     @property
     def tokens_in(self) -> int:
@@ -56,3 +68,15 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def tokens_out(self) -> int:
         return (self.output or 0) + (self.reasoning or 0) + (self.audio_out or 0)
+
+
+def of(buckets: Mapping[str, int]) -> Usage:
+    """The inverse of `Usage.buckets`. Raises TypeError for a bucket that there is not."""
+    plain = {name: count for name, count in buckets.items() if not name.startswith(PICTURES)}
+    pictures = {name.removeprefix(PICTURES): count for name, count in buckets.items() if name not in plain}
+    return Usage(**plain, pictures=pictures or None)
+
+
+def are_known(buckets: Iterable[str]) -> bool:
+    """Whether all of these are names of buckets."""
+    return all(name in BUCKETS or name.startswith(PICTURES) for name in buckets)

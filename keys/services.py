@@ -50,6 +50,7 @@ class Principal(msgspec.Struct, frozen=True):
     type: str = KeyType.STANDARD.value
     on_credit: bool = False
     plans: tuple[Paying, ...] = ()
+    group: int | None = None  # whose own prices count before the list's
 
     def may_use(self, model: str) -> bool:
         return not self.models or model in self.models
@@ -208,6 +209,7 @@ def _principal(row: ApiKey) -> Principal:
         type=row.type,
         on_credit=row.payment == PaymentType.POSTPAID,
         plans=plans.of_team(row.team_id) if row.payment == PaymentType.PLAN else (),
+        group=wallet.group_id,
     )
 
 

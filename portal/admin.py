@@ -81,3 +81,7 @@ class TeamAdmin(Kept):
 
     def save_model(self, request: HttpRequest, obj: Team, form: Any, change: bool) -> None:
         services.set_rates(obj)
+
+
+# The pages of margins and price proposals register themselves.
+from portal import proposal_admin  # noqa: E402, F401

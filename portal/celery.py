@@ -64,9 +64,14 @@ app.conf.update(
             "schedule": crontab(hour="3", minute="17"),
             "options": {"expires": 3600},
         },
+        "propose_prices": {
+            "task": "portal.tasks.propose_prices",
+            "schedule": crontab(hour="4", minute="41"),
+            "options": {"expires": 3600},
+        },
     },
 )
-app.autodiscover_tasks(["relay", "billing"])
+app.autodiscover_tasks(["relay", "billing", "portal"])
 
 
 @worker_ready.connect(dispatch_uid="sweep_at_once")

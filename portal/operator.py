@@ -9,7 +9,6 @@ from django.db import transaction
 
 from billing import catalog, ledger, money, prices
 from billing.models import Account
-from billing.prices import WRITTEN
 from keys import services as keys
 from keys.models import ApiKey
 from portal import services
@@ -114,15 +113,12 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-_UNITS = dict(WRITTEN.values())
-
-
 def _line(line: dict[str, Any]) -> dict[str, Any]:
     """A charge's line: `unit_price` is for `per` units, `multiplier` a decimal string.
 
     `above` is the length of input from which the price's tier counts, 0 for a model's first prices.
     """
-    per = _UNITS.get(line["bucket"], money.MILLION)
+    per = prices.units_of(line["bucket"])
     return {
         "bucket": line["bucket"],
         "quantity": line["quantity"],

@@ -10,9 +10,9 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
-from billing import groups, ledger, money
+from billing import ledger, money
 from billing import selectors as billing_selectors
-from billing.prices import ONE
+from billing.models import PriceGroup
 from portal import dashboard, periods, services, timeline, wording
 from portal import pricing as prices
 from portal.forms import UsageFilter
@@ -79,16 +79,17 @@ def call(request: HttpRequest, team: Team, pk: object) -> HttpResponse:
 @require_GET
 def pricing(request: HttpRequest) -> HttpResponse:
     search, provider = request.GET.get("q", "")[:100], request.GET.get("provider", "")[:100]
-    found = prices.price_list(search=search, provider=provider)
-    context = {"prices": found, "search": search, "provider": provider, "multiplier": _multiplier(request)}
+    group = _price_group(request)
+    found = prices.price_list(search=search, provider=provider, group=group)
+    context = {"prices": found, "search": search, "provider": provider, "group": group}
     return render(request, "billing/pricing.html", context)
 
 
-def _multiplier(request: HttpRequest) -> int:
-    """What every price is multiplied by for whoever looks, in parts per million."""
+def _price_group(request: HttpRequest) -> PriceGroup | None:
+    """The group by which whoever looks pays."""
     if not request.user.is_authenticated:
-        return ONE
-    return groups.multiplier_of(ledger.wallet_of(services.current_team(request).pk))
+        return None
+    return ledger.wallet_of(services.current_team(request).pk).group
 
 
 @require_GET

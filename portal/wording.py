@@ -44,13 +44,15 @@ BUCKETS: dict[str, Any] = {
     "reasoning": _("Reasoning"),
     "audio_in": _("Audio in"),
     "audio_out": _("Audio out"),
+    "characters": _("Characters"),
     "images": _("Pictures"),
     "seconds": _("Seconds"),
     "calls": _("Calls"),
     "review": _("Decided by an administrator"),
 }
-# What one unit of a bucket's price buys, where it is not a million tokens.
+# What a bucket's price buys, where it is not a million tokens.
 UNITS: dict[str, Any] = {
+    "characters": _("per 1M characters"),
     "images": _("per picture"),
     "seconds": _("per second"),
     "calls": _("per call"),
@@ -93,6 +95,12 @@ LOOKS: dict[str, tuple[str, str]] = {
     CallState.REFUSED: ("warn", "warn"),
     CallState.LOST: ("bad", "bad"),
 }
+
+
+def bucket(name: str) -> str:
+    """A bucket's name; for pictures with their size and quality, `Pictures 1024x1024/low`."""
+    known, _slash, which = name.partition("/")
+    return f"{BUCKETS.get(known, known)} {which}".strip()
 
 
 def reason(call: CallLog) -> str:

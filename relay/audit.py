@@ -13,12 +13,13 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
 from billing import audit, catalog, prices
+from billing import usage as usages
 from billing.audit import Rows, Subject
 from billing.audit.checks import Found, query
 from billing.audit.invariants import BUDGET, chosen, payer
 from billing.models import BudgetOwner, PriceVersion
 from billing.prices import Charge, Line, PriceCard
-from billing.usage import BUCKETS, Source, Usage
+from billing.usage import Source
 from relay import recovery, settlement
 
 # A call's window is chosen when its hold is opened, which is after the call's own time, but not by as much as this.
@@ -237,7 +238,7 @@ def _unlike_its_hold(call: _Recorded) -> str:
 def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:
     """What is wrong with the charge, or nothing."""
     recorded, counted = Charge(call.cost, tuple(_LINES.decode(call.lines))), _USAGE.decode(call.usage)
-    if call.source not in list(Source) or not set(counted) <= set(BUCKETS) or min(counted.values(), default=1) < 1:
+    if call.source not in list(Source) or not usages.are_known(counted) or min(counted.values(), default=1) < 1:
         return f"usage {counted} is {call.source!r}"
     if call.hold == "settled" and call.source == Source.NONE and call.state == "lost":
         return "" if recorded == recovery.decided(call.cost) and not counted else "not as an administrator decides"
@@ -248,7 +249,7 @@ def _unlike_its_price(call: _Recorded, cards: "_Cards") -> str:
     name, card = cards.of(call.price or 0)
     if card is None or name != call.model:
         return f"price {call.price} is for {name}, not for {call.model}"
-    whole = recovery.due(Usage(**counted), json.loads(call.facts or "{}"), card)
+    whole = recovery.due(usages.of(counted), json.loads(call.facts or "{}"), card)
     due = prices.capped(whole, settlement.most(call.source, call.state, call.held or 0))
     return "" if due == recorded else f"cost {call.cost} by {_figures(recorded)}, due {due.amount} by {_figures(due)}"
 

@@ -84,7 +84,8 @@ async def _targets(asked: Chat, call: Call) -> list[Target]:
     view = await snapshot.ready()
     call.model = asked.model
     model = view.models.get(asked.model)
-    if model is None or model.price_at(time.time()) is None or asked.model not in view.routes:
+    price = model.price_at(time.time(), group=call.principal.group) if model else None
+    if price is None or asked.model not in view.routes:
         raise RelayError(Cause.INVALID_MODEL, f"The model {asked.model[:200]!r} is not offered here.", param="model")
     if not call.principal.may_use(asked.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {asked.model!r}.", param="model")

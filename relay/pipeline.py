@@ -96,12 +96,12 @@ def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model
     if not call.model:
         raise RelayError(Cause.INVALID_PARAMETER, "`model` is missing.", param="model")
     model = view.models.get(call.model)
-    price = model.price_at(time.time()) if model else None
+    price = model.price_at(time.time(), group=call.principal.group) if model else None
     if model is None or price is None or model.kind != asked.kind or call.model not in view.routes:
         raise RelayError(Cause.INVALID_MODEL, f"The model {call.model[:200]!r} is not offered here.", param="model")
     if not call.principal.may_use(call.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {call.model!r}.", param="model")
-    call.price, call.multiplier = price, call.principal.multiplier
+    call.price, call.multiplier = price, price.times(call.principal.multiplier)
     candidates = view.routes[call.model]
     if call.principal.type == KeyType.TEST:
         candidates = tuple(candidate for candidate in candidates if candidate.base_url == demo.ADDRESS)

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from billing import catalog, holds, prices
+from billing import usage as usages
 from billing.holds import Orphan
 from billing.models import Hold, HoldState
 from billing.operations import Progress
@@ -41,7 +42,7 @@ def recover(orphan: Orphan) -> bool:
 def _used(progress: Progress, model: str) -> Usage:
     """What the upstream had reported, else what had come."""
     if progress.usage is not None:
-        return Usage(**progress.usage)
+        return usages.of(progress.usage)
     return Usage(
         input=counting.estimate(progress.input_bytes, model), output=counting.estimate(progress.output_bytes, model)
     )

@@ -41,9 +41,10 @@ class Snapshot(msgspec.Struct):
             target.key for found in self.routes.values() for candidate in found for target in routing.targets(candidate)
         )
 
-    def offered(self, now: float) -> list[catalog.Model]:
-        """The models that can be called: priced, and served by a channel."""
-        return [m for name, m in self.models.items() if name in self.routes and m.price_at(now) is not None]
+    def offered(self, now: float, *, group: int | None = None) -> list[catalog.Model]:
+        """The models that can be called from this price group: priced for it, and served by a channel."""
+        served = (model for name, model in self.models.items() if name in self.routes)
+        return [model for model in served if model.price_at(now, group=group) is not None]
 
 
 _current: Snapshot | None = None

@@ -95,7 +95,8 @@ def _priced(offer: selectors.Offer) -> dict[str, Any]:
     model = offer.model
     shown: dict[str, Any] = {"model": model.name, "kind": model.kind, "provider": model.provider}
     shown |= {"context_window": model.context_window, "max_output": model.max_output}
-    for price, name, since in ((offer.price, "price", "in_force_from"), (offer.upcoming, "upcoming", "upcoming_from")):
+    upcoming = offer.upcoming[0] if offer.upcoming else None
+    for price, name, since in ((offer.price, "price", "in_force_from"), (upcoming, "upcoming", "upcoming_from")):
         shown[name] = prices.write_card(price.card) if price else None
         shown[since] = dt.datetime.fromtimestamp(price.valid_from, dt.UTC) if price else None
     return shown

@@ -15,9 +15,10 @@ from django.utils import timezone
 from msgspec import UNSET
 
 from billing import catalog, groups, prices
-from billing.models import CatalogModel, ModelKind
+from billing.models import CatalogModel, ModelKind, PriceGroup
 from billing.prices import PriceCard
-from portal.configuration.reader import File, FileChannel, FileGroup, FileModel, InvalidFile, Problem, Stored
+from portal.configuration.nodes import InvalidFile, Problem
+from portal.configuration.reader import File, FileChannel, FileGroup, FileModel, Stored
 from relay import services, urls
 from relay.channels import presets
 from relay.models import Channel, Credential, DefaultModel
@@ -90,6 +91,7 @@ class _Merge:
             if changed:
                 row = self.known[wanted.name] = catalog.save_model(name=wanted.name, **changed)
         self._price(row, wanted)
+        self._group_prices(row, wanted)
 
     def _price(self, row: CatalogModel, wanted: FileModel) -> None:
         """The file's prices in their order. One whose moment has passed counts from now if it was never written."""
@@ -119,6 +121,38 @@ class _Merge:
             since = f" from {moment.isoformat()}" if moment else ""
             old = f"{prices.describe(before)} → " if before else ""
             self._say("~", f"model {wanted.name}", f"price {old}{prices.describe(card)}{since}")
+
+    def _group_prices(self, row: CatalogModel, wanted: FileModel) -> None:
+        """As the list's prices: of those whose moment has passed the last one counts, from now."""
+        entries = [] if isinstance(wanted.group_prices, msgspec.UnsetType) else wanted.group_prices
+        now = timezone.now()
+        for name in dict.fromkeys(entry.group for entry in entries):
+            if (group := self.groups.get(name)) is None:
+                self._wrong(wanted, "group_prices", f"there is no group {name!r}")
+                continue
+            mine = [entry for entry in entries if entry.group == name]
+            due = [entry for entry in mine if entry.at is None or entry.at <= now][-1:]
+            for entry in [*due, *(entry for entry in mine if entry.at is not None and entry.at > now)]:
+                self._set_group_price(row, wanted, group, entry.price, None if entry in due else entry.at)
+
+    def _set_group_price(
+        self,
+        row: CatalogModel,
+        wanted: FileModel,
+        group: PriceGroup,
+        card: PriceCard | None,
+        moment: dt.datetime | None,
+    ) -> None:
+        before = catalog.card_at(row, moment or timezone.now(), group=group)
+        try:
+            version = catalog.set_price(row, card, actor=self.actor, valid_from=moment, group=group)
+        except ValueError as error:
+            self._wrong(wanted, "group_prices", str(error))
+            return
+        if version is not None:
+            old, new = (prices.describe(found) if found else "the list's" for found in (before, card))
+            since = f" from {moment.isoformat()}" if moment else ""
+            self._say("~", f"model {wanted.name}", f"price for group {group.name} {old} → {new}{since}")
 
     # -- groups
 
@@ -215,7 +249,7 @@ class _Merge:
             try:
                 groups.remove(self.groups[name])
             except groups.InUse:
-                self.outcome.notes.append(f"group {name} stays: there are wallets in it")
+                self.outcome.notes.append(f"group {name} stays: there are wallets in it, or prices of its own")
             else:
                 self._say("-", f"group {name}")
 

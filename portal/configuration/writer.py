@@ -11,7 +11,7 @@ from django.utils import timezone
 from billing import catalog, groups, prices
 from billing.models import CatalogModel, PriceVersion
 from keys import rates
-from portal.configuration.reader import STORED
+from portal.configuration.reader import LIST_PRICE, STORED
 from relay import services
 from relay.models import Channel, DefaultModel
 from relay.services import ChannelSpec
@@ -79,7 +79,20 @@ def _model(row: CatalogModel) -> dict[str, Any]:
             found["valid_from"] = version.valid_from.isoformat()
         if changes:
             found["price_changes"] = [{"from": c.valid_from.isoformat(), "price": _card(c)} for c in changes]
+    if own := [entry for version in catalog.own_prices(row) if (entry := _group_price(version))]:
+        found["group_prices"] = own
     return found
+
+
+def _group_price(version: PriceVersion) -> dict[str, Any] | None:
+    """None for what says nothing: that a group pays the list's price now."""
+    planned = version.valid_from > timezone.now()
+    if version.rates is None and not planned:
+        return None
+    entry: dict[str, Any] = {"group": str(version.group)}
+    if planned:
+        entry["from"] = version.valid_from.isoformat()
+    return entry | {"price": LIST_PRICE if version.rates is None else _card(version)}
 
 
 def _card(version: PriceVersion) -> dict[str, Any]:

@@ -185,13 +185,13 @@ def kind(name: str) -> str:
 
 @register.filter
 def bucket(name: str) -> str:
-    return str(wording.BUCKETS.get(name, name))
+    return wording.bucket(name)
 
 
 @register.filter
 def unit(name: str) -> str:
     """What the price of a bucket buys where that is not a million tokens; else empty."""
-    return str(wording.UNITS.get(name, ""))
+    return str(wording.UNITS.get(name.partition("/")[0], ""))
 
 
 @register.filter

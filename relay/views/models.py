@@ -39,7 +39,8 @@ async def detail(request: Request, call: Call, name: str) -> Answer:
 async def _usable(call: Call) -> list[Model]:
     assert call.principal
     view = await snapshot.ready()
-    return [model for model in view.offered(time.time()) if call.principal.may_use(model.name)]
+    offered = view.offered(time.time(), group=call.principal.group)
+    return [model for model in offered if call.principal.may_use(model.name)]
 
 
 def _openai(model: Model) -> dict[str, Any]:

@@ -70,6 +70,7 @@ UNKNOWABLE = {
     "billing_hold lease_until": "of a resolved hold a label; of an open one, what is far off is found",
     "billing_hold resolved_at": "of a hold without a charge a label; else it is the charge's time",
     "billing_budgetchange the row": "what was decided is in force in the budget; who and why, only this row says",
+    "billing_priceversion group_id": "it decides about calls to come; those made name their version",
     "billing_priceversion valid_from": "it decides about calls to come; those made name their version",
     "billing_priceversion created_at": "a label",
     "billing_priceversion actor": "a label",

@@ -120,7 +120,10 @@ def test_what_is_affordable_is_rounded_down_and_never_negative() -> None:
 
 
 def test_a_card_names_what_is_wrong_with_it() -> None:
-    known = "input, cache_read, cache_write, output, reasoning, audio_in, audio_out, per_image, per_second, per_call"
+    known = (
+        "input, cache_read, cache_write, output, reasoning, audio_in, audio_out, characters, per_image, per_second, "
+        "per_call"
+    )
     long = "x" * 60
     wrong: list[tuple[dict[Any, Any], str]] = [
         ({}, "a price card needs at least one price; free is written as 0"),
@@ -214,3 +217,84 @@ def test_a_multiplier_says_what_is_wrong_with_it() -> None:
     assert type(prices.parse_multiplier("0.8")) is int
     assert prices.write_multiplier(1) == "0.000001"
     assert prices.write_multiplier(1_500_000, decimals=2) == "1.50"
+
+
+# ---- pictures and characters ----------------------------------------------------------------------------------------
+
+PAINTER = {"per_image": {"1024x1024/low": "0.011", "1024x1024": "0.042", "hd": "0.08", "default": "0.19"}}
+
+
+def test_a_picture_costs_by_the_narrowest_price_that_the_card_has() -> None:
+    card = prices.parse_card(PAINTER)
+    for kind, price in (
+        ("1024x1024/low", 11), ("1024x1024/hd", 42), ("1024x1024", 42), ("1792x1024/hd", 80), ("hd", 80),
+        ("512x512/low", 190), ("512x512", 190),
+    ):  # fmt: skip
+        charge = prices.charge(Usage(pictures={kind: 2}), card)
+        line = Line(f"images/{kind}", 2, price * 10**12, M, price * 2 * 10**6)
+        assert charge == Charge(price * 2 * 10**6, (line,))
+    assert prices.charge(Usage(images=1), card).amount == 190 * 10**6
+    assert prices.charge(Usage(pictures={"hd": 1}), prices.parse_card({"input": "1"})).amount == 0
+
+
+def test_pictures_of_an_unknown_kind_are_bounded_by_the_dearest() -> None:
+    card = prices.parse_card({"per_image": {"hd": "0.08", "default": "0.04"}, "input": "1", "output": "2"})
+    assert prices.bound(card, input_tokens=0, units=Usage(images=3)).fixed == 240 * 10**6 + 1
+    assert prices.bound(card, input_tokens=0, units=Usage(pictures={"hd": 1, "low": 2})).fixed == 160 * 10**6 + 1
+    units = Usage(images=1, pictures={"low": 1}, input=10**9)
+    both = prices.bound(card, input_tokens=10, units=units, multiplier=2 * M)
+    assert both == Bound(2 * (10 * 1000 + 120 * 10**6) + 1, 4 * 10**9)
+    plain, tokens = prices.parse_card({"per_image": "0.04"}), prices.parse_card({"input": "1"})
+    assert prices.bound(plain, input_tokens=9, units=Usage(images=2)) == Bound(80_000_001, 0)
+    assert prices.bound(tokens, input_tokens=0, units=Usage(images=2, seconds=5)) == Bound(0, 0)
+
+
+def test_characters_and_seconds_are_bounded_by_what_they_cost() -> None:
+    card = prices.parse_card({"characters": "15", "per_second": "0.01", "per_call": "5"})
+    assert card.rates["characters"] == 15 * 10**9
+    assert prices.charge(Usage(characters=1000, seconds=2), card).amount == 15 * 10**6 + 20 * 10**6
+    units = Usage(characters=1000, seconds=2)
+    assert prices.bound(card, input_tokens=500, units=units) == Bound(35 * 10**6 + 1, 0)
+    assert prices.bound(card, input_tokens=500, units=Usage(calls=2)) == Bound(10 * 10**9 + 1, 0)
+
+
+def test_a_card_of_pictures_is_written_as_it_is_read_and_told_in_a_line() -> None:
+    card = prices.parse_card(PAINTER)
+    assert prices.write_card(card) == PAINTER
+    assert prices.write_pictures(card.rates) == {"1024x1024": "0.042", "1024x1024/low": "0.011", "hd": "0.08"}
+    assert prices.describe(card) == "per_image 0.19 (1024x1024 0.042, 1024x1024/low 0.011, hd 0.08)"
+    plain = prices.parse_card({"per_image": {"default": "0.04"}})
+    assert plain == PriceCard({"images": 4 * 10**13})
+    assert prices.write_card(plain) == {"per_image": "0.04"}
+    assert prices.write_pictures(plain.rates) == {}
+
+
+def test_prices_of_pictures_name_what_is_wrong_with_them() -> None:
+    shape = "is no size and quality such as 1024x1024/low"
+    for written, said in (
+        ({}, "`default` is missing: what a picture costs that none of these names"),
+        ({"hd": "1"}, "`default` is missing: what a picture costs that none of these names"),
+        ({"default": "1", "a b": "1"}, f"'a b' {shape}"),
+        ({"default": "1", "a/b/c": "1"}, f"'a/b/c' {shape}"),
+        ({"default": "1", "HD": "1"}, f"'HD' {shape}"),
+        ({"default": "1", "x" * 33: "1"}, f"{'x' * 33!r} {shape}"),
+        ({"default": "1", 5: "1"}, f"'5' {shape}"),
+        ({"default": "1", "hd": "-1"}, "the amount must not be negative"),
+        ({"default": "1", **{f"n{n}": "1" for n in range(100)}}, "a card has at most 100 prices of pictures"),
+    ):
+        with pytest.raises(money.InvalidAmount) as refused:
+            prices.parse_card({"per_image": written})
+        assert str(refused.value) == f"per_image: {said}"
+    assert len(prices.parse_card({"per_image": {"default": "1", **{f"n{n}": "1" for n in range(99)}}}).rates) == 100
+    with pytest.raises(money.InvalidAmount, match="is not an amount"):
+        prices.parse_card({"per_second": {"default": "1"}})
+    tier = {"above": 5, "input": "1", "characters": "1", "per_image": {"hd": "1", "default": "2"}}
+    with pytest.raises(money.InvalidAmount, match="prices of tokens only, not of characters, images, images/hd"):
+        prices.parse_card({"input": "1", "tiers": [tier]})
+
+
+def test_a_written_price_is_for_a_million_or_for_one() -> None:
+    assert [prices.units_of(name) for name in ("input", "characters", "images", "images/hd", "seconds", "calls")] == [
+        10**6, 10**6, 1, 1, 1, 1,
+    ]  # fmt: skip
+    assert prices.units_of("review") == 10**6

@@ -6,12 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing import money, prices
+from billing import money, prices, usage
 from billing.prices import PriceCard
-from billing.usage import BUCKETS, Usage
+from billing.usage import BUCKETS, PICTURES, Usage
 
 rates = st.integers(0, 10**12)
-cards = st.dictionaries(st.sampled_from(BUCKETS), rates, min_size=1).map(PriceCard)
+# Sizes and qualities; `images/…` of a card and `pictures` of a usage are drawn from the same few, so that they meet.
+kinds = st.sampled_from(["1024x1024/low", "1024x1024/high", "1024x1024", "low", "1792x1024/high"])
+pictures = st.dictionaries(kinds.map(PICTURES.__add__), rates).flatmap(
+    lambda named: st.builds(lambda other: {**named, "images": other} if named else {}, rates)
+)
+plain_rates = st.dictionaries(st.sampled_from(BUCKETS), rates, min_size=1)
+cards = st.builds(lambda plain, named: PriceCard(plain | named), plain_rates, pictures)
 token_cards = st.dictionaries(st.sampled_from([*prices.INPUT_BUCKETS, *prices.OUTPUT_BUCKETS]), rates, min_size=1).map(
     PriceCard
 )
@@ -26,7 +32,8 @@ tiers = st.lists(
     unique_by=lambda tier: tier.above,
 ).map(lambda found: tuple(sorted(found, key=lambda tier: tier.above)))
 tiered_cards = st.builds(lambda card, tiers: PriceCard(card.rates, tiers), token_cards, tiers)
-usages = st.builds(Usage, **{name: st.none() | st.integers(0, 10**7) for name in BUCKETS})
+counts = {name: st.none() | st.integers(0, 10**7) for name in BUCKETS}
+usages = st.builds(Usage, **counts, pictures=st.none() | st.dictionaries(kinds, st.integers(0, 10**7)))
 multipliers = st.integers(0, 5_000_000)
 
 
@@ -58,11 +65,9 @@ def test_a_charge_is_rounded_up_once(usage: Usage, card: PriceCard, multiplier: 
 def test_no_usage_within_the_bound_costs_more_than_the_bound(
     card: PriceCard, multiplier: int, into: list[int], out: list[int], more_in: int, more_out: int
 ) -> None:
-    usage = Usage(
-        **dict(zip(prices.INPUT_BUCKETS, into, strict=True)), **dict(zip(prices.OUTPUT_BUCKETS, out, strict=True))
-    )
+    buckets = dict(zip(prices.INPUT_BUCKETS + prices.OUTPUT_BUCKETS, into + out, strict=True))
     bound = prices.bound(card, input_tokens=sum(into) + more_in, multiplier=multiplier)
-    assert prices.charge(usage, card, multiplier=multiplier).amount <= bound.amount(sum(out) + more_out)
+    assert prices.charge(usage.of(buckets), card, multiplier=multiplier).amount <= bound.amount(sum(out) + more_out)
 
 
 @given(token_cards, st.integers(0, 10**6), st.integers(0, 10**12))
@@ -236,3 +241,47 @@ def test_the_smallest_usage_costs_a_nano_unit_and_none_nothing() -> None:
     assert prices.charge(Usage(input=1), card).amount == 1
     assert prices.charge(Usage(input=0), card).amount == 0
     assert prices.charge(Usage(), card).lines == ()
+
+
+# ---- every bucket ---------------------------------------------------------------------------------------------------
+
+
+@given(usages, cards | tiered_cards, multipliers, st.sampled_from(["metered", "per_call"]), st.data())
+def test_no_usage_within_the_units_and_tokens_costs_more_than_the_bound(
+    most: Usage, card: PriceCard, multiplier: int, mode: str, data: st.DataObject
+) -> None:
+    """Of everything at most as much is used as was foreseen, and pictures of an unknown kind may turn out as any."""
+    used = {name: data.draw(st.integers(0, count), label=name) for name, count in most.buckets()}
+    unknown = used.pop("images", 0)
+    kind = data.draw(kinds, label="the kind that unknown pictures turn out to be")
+    used[PICTURES + kind] = used.get(PICTURES + kind, 0) + unknown
+    bound = prices.bound(card, input_tokens=most.tokens_in, units=most, mode=mode, multiplier=multiplier)
+    charge = prices.charge(usage.of(used), card, mode=mode, multiplier=multiplier)
+    assert charge.amount <= bound.amount(most.tokens_out)
+
+
+@given(usages, cards, multipliers, st.integers(0, 10**15))
+def test_a_capped_charge_of_every_bucket_adds_up(usage: Usage, card: PriceCard, multiplier: int, most: int) -> None:
+    charge = prices.capped(prices.charge(usage, card, multiplier=multiplier), most)
+    assert sum(line.amount for line in charge.lines) == charge.amount <= max(most, 0)
+
+
+@given(usages)
+def test_the_buckets_of_a_usage_make_it_again(used: Usage) -> None:
+    assert usage.of(dict(used.buckets())).buckets() == used.buckets()
+
+
+@given(st.dictionaries(kinds, st.integers(0, 10**9), max_size=5), st.integers(0, 10**9))
+def test_prices_of_pictures_are_written_as_they_are_read(named: dict[str, int], other: int) -> None:
+    rates = {PICTURES + name: rate * 10**6 for name, rate in named.items()} | {"images": other * 10**6}
+    card = PriceCard(rates)
+    assert prices.parse_card(prices.write_card(card)) == card
+
+
+def test_a_call_by_the_call_costs_the_same_whatever_it_is_made_of() -> None:
+    written = {"input": "1", "characters": "15", "per_second": "0.1", "per_call": "0.02"}
+    card = prices.parse_card({**written, "per_image": {"hd": "0.08", "default": "0.04"}})
+    for used in (Usage(input=10**6), Usage(characters=10**6), Usage(seconds=60), Usage(pictures={"hd": 4}), Usage()):
+        charge = prices.charge(used, card, mode="per_call")
+        assert (charge.amount, [line.bucket for line in charge.lines]) == (20_000_000, ["calls"])
+        assert prices.bound(card, input_tokens=10**6, units=used, mode="per_call") == prices.Bound(20_000_000, 0)

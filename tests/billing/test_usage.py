@@ -1,5 +1,8 @@
 """What a call used: each token once, what was counted and what nobody counted."""
 
+import pytest
+
+from billing import usage
 from billing.usage import BUCKETS, Usage
 
 WHOLE = Usage(**{name: 2**number for number, name in enumerate(BUCKETS)})
@@ -15,3 +18,20 @@ def test_tokens_in_and_out_are_sums_of_disjoint_buckets() -> None:
     assert WHOLE.tokens_in == sum(getattr(WHOLE, name) for name in ("input", "cache_read", "cache_write", "audio_in"))
     assert WHOLE.tokens_out == sum(getattr(WHOLE, name) for name in ("output", "reasoning", "audio_out"))
     assert (Usage().tokens_in, Usage().tokens_out) == (0, 0)
+
+
+def test_pictures_of_a_known_size_or_quality_are_in_buckets_of_their_own() -> None:
+    used = Usage(images=2, output=1, pictures={"hd": 3, "1024x1024/low": 1, "256x256": 0})
+    assert used.buckets() == [("output", 1), ("images", 2), ("images/1024x1024/low", 1), ("images/hd", 3)]
+    assert usage.of(dict(used.buckets())) == Usage(images=2, output=1, pictures={"hd": 3, "1024x1024/low": 1})
+    assert usage.of({}) == Usage()
+    assert usage.of({"input": 3}) == Usage(input=3)
+    with pytest.raises(TypeError):
+        usage.of({"pixels": 1})
+
+
+def test_the_names_of_buckets_are_known() -> None:
+    assert usage.are_known([*BUCKETS, "images/hd"])
+    assert usage.are_known([])
+    assert not usage.are_known(["input", "image/hd"])
+    assert not usage.are_known(["pictures"])

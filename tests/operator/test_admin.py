@@ -61,6 +61,10 @@ def _model_form(name: str = "m", **fields: Any) -> dict[str, Any]:
     )
 
 
+def _group_form(**fields: Any) -> dict[str, Any]:
+    return {"priced": "", "valid_from_0": "", "valid_from_1": ""} | _inline("prices", []) | fields
+
+
 def _errors(response: Any) -> str:
     assert response.status_code == 200, response
     return str(response.context["errors"])
@@ -89,6 +93,7 @@ def test_only_what_is_listed_here_is_administered() -> None:
         "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget", "billing.BudgetChange",
         "billing.PriceGroup", "relay.Review", "billing.AuditReport", "billing.AuditFinding",
         "billing.PlanOffer", "billing.Plan",
+        "billing.PriceProposal", "billing.MarginRule",
     }  # fmt: skip
 
 
@@ -433,11 +438,11 @@ def test_a_price_to_come_is_shown_in_the_list_with_its_date(staff: Client) -> No
 
 def test_a_group_is_made_changed_and_given_to_a_wallet(staff: Client, team: Team) -> None:
     before = revisions.current().get(revisions.PRICE_GROUPS, 0)
-    staff.post(reverse("admin:billing_pricegroup_add"), {"name": "vip", "times": "0.8"})
+    staff.post(reverse("admin:billing_pricegroup_add"), _group_form(name="vip", times="0.8"))
     group = PriceGroup.objects.get()
     assert (group.name, group.multiplier) == ("vip", 800_000)
     url = reverse("admin:billing_pricegroup_change", args=[group.pk])
-    staff.post(url, {"name": "other", "times": "0.75"})
+    staff.post(url, _group_form(name="other", times="0.75"))
     group.refresh_from_db()
     assert (group.name, group.multiplier) == ("vip", 750_000)
     wallet = ledger.wallet_of(team.pk)
@@ -454,7 +459,7 @@ def test_a_group_is_made_changed_and_given_to_a_wallet(staff: Client, team: Team
 def test_a_group_without_a_name_or_with_that_of_another_is_refused(staff: Client) -> None:
     groups.save(name="vip", multiplier=1)
     for name in ("", "vip", "x" * 101, "a\u200bb"):
-        assert _errors(staff.post(reverse("admin:billing_pricegroup_add"), {"name": name, "times": "1"}))
+        assert _errors(staff.post(reverse("admin:billing_pricegroup_add"), _group_form(name=name, times="1")))
     assert PriceGroup.objects.count() == 1
 
 

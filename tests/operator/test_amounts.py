@@ -171,7 +171,12 @@ ENTRANCES: dict[str, Entrance] = {
         reference=str(uuid.uuid4()),
     ),
     "a multiplier by hand": lambda w, text: w.page(
-        w.staff, "admin:billing_pricegroup_change", w.group.pk, name="vip", times=text
+        w.staff,
+        "admin:billing_pricegroup_change",
+        w.group.pk,
+        name="vip",
+        times=text,
+        **{"prices-TOTAL_FORMS": 0, "prices-INITIAL_FORMS": 0},
     ),
     "a decision on a call in review": lambda w, text: w.page(
         w.staff, "admin:relay_review_change", w.review, charge=text, reason="the provider's bill"

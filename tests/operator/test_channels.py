@@ -16,7 +16,7 @@ from django.utils import timezone, translation
 from billing import revisions
 from portal import doctor
 from portal.configuration import merge, reader, writer
-from portal.configuration.reader import InvalidFile
+from portal.configuration.nodes import InvalidFile
 from portal.models import User
 from relay import probing, services, snapshot, standing, tasks
 from relay.channels import health, routing

@@ -236,3 +236,78 @@ def test_a_model_that_a_channel_serves_no_longer_takes_its_cost_with_it(operator
 def test_a_cost_that_makes_no_sense_is_refused(operator: Operator, costs: str, said: str) -> None:
     assert said in operator.refused(CHANNEL.format(f", costs: {costs}"))
     assert not Channel.objects.exists()
+
+
+# ---- pictures, and groups' own prices -------------------------------------------------------------------------------
+
+
+def test_pictures_by_size_and_quality_come_back_in_the_dump(operator: Operator) -> None:
+    text = "models: [{name: p, kind: image, price: {per_image: {1024x1024/low: 0.011, hd: '0.08', default: 0.04}}}]"
+    told = "per_image 0.04 (1024x1024/low 0.011, hd 0.08)"
+    assert operator.apply(text)[1] == f"~ model p: price {told}"
+    assert operator.apply(operator.dump()) == ["nothing to change"]
+    said = operator.refused("models: [{name: p, price: {per_image: {hd: 1}}}]")
+    assert "models[0].price: per_image: `default` is missing" in said
+    assert "per_image.hd: '1e3' is not an amount" in operator.refused(text.replace("'0.08'", "1e3"))
+
+
+OWN = """
+groups: [{name: vip, multiplier: "0.5"}]
+models:
+  - name: m
+    price: {input: "1"}
+    group_prices:
+      - {group: vip, price: {input: "0.40"}}
+      - {group: vip, from: 2999-01-01, price: {input: "0.30"}}
+      - {group: vip, from: 2999-06-01, price: list}
+"""
+
+
+def test_a_groups_own_prices_are_applied_and_dumped(operator: Operator) -> None:
+    lines = operator.apply(OWN)
+    assert lines[-3:] == [
+        "~ model m: price for group vip the list's → input 0.4",
+        "~ model m: price for group vip input 0.4 → input 0.3 from 2999-01-01T00:00:00+00:00",
+        "~ model m: price for group vip input 0.3 → the list's from 2999-06-01T00:00:00+00:00",
+    ]
+    assert operator.apply(OWN) == ["nothing to change"]
+    dump = operator.dump()
+    assert operator.apply(dump) == ["nothing to change"]
+    assert [entry["price"] for entry in yaml.safe_load(dump)["models"][0]["group_prices"]] == [
+        {"input": "0.4"}, {"input": "0.3"}, "list",
+    ]  # fmt: skip
+    model, group = snapshot.load().models["m"], groups.rows()["vip"].pk
+    now = timezone.now().timestamp()
+    for moment, rate, own in ((now, 4, True), (now + 10**11, 10, False)):
+        price = model.price_at(moment, group=group)
+        assert price is not None
+        assert (price.card.rates["input"] // 10**8, price.own) == (rate, own)
+    plain = model.price_at(now)
+    assert plain is not None
+    assert plain.card.rates == {"input": 10**9}
+
+
+def test_an_ended_price_of_a_group_is_not_in_the_dump_and_its_group_stays(operator: Operator) -> None:
+    operator.apply(OWN.split("      - {group: vip, from")[0])
+    operator.apply("models: [{name: m, group_prices: [{group: vip, price: list}]}]")
+    assert "group_prices" not in operator.dump()
+    operator.apply("groups: []", "--prune")
+    assert "group vip stays" in operator.notes
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ("[{group: nobody, price: {input: 1}}]", "models[0].group_prices: there is no group 'nobody'"),
+        ("[{group: vip}]", "group_prices[0]: a group's price has `group`, `price`"),
+        ("[{group: vip, price: {inputs: 1}}]", "group_prices[0].price.inputs: unknown price"),
+        (
+            "[{group: vip, from: 2999-01-01, price: list}, {group: vip, price: {input: 1}}]",
+            "group_prices[1]: the prices of the group 'vip' are in the order of their moments",
+        ),
+    ],
+)
+def test_a_groups_price_that_makes_no_sense_is_refused(operator: Operator, entries: str, said: str) -> None:
+    text = "groups: [{name: vip, multiplier: 1}]\nmodels: [{name: m, group_prices: %s}]"
+    assert said in operator.refused(text % entries)
+    assert not PriceVersion.objects.exists()

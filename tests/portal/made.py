@@ -19,7 +19,7 @@ def call(
     """A settled call; with `state="failed"` one that was given back."""
     failed = fields.get("state", "settled") not in ("settled", "left")
     used = usage or Usage(input=1000, cache_read=500, output=100)
-    charge = prices.NOTHING if failed else prices.charge(used, PriceCard(price.rates))
+    charge = prices.NOTHING if failed else prices.charge(used, PriceCard(price.rates or {}))
     number = ids.uuid7()
     values: dict[str, Any] = {
         "id": number,

@@ -21,7 +21,7 @@ def test_prices_are_public_and_exact(client: Client, price: PriceVersion) -> Non
 def test_a_bucket_without_a_price_shows_what_it_costs(price: PriceVersion) -> None:
     (row,) = pricing.price_list().tokens
     write = row.cells[2]
-    assert (write.rate, write.inherited) == (price.rates["input"], True)
+    assert (write.rate, write.inherited) == (catalog.card_of(price).rates["input"], True)
 
 
 def test_a_change_is_announced_with_its_date(client: Client, price: PriceVersion) -> None:
@@ -76,11 +76,41 @@ def test_a_planned_tier_is_announced(client: Client, price: PriceVersion) -> Non
     assert "Input 0.12, Output 0.48; above 128,000 tokens of input Input 0.24" in page
 
 
-def test_a_team_in_a_group_is_told_its_multiplier_and_others_are_not(
+def test_a_team_in_a_group_sees_its_final_prices_and_others_the_lists(
     as_alice: Client, as_charlie: Client, client: Client, team: Team, price: PriceVersion
 ) -> None:
     groups.put(wallet=ledger.wallet_of(team.pk), group=groups.save(name="vip", multiplier=875_000))
-    told = "Your team pays these prices × 0.875."
-    assert told in as_alice.get(reverse("pricing")).content.decode()
+    page = as_alice.get(reverse("pricing")).content.decode()
+    for told in ("those of the group vip", "× 0.875", ">0.131250<", ">0.525000<", "or 0.00875 per call"):
+        assert told in page
     for other in (as_charlie, client):
-        assert "Your team pays" not in other.get(reverse("pricing")).content.decode()
+        page = other.get(reverse("pricing")).content.decode()
+        assert ">0.150<" in page
+        assert "vip" not in page
+
+
+def test_a_groups_own_price_is_shown_as_it_is_with_all_that_is_planned(
+    as_alice: Client, client: Client, team: Team, price: PriceVersion
+) -> None:
+    group = groups.save(name="vip", multiplier=500_000)
+    groups.put(wallet=ledger.wallet_of(team.pk), group=group)
+    now = timezone.now()
+    catalog.set_price(price.model, prices.parse_card({"input": "0.11"}), actor="tests", group=group)
+    later = prices.parse_card({"input": "0.12"})
+    catalog.set_price(price.model, later, actor="tests", group=group, valid_from=now + dt.timedelta(days=3))
+    catalog.set_price(price.model, None, actor="tests", group=group, valid_from=now + dt.timedelta(days=5))
+    page = as_alice.get(reverse("pricing")).content.decode()
+    for told in (">0.11<", "own price", "Input 0.12", "Input 0.075, Cache read 0.0375, Output 0.30"):
+        assert told in page
+    page = client.get(reverse("pricing")).content.decode()
+    assert "own price" not in page
+    assert "0.11" not in page
+
+
+def test_pictures_by_size_and_quality_have_a_line_each(client: Client, price: PriceVersion) -> None:
+    card = {"1024x1024/low": "0.011", "1024x1024/high": "0.167", "default": "0.25"}
+    for name, written in (("painter", {"per_image": card}), ("speaker", {"characters": "15"})):
+        catalog.set_price(catalog.save_model(name=name), prices.parse_card(written), actor="tests")
+    page = client.get(reverse("pricing")).content.decode()
+    for told in ("per picture 1024x1024/low", "0.011", "per other picture", "0.250", "per 1M characters", "15.000"):
+        assert told in page

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from billing import money
+from billing import catalog, money
 from billing.models import PriceVersion
 from billing.usage import Usage
 from keys import services
@@ -119,7 +119,8 @@ def test_the_price_lines_of_a_call_add_up_to_its_charge(as_alice: Client, key: A
 
 
 def test_a_call_paid_by_the_call_says_so(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
-    line = {"bucket": "calls", "quantity": 1, "rate": price.rates["calls"], "multiplier": 1_000_000}
+    rate = catalog.card_of(price).rates["calls"]
+    line = {"bucket": "calls", "quantity": 1, "rate": rate, "multiplier": 1_000_000}
     call = made.call(key, price, lines=[line | {"amount": 10_000_000}], cost=10_000_000)
     page = as_alice.get(reverse("call", args=[call.pk])).content.decode()
     assert "per call" in page

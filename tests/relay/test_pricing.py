@@ -206,6 +206,50 @@ def test_a_multiplier_of_zero_makes_calls_free(gateway: Gateway, customer: Custo
     assert (row["cost"], row["held"], row["usage"]["input"]) == (0, 0, 100)
 
 
+def test_a_groups_own_price_counts_as_it_is_until_it_ends(pair: Gateway) -> None:
+    """Without the multiplier, in the hold as in the charge, on both processes; others go on paying the list's."""
+    customer, other = pair.customer(), pair.customer()
+
+    def costs(expected: int) -> Callable[[], bool]:
+        text = money.to_text(expected)
+        return lambda: all(cost(client.chat(server.url, customer.token)) == text for server in pair.servers)
+
+    with pair.inside():
+        group = groups.save(name=f"own-{customer.team}", multiplier=2 * prices.ONE)
+        groups.put(wallet=Account.objects.get(pk=customer.wallet), group=group)
+    eventually(costs(2 * COST))
+    dear = pair.calls(customer.key)[-1]
+    with pair.inside():
+        model = catalog.rows()["chat"]
+        own = catalog.set_price(model, prices.parse_card({"input": "0.5", "output": "1"}), actor="tests", group=group)
+    assert own is not None
+    eventually(costs(COST // 2))
+    cheap = pair.calls(customer.key)[-1]
+    assert cheap["price_id"] == own.pk
+    assert {line["multiplier"] for line in cheap["lines"]} == {prices.ONE}
+    assert abs(dear["held"] - 4 * cheap["held"]) <= 8
+    assert cost(client.chat(pair.servers[0].url, other.token)) == money.to_text(COST)
+    with pair.inside():
+        catalog.set_price(model, None, actor="tests", group=group)
+    eventually(costs(2 * COST))
+    assert pair.audit() == []
+
+
+def test_a_model_with_a_groups_price_only_is_there_for_that_group_only(
+    gateway: Gateway, upstream: Upstream, customer: Customer
+) -> None:
+    name, other = f"exclusive-{customer.team}", gateway.customer()
+    with gateway.inside():
+        group = groups.save(name=f"club-{customer.team}", multiplier=prices.ONE)
+        groups.put(wallet=Account.objects.get(pk=customer.wallet), group=group)
+        catalog.set_price(catalog.save_model(name=name), prices.parse_card({"input": "1"}), actor="t", group=group)
+    with served(gateway, upstream, name):
+        offered(gateway, customer.token, name)
+        assert client.chat(gateway.url, customer.token, model=name).status_code == 200
+        refused = client.chat(gateway.url, other.token, model=name)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "invalid_model")
+
+
 # ---- prices to come -------------------------------------------------------------------------------------------------
 
 

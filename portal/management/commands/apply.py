@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from portal.configuration import merge, reader
+from portal.configuration import merge, nodes, reader
 
 
 class Command(BaseCommand):
@@ -33,7 +33,7 @@ class Command(BaseCommand):
             outcome = merge.apply(
                 reader.read(text), actor=f"apply {path.name}", prune=options["prune"], dry_run=options["dry_run"]
             )
-        except reader.InvalidFile as error:
+        except nodes.InvalidFile as error:
             problems = "\n".join(f"{path}: {problem}" for problem in error.problems)
             raise CommandError(f"{problems}\nNothing was written.") from error
         for line in outcome.changes or ["nothing to change"]:

@@ -3,12 +3,13 @@
 A report is the sum of three things, read by one statement and so in one snapshot: the roll-ups within its period, from
 the longest buckets that fit; the calls that have arrived since the roll-ups were last brought forward; and, where the
 period does not begin or end with a quarter of an hour, the calls of the quarters at its edges. It equals the sum over
-the call log, as long as that is there, and goes on saying the same when the calls have been pruned (but for such edges).
+the call log as long as that is there, and says the same when the calls have been pruned, but for such edges.
 
 Periods are half-open. A call belongs to the bucket in which it began.
 """
 
 import datetime as dt
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -43,7 +44,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 class Line(msgspec.Struct, frozen=True):
     """The sums of one bucket and of the dimensions that were asked for; the others are 0 and empty.
 
-    `bucket` is the number of the bucket in the period. `cost` and `provider_cost` are nano-units.
+    `bucket` is the number of the bucket in the period. `errors` counts the calls that ended as one. `cost` and
+    `provider_cost` are nano-units; the latter, `attempts` and `uncosted` are there where they were asked for.
     """
 
     bucket: int
@@ -69,6 +71,7 @@ class Line(msgspec.Struct, frozen=True):
     used_images: int
     used_seconds: int
     used_calls: int
+    errors: int
 
 
 class Segment(msgspec.Struct, frozen=True):
@@ -86,7 +89,7 @@ class Segment(msgspec.Struct, frozen=True):
 def segments(edges: Sequence[int]) -> list[Segment]:
     """The longest buckets that lie between each edge and the next, in order. Edges are Unix seconds, in quarters."""
     found: list[Segment] = []
-    for number, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+    for number, (low, high) in enumerate(itertools.pairwise(edges)):
         _cover(found, number, low, high)
     return found
 
@@ -136,6 +139,8 @@ def lines(
     `edges` are where the period is divided into buckets, its start and end among them; those in between begin quarters
     of an hour. `ours` adds what the attempts cost us, which is under the attempts' own channels.
     """
+    if wanted.team == EVERYBODY and (wanted.key is not None or "key_id" in by):
+        raise ValueError("everybody's calls are rolled up without their keys")
     if not wanted.start < wanted.end:
         return []
     statement = _composed(wanted, by, edges or (wanted.start, wanted.end), ours)
@@ -147,10 +152,11 @@ def lines(
 def total(wanted: Wanted) -> Line:
     """The sums of everything that is wanted."""
     found = lines(wanted)
-    return found[0] if found else Line(0, 0, "", "", "", *([0] * len(MEASURES)))
+    return found[0] if found else Line(0, 0, "", "", "", *([0] * (len(MEASURES) + 1)))
 
 
 def _composed(wanted: Wanted, by: Sequence[Dimension], edges: Sequence[dt.datetime], ours: bool) -> _Statement:
+    """Roll-ups of the whole quarters, then what has arrived since, then the quarters at the edges."""
     statement = _Statement()
     start, end = wanted.start.timestamp(), wanted.end.timestamp()
     inner = [int(edge.timestamp()) for edge in edges[1:-1]]
@@ -173,16 +179,19 @@ def _composed(wanted: Wanted, by: Sequence[Dimension], edges: Sequence[dt.dateti
     for low, high in _ends(wanted, first, last):
         _from_log(statement, wanted, (low, high), f"c.arrival < {horizon}", ours)
     own = [name if name in by else ("0" if name == "key_id" else "''") for name in DIMENSIONS]
-    measured = rollups.sums() if ours else _without_ours()
+    groups = ", ".join(("n", *by))
+    failed = ", ".join(f"'{state}'" for state in ERRORS)
     statement.add(
-        f") SELECT n, {', '.join(own)}, {measured} FROM (SELECT n, {columns} FROM found) AS f "
-        f"GROUP BY {', '.join(('n', *by))} HAVING sum(calls) > 0 OR sum(attempts) > 0 ORDER BY {', '.join(('n', *by))}"
+        f") SELECT n, {', '.join(own)}, {rollups.sums() if ours else _without_ours()}, "
+        f"CAST(sum(CASE WHEN state IN ({failed}) THEN calls ELSE 0 END) AS bigint) "
+        f"FROM (SELECT n, {columns} FROM found) AS f GROUP BY {groups} "
+        f"HAVING sum(calls) > 0{' OR sum(attempts) > 0' if ours else ''} ORDER BY {groups}"
     )
     return statement
 
 
 def _without_ours() -> str:
-    """Sums of what customers see: those of attempts are of the roll-ups only, where nobody adds the tail's."""
+    """Of what the attempts cost us there is only what has been rolled up: it is left out."""
     return ", ".join(
         "0" if name in ("attempts", "provider_cost", "uncosted") else f"CAST(sum({name}) AS bigint)"
         for name in MEASURES
@@ -216,7 +225,7 @@ def _values(statement: _Statement, name: str, found: Sequence[Segment]) -> None:
 
 def _buckets(statement: _Statement, edges: Sequence[int]) -> None:
     """The buckets themselves, for calls that are looked at one by one."""
-    found = [Segment(n, 0, low, high) for n, (low, high) in enumerate(zip(edges, edges[1:], strict=False))]
+    found = [Segment(n, 0, low, high) for n, (low, high) in enumerate(itertools.pairwise(edges))]
     _values(statement, "cut", found)
 
 
@@ -249,7 +258,7 @@ def _narrow(statement: _Statement, wanted: Wanted, channel: str, key: str) -> No
     model, state = ("r.model", "r.state") if source == "r" else ("c.model", "c.state")
     for column, value in ((model, wanted.model), (channel, wanted.channel), (state, wanted.state)):
         if value:
-            statement.add(f" {'AND'} {column} = %s", value)
+            statement.add(f" AND {column} = %s", value)
     if wanted.key is not None:
         # Without the function where an index can be used.
         statement.add(f" AND {'c.key_id' if wanted.key and source != 'r' else key} = %s", wanted.key)

@@ -56,7 +56,8 @@ def seconds_of(column: str) -> str:
     """A time's Unix seconds, whole and rounded down."""
     if is_postgres():
         return f"floor(extract(epoch FROM {column}))::bigint"
-    return f"CAST(strftime('%%s', {column}) AS integer)"
+    # Without the fraction, which SQLite would round to milliseconds: up to the next second.
+    return f"CAST(strftime('%%s', substr({column}, 1, 19)) AS integer)"
 
 
 def _bucket(column: str, grain: int) -> str:
@@ -87,7 +88,8 @@ def facts_of_calls(what: str) -> str:
     return (
         f"SELECT {what}, coalesce(c.key_id, 0) AS key_id, c.model AS model, c.channel AS channel, c.state AS state, "
         "1 AS calls, c.cost AS cost, 0 AS attempts, 0 AS provider_cost, 0 AS uncosted, "
-        f"{_whole('c.duration_ms')} AS duration_ms, CASE WHEN c.first_byte_ms IS NULL THEN 0 ELSE 1 END AS first_bytes, "
+        f"{_whole('c.duration_ms')} AS duration_ms, "
+        "CASE WHEN c.first_byte_ms IS NULL THEN 0 ELSE 1 END AS first_bytes, "
         f"{_whole('c.first_byte_ms')} AS first_byte_ms, {used} FROM relay_calllog c"
     )
 
@@ -240,7 +242,10 @@ def of_hour(hour: int, horizon: int) -> tuple[str, list[Any]]:
 
 
 def recompute(hour: int) -> bool:
-    """Makes the roll-ups of an hour, and of its day, from the call log. False where that was pruned or others are at it."""
+    """Makes the roll-ups of an hour and of its day from the call log.
+
+    False where that was pruned, or somebody else changes roll-ups now.
+    """
     day = hour - hour % DAY
     with _locked() as row:
         if row is None or hour < row.pruned:

@@ -223,6 +223,11 @@ class CallLog(models.Model):
             models.Index(name="call_key_time", fields=["key", "-created_at"]),
             models.Index(name="call_request", fields=["request_id"], opclasses=["varchar_pattern_ops"]),
             models.Index(name="call_arrival", fields=["arrival"]),
+            # For the few that an administrator looks for among everybody's.
+            models.Index(name="call_not_settled", fields=["state", "id"], condition=~Q(state=CallState.SETTLED)),
+            models.Index(
+                name="call_not_reported", fields=["usage_source", "id"], condition=~Q(usage_source="reported")
+            ),
         ]
         constraints = [CheckConstraint(name="call_cost_not_negative", condition=Q(cost__gte=0))]
 

@@ -10,7 +10,7 @@ the next run where it cannot be had. SQLite keeps one table; there pruning delet
 
 import datetime as dt
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 from django.conf import settings
@@ -74,14 +74,18 @@ def make_ahead() -> int:
     """Makes the partitions of this month and the next ones, and of months that the rest holds calls of. How many."""
     if connection.vendor != "postgresql":
         return 0
-    return sum(_made(table, month) for table in KEYS for month in _missing(table))
+    return make(sorted({month for table in KEYS for month in _wanted(table)}))
 
 
-def _missing(table: str) -> list[dt.datetime]:
+def make(months: Sequence[dt.datetime]) -> int:
+    """Makes the partitions of these months that are not there. How many."""
+    return sum(_made(table, month) for table in KEYS for month in months if month not in existing(table))
+
+
+def _wanted(table: str) -> set[dt.datetime]:
     this = month_of(timezone.now())
-    wanted = {months_later(this, count) for count in range(AHEAD + 1)}
-    wanted |= {month for month in _months_in_rest(table) if EARLIEST <= month < this}
-    return sorted(wanted - existing(table).keys())
+    ahead = {months_later(this, count) for count in range(AHEAD + 1)}
+    return ahead | {month for month in _months_in_rest(table) if EARLIEST <= month < this}
 
 
 def _months_in_rest(table: str) -> Iterator[dt.datetime]:

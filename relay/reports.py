@@ -232,18 +232,24 @@ def _buckets(statement: _Statement, edges: Sequence[int]) -> None:
 def _from_log(
     statement: _Statement, wanted: Wanted, period: tuple[dt.datetime, dt.datetime], arrived: str, ours: bool
 ) -> None:
+    """Calls one by one: summed by quarters, and these put into the buckets."""
     for facts, channel in ((rollups.facts_of_calls, "c.channel"), (rollups.facts_of_attempts, "p.channel")):
         if facts is rollups.facts_of_attempts and not ours:
             continue
-        seconds = rollups.seconds_of("c.created_at")
+        dimensions, quarter = ", ".join(DIMENSIONS), rollups.quarter_of("c.created_at")
+        named = ", ".join(f"q.{name} AS {name}" for name in (*DIMENSIONS, *MEASURES))
         statement.add(
-            f" UNION ALL {facts('cut.n AS n')} JOIN cut ON ({seconds}) >= cut.low AND ({seconds}) < cut.high "
+            f" UNION ALL SELECT cut.n AS n, {named} FROM (SELECT quarter, {dimensions}, {rollups.sums()} "
+            f"FROM ({facts(f'{quarter} AS quarter')} "
             f"WHERE {arrived} AND c.created_at >= %s AND c.created_at < %s AND c.id >= %s AND c.id < %s",
             *_bounds(*period),
         )
         if wanted.team != EVERYBODY:
             statement.add(" AND c.team_id = %s", wanted.team)
         _narrow(statement, wanted, channel, "coalesce(c.key_id, 0)")
+        statement.add(
+            f") AS f GROUP BY quarter, {dimensions}) AS q JOIN cut ON q.quarter >= cut.low AND q.quarter < cut.high"
+        )
 
 
 def _bounds(start: dt.datetime, end: dt.datetime) -> list[Any]:

@@ -60,9 +60,10 @@ def seconds_of(column: str) -> str:
     return f"CAST(strftime('%%s', substr({column}, 1, 19)) AS integer)"
 
 
-def _bucket(column: str, grain: int) -> str:
+def quarter_of(column: str) -> str:
+    """The beginning of the quarter of an hour that a time is in, in Unix seconds."""
     seconds = seconds_of(column)
-    return f"({seconds}) - ({seconds}) %% {grain}"
+    return f"({seconds}) - ({seconds}) %% {QUARTER}"
 
 
 def _used(bucket: str) -> str:
@@ -112,7 +113,7 @@ def sums(source: str = "") -> str:
 
 def selected(condition: str, grains: Sequence[int]) -> str:
     """The roll-ups of the calls that the condition names, which stands in it twice. Columns as in `COLUMNS`."""
-    what = f"c.team_id AS team_id, {_bucket('c.created_at', QUARTER)} AS bucket"
+    what = f"c.team_id AS team_id, {quarter_of('c.created_at')} AS bucket"
     own = ", ".join(DIMENSIONS[1:])
     return f"""
         WITH facts AS ({facts_of_calls(what)} WHERE {condition}

@@ -83,7 +83,7 @@ def matching(wanted: Wanted) -> QuerySet[CallLog]:
     period &= Q(pk__gte=ids.first(wanted.start - AROUND), pk__lt=ids.first(wanted.end + AROUND))
     if wanted.search:
         found = period & _labelled(wanted.search)
-        if (number := _as_uuid(wanted.search)) is not None:
+        if (number := as_uuid(wanted.search)) is not None:
             found |= Q(pk=number)
         period = found
     calls = of_team(wanted.team).filter(period)
@@ -237,7 +237,7 @@ def _after(mark: _Mark) -> Q:
     return Q(created_at__gte=mark[0]) & (Q(created_at__gt=mark[0]) | Q(pk__gt=mark[1]))
 
 
-def _as_uuid(text: str) -> uuid.UUID | None:
+def as_uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
     except ValueError:

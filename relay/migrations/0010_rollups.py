@@ -25,6 +25,8 @@ INDEXES = (
 NEW_INDEXES = (
     "CREATE INDEX call_request ON relay_calllog (request_id{pattern})",
     "CREATE INDEX call_arrival ON relay_calllog (arrival)",
+    "CREATE INDEX call_not_settled ON relay_calllog (state, id) WHERE NOT (state = 'settled')",
+    "CREATE INDEX call_not_reported ON relay_calllog (usage_source, id) WHERE NOT (usage_source = 'reported')",
 )
 TRIGGER = """
 CREATE TRIGGER relay_calllog_arrival AFTER INSERT ON relay_calllog WHEN NEW.arrival IS NULL
@@ -87,7 +89,8 @@ def backward(apps: Any, schema_editor: Any) -> None:
     run = _runner(schema_editor)
     if schema_editor.connection.vendor != "postgresql":
         run("DROP TRIGGER relay_calllog_arrival")
-        run("DROP INDEX call_arrival")
+        for name in ("call_arrival", "call_not_settled", "call_not_reported"):
+            run(f"DROP INDEX {name}")
         run("DROP INDEX call_request")
         run("ALTER TABLE relay_calllog DROP COLUMN arrival")
         return
@@ -251,6 +254,22 @@ class Migration(migrations.Migration):
                 migrations.AddIndex(
                     model_name="calllog",
                     index=models.Index(fields=["arrival"], name="call_arrival"),
+                ),
+                migrations.AddIndex(
+                    model_name="calllog",
+                    index=models.Index(
+                        condition=models.Q(("state", "settled"), _negated=True),
+                        fields=["state", "id"],
+                        name="call_not_settled",
+                    ),
+                ),
+                migrations.AddIndex(
+                    model_name="calllog",
+                    index=models.Index(
+                        condition=models.Q(("usage_source", "reported"), _negated=True),
+                        fields=["usage_source", "id"],
+                        name="call_not_reported",
+                    ),
                 ),
             ],
             database_operations=[migrations.RunPython(forward, backward)],

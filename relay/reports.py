@@ -164,20 +164,16 @@ def _composed(wanted: Wanted, by: Sequence[Dimension], edges: Sequence[dt.dateti
     columns = ", ".join((*DIMENSIONS, *MEASURES))
     statement.add("WITH ")
     _values(statement, "seg", segments([first, *inner, last]) if first < last else [])
-    _buckets(statement, [_down(start), *inner, _up(end)])
-    statement.add(
-        f"found AS (SELECT seg.n AS n, {', '.join(f'r.{name} AS {name}' for name in (*DIMENSIONS, *MEASURES))} "
-        "FROM seg JOIN relay_rollup r ON r.team_id = %s AND r.grain = seg.grain AND r.bucket >= seg.low "
-        "AND r.bucket < seg.high",
-        wanted.team,
-    )
-    _narrow(statement, wanted, "r.channel", "r.key_id")
+    cuts = [_down(start), *inner, _up(end)]
+    if not rollups.is_postgres():
+        _values(statement, "cut", [Segment(n, 0, *pair) for n, pair in enumerate(itertools.pairwise(cuts))])
+    _from_rollups(statement, wanted)
     horizon = f"(SELECT horizon FROM relay_rollupcursor WHERE name = '{NAME}')"
     # The first condition says nothing that the second does not, but the planner knows its value.
     arrived = f"c.arrival >= {rollups.cursor().horizon:d} AND c.arrival >= {horizon}"
-    _from_log(statement, wanted, (wanted.start, wanted.end), arrived, ours)
+    _from_log(statement, wanted, (wanted.start, wanted.end), arrived, cuts, ours)
     for low, high in _ends(wanted, first, last):
-        _from_log(statement, wanted, (low, high), f"c.arrival < {horizon}", ours)
+        _from_log(statement, wanted, (low, high), f"c.arrival < {horizon}", cuts, ours)
     own = [name if name in by else ("0" if name == "key_id" else "''") for name in DIMENSIONS]
     groups = ", ".join(("n", *by))
     failed = ", ".join(f"'{state}'" for state in ERRORS)
@@ -223,23 +219,38 @@ def _values(statement: _Statement, name: str, found: Sequence[Segment]) -> None:
         statement.add(f"{name} AS (SELECT {parts} FROM json_each(%s)), ", json.dumps(rows))
 
 
-def _buckets(statement: _Statement, edges: Sequence[int]) -> None:
-    """The buckets themselves, for calls that are looked at one by one."""
-    found = [Segment(n, 0, low, high) for n, (low, high) in enumerate(itertools.pairwise(edges))]
-    _values(statement, "cut", found)
+def _from_rollups(statement: _Statement, wanted: Wanted) -> None:
+    """Segment by segment, each a range of the primary key. PostgreSQL would rather read all of the team's and compare
+    each row with each segment; OFFSET 0 keeps it from that."""
+    postgres = rollups.is_postgres()
+    columns = ", ".join((*DIMENSIONS, *MEASURES))
+    statement.add(f"found AS (SELECT seg.n AS n, {columns} FROM seg ")
+    statement.add("CROSS JOIN LATERAL (SELECT * FROM relay_rollup r WHERE " if postgres else "JOIN relay_rollup r ON ")
+    statement.add("r.team_id = %s AND r.grain = seg.grain AND r.bucket >= seg.low AND r.bucket < seg.high", wanted.team)
+    _narrow(statement, wanted, "r.channel", "r.key_id")
+    statement.add(" OFFSET 0) AS r" if postgres else "")
 
 
 def _from_log(
-    statement: _Statement, wanted: Wanted, period: tuple[dt.datetime, dt.datetime], arrived: str, ours: bool
+    statement: _Statement,
+    wanted: Wanted,
+    period: tuple[dt.datetime, dt.datetime],
+    arrived: str,
+    cuts: Sequence[int],
+    ours: bool,
 ) -> None:
-    """Calls one by one: summed by quarters, and these put into the buckets."""
+    """Calls one by one: summed by quarters, and these put into the buckets that begin with `cuts`."""
+    quarter = rollups.quarter_of("c.created_at")
+    dimensions, measures = ", ".join(DIMENSIONS), ", ".join(MEASURES)
     for facts, channel in ((rollups.facts_of_calls, "c.channel"), (rollups.facts_of_attempts, "p.channel")):
         if facts is rollups.facts_of_attempts and not ours:
             continue
-        dimensions, quarter = ", ".join(DIMENSIONS), rollups.quarter_of("c.created_at")
-        named = ", ".join(f"q.{name} AS {name}" for name in (*DIMENSIONS, *MEASURES))
+        if rollups.is_postgres():
+            statement.add(" UNION ALL SELECT width_bucket(quarter, %s::bigint[]) - 1 AS n, ", list(cuts[:-1]))
+        else:
+            statement.add(" UNION ALL SELECT cut.n AS n, ")
         statement.add(
-            f" UNION ALL SELECT cut.n AS n, {named} FROM (SELECT quarter, {dimensions}, {rollups.sums()} "
+            f"{dimensions}, {measures} FROM (SELECT quarter, {dimensions}, {rollups.sums()} "
             f"FROM ({facts(f'{quarter} AS quarter')} "
             f"WHERE {arrived} AND c.created_at >= %s AND c.created_at < %s AND c.id >= %s AND c.id < %s",
             *_bounds(*period),
@@ -247,9 +258,9 @@ def _from_log(
         if wanted.team != EVERYBODY:
             statement.add(" AND c.team_id = %s", wanted.team)
         _narrow(statement, wanted, channel, "coalesce(c.key_id, 0)")
-        statement.add(
-            f") AS f GROUP BY quarter, {dimensions}) AS q JOIN cut ON q.quarter >= cut.low AND q.quarter < cut.high"
-        )
+        statement.add(f") AS f GROUP BY quarter, {dimensions}) AS q")
+        if not rollups.is_postgres():
+            statement.add(" JOIN cut ON q.quarter >= cut.low AND q.quarter < cut.high")
 
 
 def _bounds(start: dt.datetime, end: dt.datetime) -> list[Any]:

@@ -6,6 +6,7 @@ there, every row is compared with what they come to; an hour's rows with its day
 """
 
 import datetime as dt
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -79,14 +80,15 @@ def _subjects(hours: Sequence[int]) -> frozenset[str]:
 
 
 def look(hours: Sequence[int]) -> list[Finding]:
-    """What is wrong with these hours, in one snapshot."""
+    """What is wrong with these hours, in one snapshot; and with their days, where that is not what their hours say."""
     with snapshot.taken():
         row = rollups.cursor()
-        return [
-            Finding(CHECK, _subject(hour), detail)
-            for hour in hours
-            if (detail := _unlike_the_ledger(hour) or _unlike_its_day(hour) or _unlike_the_log(hour, row))
-        ]
+        found = {hour: _unlike_the_ledger(hour) or _unlike_the_log(hour, row) for hour in hours}
+        for _day, several in itertools.groupby(sorted(hours), lambda hour: hour - hour % DAY):
+            own = list(several)
+            if not any(found[hour] for hour in own):
+                found[own[0]] = _unlike_its_day(own[0])
+        return [Finding(CHECK, _subject(hour), detail) for hour, detail in sorted(found.items()) if detail]
 
 
 # ---- what is compared -----------------------------------------------------------------------------------------------

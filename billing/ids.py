@@ -1,5 +1,6 @@
 """Call ids: UUID version 7 (RFC 9562, section 5.7), so that they sort by time."""
 
+import datetime as dt
 import os
 import random
 import time
@@ -16,3 +17,16 @@ def uuid7() -> uuid.UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)
+
+
+def first(moment: dt.datetime) -> uuid.UUID:
+    """The smallest id that is made in the millisecond of that moment."""
+    return uuid.UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+
+
+def time_of(number: uuid.UUID) -> dt.datetime | None:
+    """When the id was made; None where its first bits are no time."""
+    try:
+        return dt.datetime.fromtimestamp((number.int >> 80) / 1000, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

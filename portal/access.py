@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import URLPattern, path
 
 from portal import services
@@ -25,7 +25,7 @@ class Access(StrEnum):
 
 
 PublicView = Callable[..., HttpResponse]
-MemberView = Callable[..., HttpResponse]
+MemberView = Callable[..., HttpResponseBase]
 
 
 def public(route: str, view: PublicView, name: str) -> URLPattern:
@@ -42,7 +42,7 @@ def member(route: str, view: MemberView, name: str) -> URLPattern:
     """A page for whoever has signed in: `view(request, team, …)`, the others are asked to sign in."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, **parts: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, **parts: Any) -> HttpResponseBase:
         team: Team = services.current_team(request)
         return view(request, team, **parts)
 
@@ -54,7 +54,7 @@ def api(route: str, view: Callable[..., HttpResponse], name: str, access: Access
     return _declared(route, view, name, access)
 
 
-def _declared(route: str, view: Callable[..., HttpResponse], name: str, access: Access) -> URLPattern:
+def _declared(route: str, view: Callable[..., HttpResponseBase], name: str, access: Access) -> URLPattern:
     view.access = access  # type: ignore[attr-defined]
     return path(route, view, name=name)
 

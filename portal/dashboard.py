@@ -17,7 +17,8 @@ from portal import charts
 from portal.models import Team
 from portal.periods import Period
 from portal.templatetags.pisces import amount
-from relay import selectors
+from relay import reports, selectors
+from relay.reports import Dimension
 from relay.selectors import Slice, Totals, Wanted
 
 SHOWN_SERIES = 6
@@ -84,23 +85,40 @@ def first_steps(team: Team, wallet: Account) -> FirstSteps:
     return FirstSteps(wallet.balance + wallet.credit_limit > 0, has_key)
 
 
-def overview(team: Team, period: Period, by: Literal["model", "key"]) -> Overview:
+By = Literal["model", "key", "channel", "day"]
+COLUMNS: dict[str, Dimension] = {"model": "model", "key": "key_id", "channel": "channel"}
+
+
+class Breakdown(msgspec.Struct, frozen=True):
+    """Spend by bucket, stacked by what it is grouped by. No chart where nothing was spent."""
+
+    series: tuple[Series, ...]
+    chart: charts.Stack | None
+    chart_decimals: int
+
+
+def breakdown(found: Sequence[Slice], period: Period, names: dict[str, str]) -> Breakdown:
+    series = _series(found, period, names)
+    chart = _chart(found, period, series) if any(piece.spend for piece in found) else None
+    return Breakdown(series, chart, charts.decimals_of(chart.values[1][1]) if chart else 2)
+
+
+def overview(team: Team, period: Period, by: By) -> Overview:
     """The team's period at a glance."""
-    column: Literal["model", "key_id"] = "model" if by == "model" else "key_id"
-    found = selectors.slices(team=team.pk, start=period.start, end=period.end, by=column, step=period.step)
+    wanted = reports.Wanted(team=team.pk, start=period.start, end=period.end)
+    found = selectors.slices(wanted, period.edges, COLUMNS[by])
     before = selectors.totals(Wanted(team=team.pk, start=period.before_start, end=period.before_end))
     totals = _sum(found)
-    series = _series(found, period, _names(team, by))
-    chart = _chart(found, period, series) if totals.spend else None
+    drawn = breakdown(found, period, names_of(team, by))
     return Overview(
         totals=totals,
         error_rate=f"{_rate(totals):.2f}" if totals.calls else "",
         spend=Tile(_relative(totals.spend, before.spend), _spark(found, period, lambda t: t.spend)),
         requests=Tile(_relative(totals.calls, before.calls), _spark(found, period, lambda t: t.calls)),
         errors=Tile(_points(totals, before), _spark(found, period, _rate)),
-        series=series,
-        chart=chart,
-        chart_decimals=charts.decimals_of(chart.values[1][1]) if chart else 2,
+        series=drawn.series,
+        chart=drawn.chart,
+        chart_decimals=drawn.chart_decimals,
         decimals=decimals_of(totals.spend),
     )
 
@@ -141,9 +159,9 @@ def _spark(slices: Sequence[Slice], period: Period, value: Callable[[Totals], fl
 # ---- chart ----------------------------------------------------------------------------------------------------------
 
 
-def _names(team: Team, by: str) -> dict[str, str]:
+def names_of(team: Team, by: str) -> dict[str, str]:
     """What to call a series, where that is not its own value."""
-    if by == "model":
+    if by != "key":
         return {}
     return {str(pk): name for pk, name in key_selectors.of_team(team.pk).values_list("pk", "name")}
 

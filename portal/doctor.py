@@ -22,7 +22,7 @@ from billing.models import AuditReport, Hold, HoldState, ReportKind, ReportState
 from keys.models import ApiKey
 from portal import demo_data, readiness
 from portal.models import Team
-from relay import demo, services
+from relay import demo, partitions, services
 from relay.models import Channel, DefaultModel, Heartbeat
 from relay.services import Disabled
 
@@ -155,6 +155,21 @@ def _worker() -> Iterator[Finding]:
         yield Finding(WARNING, f"the worker {since}", "Start `manage.py worker`; without it, lost calls stay held")
 
 
+def _call_log() -> Iterator[Finding]:
+    if missing := partitions.missing_ahead():
+        yield Finding(
+            WARNING,
+            f"the call log has no partition {' and '.join(missing)}",
+            "Start `manage.py worker`; until then these calls are kept with the rest, and are slower to read",
+        )
+    if 0 < settings.CALL_LOG_MONTHS < 3:
+        yield Finding(
+            WARNING,
+            f"calls are kept for {settings.CALL_LOG_MONTHS} months only",
+            "Set CALL_LOG_MONTHS to 3 or more: customers may ask about the calls of an invoice",
+        )
+
+
 def _reviews() -> Iterator[Finding]:
     if waiting := Hold.objects.filter(state=HoldState.REVIEW).count():
         yield Finding(
@@ -256,4 +271,6 @@ def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
             )
 
 
-_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (_database, _rates, _worker, _audit, _reviews, _channels)
+_TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _database, _rates, _worker, _audit, _call_log, _reviews, _channels,
+)  # fmt: skip

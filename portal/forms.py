@@ -1,12 +1,17 @@
 """How forms are drawn, every field by the portal's own template; and the filters of the usage list."""
 
+import datetime as dt
 from typing import Any
 
+import msgspec
 from django import forms
 from django.forms.renderers import TemplatesSetting
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from billing import windows
 from keys import selectors as key_selectors
+from portal import periods
 from portal.models import Team
 from portal.periods import DEFAULT, Period
 from relay import selectors
@@ -33,6 +38,7 @@ class UsageFilter(forms.Form):
     period = forms.ChoiceField(choices=PERIODS, required=False, label=_("Period"))
     key = forms.ChoiceField(required=False, label=_("Key"))
     model = forms.ChoiceField(required=False, label=_("Model"))
+    channel = forms.ChoiceField(required=False, label=_("Channel"))
     state = forms.ChoiceField(choices=[("", _("All states")), *CallState.choices], required=False, label=_("State"))
 
     def __init__(self, data: Any, *, team: Team, period: Period) -> None:
@@ -40,11 +46,12 @@ class UsageFilter(forms.Form):
         self.team, self.span = team, period
         keys = key_selectors.of_team(team.pk).order_by("name", "pk")
         self._offer("key", [("", _("All keys")), *((str(key.pk), str(key)) for key in keys)])
-        models = selectors.models_called(team.pk, period.start, period.end)
-        if (asked := data.get("model", "")[:200]) and asked not in models:
-            models.append(asked)
-        self._offer("model", [("", _("All models")), *((name, name) for name in models if name)])
-        for name in ("period", "key", "model", "state"):
+        models, channels = selectors.offered(team.pk, period.start, period.end)
+        for name, every, found in (("model", _("All models"), models), ("channel", _("All channels"), channels)):
+            if (asked := data.get(name, "")[:200]) and asked not in found:
+                found.append(asked)
+            self._offer(name, [("", every), *((value, value) for value in found)])
+        for name in ("period", "key", "model", "channel", "state"):
             field = self.fields[name]
             field.widget.attrs |= {"class": "input", "aria-label": field.label}
 
@@ -63,11 +70,64 @@ class UsageFilter(forms.Form):
             end=self.span.end,
             key=int(asked["key"]) if asked.get("key") else None,
             model=asked.get("model", ""),
+            channel=asked.get("channel", ""),
             state=asked.get("state", ""),
             search=asked.get("q", "").strip(),
         )
 
     @property
+    def kept(self) -> list[tuple[str, str]]:
+        """What is filtered by, for forms that go on from here."""
+        names = ("key", "model", "channel", "state")
+        return [(name, self.cleaned_data[name]) for name in names if self.cleaned_data.get(name)]
+
+    @property
     def narrows(self) -> bool:
         """Whether anything besides the period is asked for."""
-        return any(self.cleaned_data.get(name) for name in ("q", "key", "model", "state"))
+        return any(self.cleaned_data.get(name) for name in ("q", "key", "model", "channel", "state"))
+
+
+class ExportForm(forms.Form):
+    """What goes into a file: days by the clocks of a zone, and how sums are told apart."""
+
+    EARLIEST = dt.date(2020, 1, 1)
+
+    start = forms.DateField(label=_("From"), widget=forms.DateInput({"type": "date", "class": "input"}))
+    end = forms.DateField(label=_("To"), widget=forms.DateInput({"type": "date", "class": "input"}))
+    zone = forms.ChoiceField(label=_("Days of"), widget=forms.Select({"class": "input"}))
+    by = forms.MultipleChoiceField(
+        choices=[
+            ("day", _("Day")),
+            ("hour", _("Hour")),
+            ("model", _("Model")),
+            ("key", _("Key")),
+            ("channel", _("Channel")),
+            ("state", _("State")),
+        ],
+        widget=forms.CheckboxSelectMultiple,
+        label=_("Sums by"),
+    )
+
+    def __init__(self, data: Any = None, *, team: Team, period: Period) -> None:
+        days = {"start": period.start.date(), "end": period.buckets[-1].date()}
+        super().__init__(data, initial={**days, "zone": team.time_zone, "by": ["day", "model"]}, prefix=None)
+        zone = self.fields["zone"]
+        assert isinstance(zone, forms.ChoiceField)
+        zone.choices = [(name, name) for name in dict.fromkeys(("UTC", team.time_zone))]
+
+    @property
+    def dates(self) -> list[Any]:
+        return [self[name] for name in ("start", "end", "zone")]
+
+    def applied(self, wanted: Wanted) -> tuple[Wanted, tuple[dt.date, dt.date] | None]:
+        """The same calls over the days that are asked for; over the period of `wanted` where none are."""
+        self.is_valid()
+        start, end = self.cleaned_data.get("start"), self.cleaned_data.get("end")
+        if start is None or end is None:
+            return wanted, None
+        last = timezone.now().date() + dt.timedelta(days=1)
+        start, end = max(start, self.EARLIEST), min(end, last)
+        end = max(start, end)
+        zone = windows.zone(self.cleaned_data.get("zone") or "UTC")
+        low, high = periods.midnight(start, zone), periods.midnight(end + dt.timedelta(days=1), zone)
+        return msgspec.structs.replace(wanted, start=low, end=high), (start, end)

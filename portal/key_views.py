@@ -101,7 +101,7 @@ def revoke(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
         services.revoke(key)
         messages.success(request, _("Key “%(name)s” revoked") % {"name": key.name})
         return redirect("keys")
-    used = calls.calls_with_key(key.pk, timezone.now() - DAY)
+    used = calls.calls_with_key(team.pk, key.pk, timezone.now() - DAY)
     return _page(request, team, "keys/revoke.html", key=key, used=used)
 
 

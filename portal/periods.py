@@ -1,10 +1,11 @@
-"""The periods that pages offer: half-open UTC ranges in whole hours or days. Pure.
+"""The periods that pages and exports offer: half-open ranges in whole hours or days. Pure.
 
-The last bucket is the one that is running. What a period is compared with is as long as what has passed of it, so
-that a morning is not set against a whole day.
+Pages speak UTC; an export may ask for the days of a time zone. The last bucket is the one that is running. What a
+period is compared with is as long as what has passed of it, so that a morning is not set against a whole day.
 """
 
 import datetime as dt
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
@@ -31,6 +32,11 @@ class Period(msgspec.Struct, frozen=True):
     before_start: dt.datetime
     before_end: dt.datetime
 
+    @property
+    def edges(self) -> tuple[dt.datetime, ...]:
+        """Where its buckets begin, and where the last of them ends."""
+        return (*self.buckets, self.end)
+
 
 def named(name: str, now: dt.datetime) -> Period:
     """The period with this name that ends with the current hour or day; the default one for an unknown name."""
@@ -45,3 +51,23 @@ def named(name: str, now: dt.datetime) -> Period:
     span = length * count
     buckets = tuple(start + length * number for number in range(count))
     return Period(name, step, buckets, start, start + span, start - span, now - span)
+
+
+def midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:
+    """When the day begins by the zone's clocks."""
+    return dt.datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(dt.UTC)
+
+
+def edges(first: dt.date, last: dt.date, step: Literal["hour", "day"], zone: dt.tzinfo) -> Iterator[dt.datetime]:
+    """Where the buckets from the first day up to and with the last begin, and where the last one ends, in UTC.
+
+    Hours are those of the day: one that the clocks repeat is two, one that they skip is none.
+    """
+    day, end = first, midnight(last + dt.timedelta(days=1), zone)
+    while day <= last:
+        moment, following = midnight(day, zone), midnight(day + dt.timedelta(days=1), zone)
+        while moment < following:
+            yield moment
+            moment = moment + HOUR if step == "hour" else following
+        day += dt.timedelta(days=1)
+    yield end

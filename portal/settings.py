@@ -47,6 +47,8 @@ HOLD_LEASE = env.float("HOLD_LEASE", default=45.0)
 DRAIN_ON_HANGUP = env.float("DRAIN_ON_HANGUP", default=60.0)
 MAX_STORED_ANSWER = env.int("MAX_STORED_ANSWER", default=8 * 1024 * 1024)
 STORED_RESPONSE_DAYS = env.int("STORED_RESPONSE_DAYS", default=30)
+# Calls and their attempts that began more than so many whole months ago are deleted; 0 keeps all. Never the books.
+CALL_LOG_MONTHS = env.int("CALL_LOG_MONTHS", default=0)
 # Pictures and files by URL, for upstreams that fetch none; FETCH_FROM: host:port of servers that may be private.
 FETCH_URLS = env.bool("FETCH_URLS", default=True)
 FETCH_FROM = env.list("FETCH_FROM", default=[])

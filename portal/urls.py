@@ -4,7 +4,7 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import key_views, limit_views, plan_views, views
+from portal import key_views, limit_views, plan_views, usage_views, views
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.readiness import readyz
@@ -27,9 +27,7 @@ urlpatterns = [
     member("limits/keys/<int:pk>/", limit_views.key_caps, "limit_key"),
     member("limits/<int:pk>/raise/", limit_views.raise_cap, "limit_raise"),
     member("limits/<int:pk>/lower/", limit_views.end_raise, "limit_lower"),
-    member("plans/", plan_views.index, "plans"),
-    member("plans/<int:pk>/buy/", plan_views.buy, "plan_buy"),
-    member("usage/", views.usage, "usage"),
+from portal import key_views, limit_views, plan_views, usage_views, views
     member("usage/<uuid:pk>/", views.call, "call"),
     member("account/", views.account, "account"),
     public("pricing/", views.pricing, "pricing"),

@@ -1,7 +1,5 @@
 """The portal's pages apart from those of keys: thin views over the read sides."""
 
-from typing import Literal
-
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -15,7 +13,7 @@ from billing import selectors as billing_selectors
 from billing.models import PriceGroup
 from portal import dashboard, periods, services, timeline, wording
 from portal import pricing as prices
-from portal.forms import UsageFilter
+from portal.dashboard import By
 from portal.models import Team
 from portal.templatetags.pisces import amount
 from relay import selectors
@@ -33,7 +31,7 @@ def overview(request: HttpRequest, team: Team) -> HttpResponse:
         context = {"steps": steps, "sample_model": selectors.sample_model()}
         return render(request, "portal/first_run.html", context)
     period = periods.named(request.GET.get("period", ""), timezone.now())
-    by: Literal["model", "key"] = "key" if request.GET.get("by") == "key" else "model"
+    by: By = "key" if request.GET.get("by") == "key" else "model"
     context = {
         "period": period,
         "periods": SEGMENTS,
@@ -44,20 +42,6 @@ def overview(request: HttpRequest, team: Team) -> HttpResponse:
         "open_calls": billing_selectors.open_holds(wallet.pk),
     }
     return render(request, "portal/overview.html", context)
-
-
-@require_GET
-def usage(request: HttpRequest, team: Team) -> HttpResponse:
-    period = periods.named(request.GET.get("period", ""), timezone.now())
-    form = UsageFilter(request.GET, team=team, period=period)
-    wanted = form.wanted()
-    context = {
-        "form": form,
-        "period": period,
-        "page": selectors.page(wanted, request.GET.get("cursor", "")),
-        "totals": selectors.totals(wanted),
-    }
-    return render(request, "portal/usage.html", context)
 
 
 @require_GET

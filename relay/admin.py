@@ -6,14 +6,17 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing import money
 from billing.admin import Kept, ReadOnly, ReadOnlyInline, money_column
+from billing.books_admin import Bounded
 from billing.models import Hold, HoldState
-from relay import recovery
+from billing.usage import Source
+from relay import recovery, selectors
 from relay.models import Attempt, CallLog, Review
 
 
@@ -116,6 +119,19 @@ class AttemptInline(ReadOnlyInline):
     ordering = ("number",)
 
 
+class SourceFilter(admin.SimpleListFilter):
+    """By where a call's usage comes from. Django's own would read every call to know what there is."""
+
+    title = _("usage source")
+    parameter_name = "usage_source"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(source.value, source.value) for source in Source]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        return queryset.filter(usage_source=self.value()) if self.value() else queryset
+
+
 @admin.register(CallLog)
 class CallLogAdmin(ReadOnly):
     list_display = (
@@ -129,10 +145,12 @@ class CallLogAdmin(ReadOnly):
         "duration_ms",
         "request_id",
     )
-    list_filter = ("state", "usage_source")
-    search_fields = ("=id", "=request_id")
+    list_filter = ("state", SourceFilter)
+    search_fields = ("id", "request_id")
+    search_help_text = _("the id of a call, or its request id, in full")
+    paginator = Bounded
     list_select_related = ("team",)
-    ordering = ("-created_at",)
+    ordering = ("-id",)  # by time too, and by the primary key
     inlines = (AttemptInline,)
     cost_shown = money_column("cost", _("cost"))
     held_shown = money_column("held", _("held"))
@@ -151,6 +169,16 @@ class CallLogAdmin(ReadOnly):
     fields += ("state", "status", "error", "usage", "usage_source", "lines", "cost_shown", "held_shown", "finish")
     fields += ("upstream_id", "client_ip", "hold_ms", "first_byte_ms", "duration_ms", "created_at")
     readonly_fields = fields
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:
+        """By what has an index: nothing else can be found among millions."""
+        text = search_term.strip()
+        if not text:
+            return queryset, False
+        found = Q(request_id=text)
+        if (number := selectors.as_uuid(text)) is not None:
+            found |= Q(pk=number)
+        return queryset.filter(found), False
 
 
 # Channels register themselves.

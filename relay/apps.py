@@ -7,7 +7,7 @@ class RelayConfig(AppConfig):
 
     def ready(self) -> None:
         from billing import catalog
-        from relay import audit  # noqa: F401
+        from relay import audit, rollup_audit  # noqa: F401
         from relay.protocols import capabilities
 
         catalog.check_capabilities = capabilities.check

@@ -1,6 +1,7 @@
 """The relay's tables: channels with their credentials, and the record of every call."""
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.db.models import CheckConstraint, Q
@@ -162,11 +163,26 @@ class CallState(models.TextChoices):
     LOST = "lost", _("Lost")
 
 
+class Arrival(models.Func):
+    """The number of the transaction that writes a row, by PostgreSQL. On SQLite a trigger counts instead (0010)."""
+
+    output_field = models.BigIntegerField()
+
+    def as_sql(self, *args: Any, **options: Any) -> Any:
+        return "NULL", []
+
+    def as_postgresql(self, *args: Any, **options: Any) -> Any:
+        return "(pg_current_xact_id()::text::bigint)", []
+
+
 class CallLog(models.Model):
     """The usage record of one call: append-only, written in the transaction that resolves the call's hold.
 
     `id` is the hold's. `cost` and `held` are nano-units and `cost` equals the charge; `usage` has the buckets of
     `billing.usage`, `lines` the charge's lines. Times are milliseconds from `created_at`.
+
+    `arrival` orders the records by when they became visible, by whole transactions (`relay.rollups`); the database
+    fills it in. On PostgreSQL this table and that of the attempts are partitioned by month (`relay.partitions`).
     """
 
     id = models.UUIDField(primary_key=True)
@@ -197,6 +213,7 @@ class CallLog(models.Model):
     first_byte_ms = models.FloatField(null=True)
     duration_ms = models.FloatField(default=0)
     created_at = models.DateTimeField(_("time"))
+    arrival = models.BigIntegerField(null=True, editable=False, db_default=Arrival())
 
     class Meta:
         verbose_name = _("call")
@@ -204,6 +221,13 @@ class CallLog(models.Model):
         indexes = [
             models.Index(name="call_team_time", fields=["team", "-created_at"]),
             models.Index(name="call_key_time", fields=["key", "-created_at"]),
+            models.Index(name="call_request", fields=["request_id"], opclasses=["varchar_pattern_ops"]),
+            models.Index(name="call_arrival", fields=["arrival"]),
+            # For the few that an administrator looks for among everybody's.
+            models.Index(name="call_not_settled", fields=["state", "id"], condition=~Q(state=CallState.SETTLED)),
+            models.Index(
+                name="call_not_reported", fields=["usage_source", "id"], condition=~Q(usage_source="reported")
+            ),
         ]
         constraints = [CheckConstraint(name="call_cost_not_negative", condition=Q(cost__gte=0))]
 
@@ -242,6 +266,72 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.call_id} {self.number}"
+
+
+class Rollup(models.Model):
+    """What the calls that began in one bucket of time came to, by team, key, model, channel and state.
+
+    Buckets are `grain` seconds long (a quarter of an hour, an hour, a day) and begin at `bucket`, in Unix seconds, all
+    in UTC. Team 0 is everybody's calls together, without their keys; key 0 stands for calls without a key. `cost` and
+    `provider_cost` are nano-units, times milliseconds. A call counts under the channel that it ended on; what its
+    attempts cost us under the channel of each, and `uncosted` counts those that used something of which nobody knows
+    what it costs us. Written by `relay.rollups` alone; kept when the calls are pruned.
+    """
+
+    pk = models.CompositePrimaryKey("team_id", "grain", "bucket", "key_id", "model", "channel", "state")
+    team_id = models.BigIntegerField()
+    grain = models.IntegerField()
+    bucket = models.BigIntegerField()
+    key_id = models.BigIntegerField()
+    model = models.CharField(max_length=200)
+    channel = models.CharField(max_length=100)
+    state = models.CharField(max_length=8)
+    calls = models.BigIntegerField()
+    cost = models.BigIntegerField()
+    attempts = models.BigIntegerField()
+    provider_cost = models.BigIntegerField()
+    uncosted = models.BigIntegerField()
+    duration_ms = models.BigIntegerField()
+    first_bytes = models.BigIntegerField()
+    first_byte_ms = models.BigIntegerField()
+    used_input = models.BigIntegerField()
+    used_cache_read = models.BigIntegerField()
+    used_cache_write = models.BigIntegerField()
+    used_output = models.BigIntegerField()
+    used_reasoning = models.BigIntegerField()
+    used_audio_in = models.BigIntegerField()
+    used_audio_out = models.BigIntegerField()
+    used_images = models.BigIntegerField()
+    used_seconds = models.BigIntegerField()
+    used_calls = models.BigIntegerField()
+
+    class Meta:
+        indexes = [models.Index(name="rollup_grain_bucket", fields=["grain", "bucket"])]
+        constraints = [
+            CheckConstraint(name="rollup_grain_known", condition=Q(grain__in=(900, 3600, 86400))),
+            CheckConstraint(name="rollup_counts_not_negative", condition=Q(calls__gte=0, cost__gte=0, attempts__gte=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"team {self.team_id}, {self.grain} s from {self.bucket}"
+
+
+class RollupCursor(models.Model):
+    """How far the roll-ups have come; one row.
+
+    Calls whose `arrival` is below `horizon` are in them, the others are not. `pruned` is the moment, in Unix seconds,
+    before which calls may have been pruned; `closed` the end of the last hour that was audited when it had ended, and
+    `checked` how far the audit of all hours has come in its round.
+    """
+
+    name = models.CharField(max_length=16, primary_key=True)
+    horizon = models.BigIntegerField(default=1)
+    pruned = models.BigIntegerField(default=0)
+    closed = models.BigIntegerField(default=0)
+    checked = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name} up to {self.horizon}"
 
 
 class Review(Hold):

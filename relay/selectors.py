@@ -2,19 +2,23 @@
 
 import datetime as dt
 import uuid
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import TruncDay, TruncHour
+from django.db import connection
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
-from billing import catalog
+from billing import catalog, ids
 from keys.models import ApiKey
-from relay.models import CallLog, CallState, Channel
+from relay import call_windows, reports
+from relay.models import CallLog, Channel
+from relay.reports import Dimension
+from relay.rollups import AROUND
 
-ERRORS = (CallState.FAILED, CallState.REFUSED, CallState.LOST)
 PAGE = 50
+MOST_FOUND = 5_000  # calls whose request ids begin alike, up to which they are looked up one by one
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,8 +29,21 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     end: dt.datetime
     key: int | None = None
     model: str = ""
+    channel: str = ""
     state: str = ""
     search: str = ""
+
+    def reported(self) -> reports.Wanted:
+        """The same for sums, without the search."""
+        return reports.Wanted(
+            team=self.team,
+            start=self.start,
+            end=self.end,
+            key=self.key,
+            model=self.model,
+            channel=self.channel,
+            state=self.state,
+        )
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -46,7 +63,7 @@ class Totals(msgspec.Struct, frozen=True):
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """The sums of one model or key in one hour or day, which began at `bucket`."""
+    """The sums of one model, key or channel in one bucket, which began then."""
 
     bucket: dt.datetime
     series: str
@@ -62,9 +79,11 @@ def of_team(team: int) -> QuerySet[CallLog]:
 def matching(wanted: Wanted) -> QuerySet[CallLog]:
     """The calls that are wanted. A call's own id is found whenever it was; everything else within the period."""
     period = Q(created_at__gte=wanted.start, created_at__lt=wanted.end)
+    # The same by their ids, so that PostgreSQL looks into the months of the period only.
+    period &= Q(pk__gte=ids.first(wanted.start - AROUND), pk__lt=ids.first(wanted.end + AROUND))
     if wanted.search:
-        found = period & Q(request_id__startswith=wanted.search)
-        if (number := _as_uuid(wanted.search)) is not None:
+        found = period & _labelled(wanted.search)
+        if (number := as_uuid(wanted.search)) is not None:
             found |= Q(pk=number)
         period = found
     calls = of_team(wanted.team).filter(period)
@@ -72,49 +91,68 @@ def matching(wanted: Wanted) -> QuerySet[CallLog]:
         calls = calls.filter(key_id=wanted.key)
     if wanted.model:
         calls = calls.filter(model=wanted.model)
+    if wanted.channel:
+        calls = calls.filter(channel=wanted.channel)
     if wanted.state:
         calls = calls.filter(state=wanted.state)
     return calls
 
 
+def _labelled(text: str) -> Q:
+    """Calls whose request id begins so: by the index of request ids where these are few, else among the team's own."""
+    begins = Q(request_id__startswith=text)
+    if connection.vendor == "sqlite":  # its index is no help for LIKE
+        begins = Q(request_id__gte=text, request_id__lt=text + "\U0010ffff")
+    few = list(CallLog.objects.filter(begins).order_by().values_list("pk", flat=True)[: MOST_FOUND + 1])
+    return begins if len(few) > MOST_FOUND else Q(pk__in=few)
+
+
 def page(wanted: Wanted, cursor: str = "", *, size: int = PAGE) -> Page:
     """The page that the cursor names; the newest for an empty or a malformed one. Keyset: depth costs nothing."""
     towards, mark = _read_cursor(cursor)
+    forward = mark is not None and towards == "newer"
     calls = matching(wanted)
-    if mark is not None and towards == "newer":
-        rows = list(calls.filter(_after(mark)).order_by("created_at", "id")[: size + 1])
-        more = len(rows) > size
-        rows = rows[:size][::-1]
-        return Page(rows, _cursor("newer", rows[:1]) if more else "", _cursor("older", rows[-1:]))
     if mark is not None:
-        calls = calls.filter(_before(mark))
-    rows = list(calls.order_by("-created_at", "-id")[: size + 1])
+        calls = calls.filter(_after(mark) if forward else _before(mark))
+    if not wanted.search and (wanted.model or wanted.channel or wanted.state):
+        calls = calls.filter(_within(wanted, mark, forward, size))
+    order = ("created_at", "id") if forward else ("-created_at", "-id")
+    rows = list(calls.order_by(*order)[: size + 1])
     more, rows = len(rows) > size, rows[:size]
+    if forward:
+        rows.reverse()
+        return Page(rows, _cursor("newer", rows[:1]) if more else "", _cursor("older", rows[-1:]))
     return Page(rows, _cursor("newer", rows[:1]) if mark else "", _cursor("older", rows[-1:]) if more else "")
+
+
+def _within(wanted: Wanted, mark: "_Mark | None", forward: bool, size: int) -> Q:
+    """Where the next page's calls are: among millions, few may be of that model, channel or state."""
+    start, end = wanted.start, wanted.end
+    if mark is not None:
+        start, end = (max(start, mark[0]), end) if forward else (start, min(end, mark[0]))
+    found = call_windows.find(wanted.reported(), start, end, forward=forward, enough=size + 1)
+    within = Q(pk__in=[])
+    for low, high in found:
+        within |= Q(created_at__gte=low, created_at__lt=high)
+    return within
 
 
 def totals(wanted: Wanted) -> Totals:
     """The filter's sums over its period."""
-    found = matching(wanted).aggregate(
-        calls=Count("pk"), errors=Count("pk", filter=Q(state__in=ERRORS)), spend=Sum("cost")
+    if not wanted.search:
+        found = reports.total(wanted.reported())
+        return Totals(found.calls, found.errors, found.cost)
+    sums = matching(wanted).aggregate(
+        calls=Count("pk"), errors=Count("pk", filter=Q(state__in=reports.ERRORS)), spend=Sum("cost")
     )
-    return Totals(found["calls"], found["errors"], int(found["spend"] or 0))
+    return Totals(sums["calls"], sums["errors"], int(sums["spend"] or 0))
 
 
-def slices(
-    *, team: int, start: dt.datetime, end: dt.datetime, by: Literal["model", "key_id"], step: Literal["hour", "day"]
-) -> list[Slice]:
-    """The period's sums by bucket and by model or key; buckets without a call are left out."""
-    trunc = (TruncHour if step == "hour" else TruncDay)("created_at", tzinfo=dt.UTC)
-    rows = (
-        CallLog.objects.filter(team_id=team, created_at__gte=start, created_at__lt=end)
-        .annotate(bucket=trunc, series=F(by))
-        .values("bucket", "series")
-        .annotate(calls=Count("pk"), errors=Count("pk", filter=Q(state__in=ERRORS)), spend=Sum("cost"))
-        .order_by("bucket")
-    )
+def slices(wanted: reports.Wanted, edges: Sequence[dt.datetime], by: Dimension) -> list[Slice]:
+    """The period's sums by bucket and by model, key, channel or state; buckets without a call are left out."""
     return [
-        Slice(row["bucket"], str(row["series"] or ""), row["calls"], row["errors"], int(row["spend"])) for row in rows
+        Slice(edges[line.bucket], str(getattr(line, by) or ""), line.calls, line.errors, line.cost)
+        for line in reports.lines(wanted, by=(by,), edges=edges)
     ]
 
 
@@ -126,10 +164,11 @@ def recent(team: int, count: int) -> list[CallLog]:
     return list(of_team(team).order_by("-created_at", "-id")[:count])
 
 
-def models_called(team: int, start: dt.datetime, end: dt.datetime) -> list[str]:
-    """The names of the models that were called in the period."""
-    calls = CallLog.objects.filter(team_id=team, created_at__gte=start, created_at__lt=end)
-    return sorted(calls.order_by().values_list("model", flat=True).distinct())
+def offered(team: int, start: dt.datetime, end: dt.datetime) -> tuple[list[str], list[str]]:
+    """The names of the models and of the channels of the period's calls."""
+    found = reports.lines(reports.Wanted(team=team, start=start, end=end), by=("model", "channel"))
+    models, channels = {line.model for line in found}, {line.channel for line in found}
+    return sorted(filter(None, models)), sorted(filter(None, channels))
 
 
 # ---- what keys were used for ----------------------------------------------------------------------------------------
@@ -147,12 +186,13 @@ def never_used(keys: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
 
 def spend_by_key(team: int, start: dt.datetime, end: dt.datetime) -> dict[int, int]:
     """Nano-units spent in the period, by key."""
-    calls = CallLog.objects.filter(team_id=team, created_at__gte=start, created_at__lt=end, key_id__isnull=False)
-    return {row["key_id"]: int(row["spend"]) for row in calls.order_by().values("key_id").annotate(spend=Sum("cost"))}
+    found = reports.lines(reports.Wanted(team=team, start=start, end=end), by=("key_id",))
+    return {line.key_id: line.cost for line in found if line.key_id}
 
 
-def calls_with_key(key: int, start: dt.datetime) -> int:
-    return CallLog.objects.filter(key_id=key, created_at__gte=start).count()
+def calls_with_key(team: int, key: int, start: dt.datetime) -> int:
+    wanted = reports.Wanted(team=team, start=start, end=timezone.now() + AROUND, key=key)
+    return reports.total(wanted).calls
 
 
 # ---- what can be called ---------------------------------------------------------------------------------------------
@@ -197,7 +237,7 @@ def _after(mark: _Mark) -> Q:
     return Q(created_at__gte=mark[0]) & (Q(created_at__gt=mark[0]) | Q(pk__gt=mark[1]))
 
 
-def _as_uuid(text: str) -> uuid.UUID | None:
+def as_uuid(text: str) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
     except ValueError:

@@ -6,7 +6,17 @@ from django.utils import timezone
 
 from billing import holds
 from billing.holds import Orphan
-from relay import idempotency, probing, recovery, services, standing, stored_responses
+from relay import (
+    idempotency,
+    partitions,
+    probing,
+    recovery,
+    rollup_audit,
+    rollups,
+    services,
+    standing,
+    stored_responses,
+)
 from relay.models import Heartbeat
 
 log = structlog.get_logger(__name__)
@@ -56,3 +66,24 @@ def _probed(row: services.Disabled) -> bool:
     except Exception:  # one channel that cannot be asked must not keep the others waiting
         log.exception("channel.not_probed", row=str(row.pk))
         return False
+
+
+ROLL_UP_WITHIN = 10.0  # seconds, so that other jobs do not wait long where there is much to catch up with
+
+
+@shared_task
+def roll_up_usage() -> int:
+    """Adds the calls that have ended to the roll-ups, and audits some hours of these. How many rows were touched."""
+    try:
+        touched = rollups.roll_up(within=ROLL_UP_WITHIN)
+    except rollups.Restarted:
+        rollups.restart()
+        return 0
+    rollup_audit.step()
+    return touched
+
+
+@shared_task
+def tend_call_log() -> int:
+    """Makes the call log's partitions of the next months, and prunes what is too old. How many partitions or rows."""
+    return partitions.make_ahead() + partitions.prune()

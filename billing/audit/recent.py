@@ -387,10 +387,11 @@ def _size(subject: Subject) -> int:
         return int(_one(f"SELECT coalesce(max(rowid), 0) FROM {table}"))
     # As PostgreSQL's planner does: rows a page, when last analysed, times the pages that there are now.
     sql = """
-        SELECT ceil(CASE WHEN relpages > 0 AND reltuples >= 0 THEN reltuples / relpages ELSE 40 END
-                    * pg_relation_size(oid) / current_setting('block_size')::int)
-        FROM pg_class WHERE oid = %s::regclass"""
-    return int(_one(sql, [table]))
+        SELECT ceil(sum(CASE WHEN relpages > 0 AND reltuples >= 0 THEN reltuples / relpages ELSE 40 END
+                        * pg_relation_size(oid) / current_setting('block_size')::int))
+        FROM pg_class WHERE oid = %s::regclass
+            OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = %s::regclass)"""  # its partitions
+    return int(_one(sql, [table, table]))
 
 
 # ---- what is kept ---------------------------------------------------------------------------------------------------

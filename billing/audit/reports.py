@@ -53,11 +53,21 @@ class _Looked:
         self.keep = keep
 
 
+def tell(findings: Sequence[Finding], *, looked: frozenset[str]) -> None:
+    """What a job found that audits its own tables: reported as all findings are. `looked` are the subjects that it
+    looked at, whose other findings are gone."""
+    _reported(ReportKind.RECENT, lambda: _Looked(list(findings), {}, looked.__contains__, lambda: None))
+
+
+# Subjects of findings that a full audit does not look for by that name.
+_OTHERS = ("audit ", "hour ")
+
+
 def _look_at_everything() -> _Looked:
     with snapshot.taken():
         findings = audit.run()
         figures = {subject.value: checks.count(subject, checks.ALL) for subject in checks.TABLES}
-    return _Looked(findings, figures, lambda subject: not subject.startswith("audit "), lambda: None)
+    return _Looked(findings, figures, lambda subject: not subject.startswith(_OTHERS), lambda: None)
 
 
 def _look_at_recent() -> _Looked:

@@ -17,18 +17,22 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+CALLS, QUICK_CALLS = 10_000_000, 50_000  # over which reports are measured
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="Pisces beside a bare pass-through.")
     parser.add_argument("--quick", action="store_true", help="one short round of each: that it works, not how fast")
     parser.add_argument("--ledger", action="store_true", help="only the ledger's writer on one hot wallet")
+    parser.add_argument("part", nargs="?", choices=["reports"], help="only this part")
+    parser.add_argument("--calls", type=int, help="over how many calls reports are measured")
+    parser.add_argument("--explain", action="store_true", help="print the plans of slow queries of pages")
     chosen = parser.parse_args()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
     with ExitStack() as stack:
         try:
-            _run(stack, quick=chosen.quick, whole=not chosen.ledger)
+            _run(stack, chosen)
         except KeyboardInterrupt:
             print("\nstopped", file=sys.stderr)
             return 130
@@ -38,19 +42,27 @@ def main() -> int:
     return 0
 
 
-def _run(stack: ExitStack, *, quick: bool, whole: bool) -> None:
+def _run(stack: ExitStack, chosen: argparse.Namespace) -> None:
     folder = Path(tempfile.mkdtemp(prefix="pisces-bench-"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     _settle_in(folder)
     # Only now: these read the settings.
-    from tests.bench import ledger, runs
+    from tests.bench import ledger, reports, runs
     from tests.bench.stage import Stage
 
+    quick: bool = chosen.quick
+    calls = chosen.calls or (QUICK_CALLS if quick else CALLS)
+    if chosen.part == "reports":
+        print(_machine(), flush=True)
+        reports.run(calls, explain=chosen.explain)
+        return
     stage = Stage(stack, folder)
     print(_machine(), *stage.notes(), "", sep="\n", flush=True)
-    if whole:
+    if not chosen.ledger:
         runs.run(stage, runs.QUICK if quick else runs.FULL)
     ledger.run(stage.kinds, quick=quick)
+    if not chosen.ledger and "postgres" in stage.kinds:
+        reports.run(calls, explain=chosen.explain)
 
 
 def _settle_in(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Usage records as the relay writes them, without the call."""
 
 import datetime as dt
+import uuid
 from typing import Any
 
 from django.utils import timezone
@@ -20,7 +21,8 @@ def call(
     failed = fields.get("state", "settled") not in ("settled", "left")
     used = usage or Usage(input=1000, cache_read=500, output=100)
     charge = prices.NOTHING if failed else prices.charge(used, PriceCard(price.rates or {}))
-    number = ids.uuid7()
+    began = fields.get("created_at", timezone.now() - ago)
+    number = uuid.UUID(int=ids.first(began).int | ids.uuid7().int & (1 << 80) - 1)
     values: dict[str, Any] = {
         "id": number,
         "team_id": key.team_id,
@@ -45,7 +47,7 @@ def call(
         "hold_ms": 4.0,
         "first_byte_ms": None if failed else 210.0,
         "duration_ms": 1500.0,
-        "created_at": timezone.now() - ago,
+        "created_at": began,
     }
     return CallLog.objects.create(**values | fields)
 

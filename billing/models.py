@@ -501,3 +501,7 @@ class AuditCursor(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+# The tables of payments stand with what writes them; Django looks for an app's tables here.
+from billing.payments import models as payment_models  # noqa: E402, F401

@@ -133,7 +133,8 @@ class Transfer(models.Model):
         verbose_name = _("transfer")
         verbose_name_plural = _("transfers")
         indexes = [
-            models.Index(name="transfer_credit_not_charge", fields=["credit"], condition=~Q(kind=TransferKind.CHARGE))
+            models.Index(name="transfer_credit_not_charge", fields=["credit"], condition=~Q(kind=TransferKind.CHARGE)),
+            models.Index(name="transfer_debit_not_charge", fields=["debit"], condition=~Q(kind=TransferKind.CHARGE)),
         ]
         constraints = [
             models.CheckConstraint(name="transfer_amount_positive", condition=Q(amount__gt=0)),

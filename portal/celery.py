@@ -57,6 +57,7 @@ app.conf.update(
             "schedule": settings.PROBE_EVERY,
             "options": {"expires": 60},
         },
+        "sweep_payments": {"task": "billing.tasks.sweep_payments", "schedule": 60.0, "options": {"expires": 60}},
         "audit_recent": {"task": "billing.tasks.audit_recent", "schedule": 60.0, "options": {"expires": 60}},
         "audit_books": {
             "task": "billing.tasks.audit_books",

@@ -4,7 +4,7 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import key_views, limit_views, views
+from portal import key_views, limit_views, views, wallet_views, webhooks
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.readiness import readyz
@@ -30,6 +30,11 @@ urlpatterns = [
     member("usage/", views.usage, "usage"),
     member("usage/<uuid:pk>/", views.call, "call"),
     member("account/", views.account, "account"),
+    member("wallet/", wallet_views.index, "wallet"),
+    member("wallet/pay/", wallet_views.pay, "wallet_pay"),
+    member("wallet/payments/<uuid:pk>/", wallet_views.payment, "payment"),
+    public("currency/", wallet_views.currency, "currency"),
+    public("webhooks/<slug:provider>/", webhooks.receive, "webhook"),
     public("pricing/", views.pricing, "pricing"),
     public("docs/", docs.index, "docs"),
     public("docs/<slug:slug>/", docs.page, "docs_page"),

@@ -7,7 +7,6 @@ import django.db.models.deletion
 from django.db import migrations, models
 
 import billing.ids
-import billing.payments
 
 triggers = import_module("billing.migrations.0002_append_only")
 
@@ -166,9 +165,9 @@ class Migration(migrations.Migration):
                     "stage",
                     models.PositiveSmallIntegerField(
                         choices=[
-                            (billing.payments.Stage["OPEN"], "announced"),
-                            (billing.payments.Stage["TAKEN"], "taken"),
-                            (billing.payments.Stage["RETURNED"], "returned"),
+                            (0, "announced"),
+                            (1, "taken"),
+                            (2, "returned"),
                         ],
                         verbose_name="stage",
                     ),
@@ -272,6 +271,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name="paymentreversal",
             constraint=models.CheckConstraint(condition=models.Q(("due__gt", 0)), name="reversal_positive"),
+        ),
+        migrations.AddIndex(
+            model_name="transfer",
+            index=models.Index(
+                condition=models.Q(("kind", "charge"), _negated=True),
+                fields=["debit"],
+                name="transfer_debit_not_charge",
+            ),
         ),
         migrations.RunPython(install, remove),
     ]

@@ -97,7 +97,11 @@ class PaymentReversal(models.Model):
     due = models.BigIntegerField(_("amount"))
     stage = models.PositiveSmallIntegerField(
         _("stage"),
-        choices=[(Stage.OPEN, _("announced")), (Stage.TAKEN, _("taken")), (Stage.RETURNED, _("returned"))],
+        choices=[
+            (Stage.OPEN.value, _("announced")),
+            (Stage.TAKEN.value, _("taken")),
+            (Stage.RETURNED.value, _("returned")),
+        ],
     )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
     updated_at = models.DateTimeField(_("changed"), auto_now=True)

@@ -62,4 +62,4 @@ def parse(text: str, currency: str) -> int | None:
     digits = EXPONENTS[currency]
     if fraction.rstrip("0")[digits:]:
         return None
-    return int(whole) * 10**digits + int(fraction[:digits].ljust(digits, "0") or "0")
+    return int(whole + fraction[:digits].ljust(digits, "0"))

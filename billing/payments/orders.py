@@ -83,7 +83,7 @@ def limits() -> Range:
 def choices(currency: str = "") -> list[Choice]:
     """The ways to pay that are configured, each in the reader's currency where it takes that, else in its first one
     that has a rate."""
-    found = []
+    found: list[Choice] = []
     for provider in registry.configured():
         if (rate := _rate(provider, currency)) is not None:
             found.extend(Choice(provider.NAME, method, rate) for method in provider.methods())

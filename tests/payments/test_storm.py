@@ -193,10 +193,10 @@ class Storm:
                 assert [one.amount for one in credited] == ([row.amount] if payment in self.paid else [])
                 back = row.amount * (row.due // 4) // row.due if part and payment in self.paid else 0
                 assert row.taken == back, (row.state, row.taken)
-            total = sum(payment.amount for payment in self.paid)
-            taken = sum(Payment.objects.values_list("taken", flat=True))
-            wallet = Account.objects.get(pk=self.payments[0].wallet_id)
-            assert (wallet.balance, wallet.frozen) == (total - taken, "")
+            for wallet in Account.objects.filter(kind="wallet"):
+                mine = [payment for payment in self.paid if payment.wallet_id == wallet.pk]
+                taken = sum(Payment.objects.filter(wallet=wallet).values_list("taken", flat=True))
+                assert (wallet.balance, wallet.frozen) == (sum(one.amount for one in mine) - taken, "")
             assert Transfer.objects.filter(kind="payment").count() == len(self.paid)
             assert Transfer.objects.filter(kind="refund").count() == (len(self.paid) if part else 0)
             assert not PaymentEvent.objects.filter(outcome="unmatched", payment__isnull=False).exists()
@@ -223,15 +223,15 @@ def _storm(kind: str, provider: str, stripe: ScriptedStripe, *, size: str) -> It
     print(f"STORM_SEED={seed}")
     draw = random.Random(seed)
     gateway = Gateway(kind, STRIPE_WEBHOOK_SECRETS=scripted.SECRET, **given)
-    team = gateway.customer("0").team
+    teams = [gateway.customer("0").team for _ in range(0, ORDERS[size], orders.MOST_OPEN)]
     with gateway.inside(), override_settings(STRIPE_WEBHOOK_SECRETS=[scripted.SECRET], **given):
         rates.put(currency="CNY", rate=rates.parse("7.1035"), actor="tests")
         choice = next(one for one in orders.choices() if one.provider == provider)
         payments = []
-        for _ in range(ORDERS[size]):
+        for number in range(ORDERS[size]):
             payments.append(
                 orders.begin(
-                    wallet=ledger.wallet_of(team),
+                    wallet=ledger.wallet_of(teams[number // orders.MOST_OPEN]),
                     choice=choice,
                     amount=draw.randrange(5 * 100, 2000 * 100) * money.NANO // 100,
                     actor="tests",

@@ -161,7 +161,7 @@ def _payments() -> Iterator[Finding]:
             yield Finding(
                 ERROR,
                 f"{provider.NAME} is paid in {names}, for which there is no exchange rate",
-                f"Add one at /admin/billing/exchangerate/, or by `rates: {{{names}: …}}` in the operator's file",
+                "Add one at /admin/billing/exchangerate/",
             )
     since = timezone.now() - REFUSED_LATELY
     refused = PaymentEvent.objects.filter(outcome=Outcome.REFUSED.value, received_at__gte=since).count()

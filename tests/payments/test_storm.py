@@ -212,7 +212,7 @@ def stripe() -> Iterator[ScriptedStripe]:
 
 
 def _storm(kind: str, provider: str, stripe: ScriptedStripe, *, size: str) -> Iterator[Storm]:
-    given = {
+    given: dict[str, Any] = {
         "STRIPE_SECRET_KEY": scripted.KEY,
         "STRIPE_API_BASE": stripe.url,
         "EPAY_URL": stripe.url,

@@ -9,7 +9,7 @@ import pytest
 
 from billing import ledger, money
 from billing.models import Account
-from billing.payments import ProviderFailed, orders
+from billing.payments import NotOffered, ProviderFailed, orders
 from billing.payments.models import Payment, PaymentEvent
 from tests.kit import soak
 from tests.payments import scripted
@@ -385,7 +385,7 @@ def test_a_refund_by_an_administrator_is_booked_by_its_event(till: Till, stripe:
     assert till.balance == "15"
     assert orders.left(payment) == 1500
     for due in (0, -1, 1501):
-        with pytest.raises(orders.NotOffered):
+        with pytest.raises(NotOffered):
             orders.refund(payment, due=due, key="another")
 
 

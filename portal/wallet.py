@@ -159,7 +159,8 @@ def _transfers(wallet: Account, wanted: str, start: dt.datetime, before: dt.date
     for row in found:
         effect = row.amount if row.credit_id == wallet.pk else -row.amount
         payment = paid.get(row.reference)
-        yield Line(row.created_at, row.get_kind_display(), _what(row, payment), effect, effect, payment=payment)
+        name = _("top-up") if payment else row.get_kind_display()
+        yield Line(row.created_at, name, _what(row, payment), effect, effect, payment=payment)
 
 
 def _payment_ids(rows: list[Transfer]) -> list[str]:
@@ -187,8 +188,7 @@ def _waiting(wallet: Account, wanted: str, start: dt.datetime, before: dt.dateti
     states = (*OPEN, PaymentState.FAILED, PaymentState.EXPIRED)
     rows = Payment.objects.filter(wallet=wallet, state__in=states, created_at__gte=start, created_at__lt=before)
     for row in rows.order_by("-created_at")[:most]:
-        label = str(TransferKind.PAYMENT.label)
-        yield Line(row.created_at, label, paid_by(row), row.amount, 0, payment=row)
+        yield Line(row.created_at, _("top-up"), paid_by(row), row.amount, 0, payment=row)
 
 
 def _charges(wallet: Account, wanted: str, start: dt.datetime, before: dt.datetime, most: int) -> Iterator[Line]:

@@ -102,8 +102,8 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
-                "verbose_name": "payment",
-                "verbose_name_plural": "payments",
+                "verbose_name": "incoming payment",
+                "verbose_name_plural": "incoming payments",
             },
         ),
         migrations.CreateModel(
@@ -140,7 +140,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="events",
                         to="billing.payment",
-                        verbose_name="payment",
+                        verbose_name="incoming payment",
                     ),
                 ),
             ],
@@ -180,7 +180,7 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="reversals",
                         to="billing.payment",
-                        verbose_name="payment",
+                        verbose_name="incoming payment",
                     ),
                 ),
             ],

@@ -53,8 +53,8 @@ class Payment(models.Model):
     asked = models.PositiveSmallIntegerField(default=0, editable=False)
 
     class Meta:
-        verbose_name = _("payment")
-        verbose_name_plural = _("payments")
+        verbose_name = _("incoming payment")
+        verbose_name_plural = _("incoming payments")
         indexes = [
             models.Index(name="payment_of_wallet", fields=["wallet", "-id"]),
             models.Index(name="payment_open", fields=["ask_at"], condition=Q(state__in=[s.value for s in OPEN])),
@@ -91,7 +91,7 @@ class PaymentReversal(models.Model):
     """A refund or a dispute of a payment, by the provider's `reference`. Its id begins its transfers' references."""
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
-    payment = models.ForeignKey(Payment, models.PROTECT, related_name="reversals", verbose_name=_("payment"))
+    payment = models.ForeignKey(Payment, models.PROTECT, related_name="reversals", verbose_name=_("incoming payment"))
     kind = models.CharField(_("kind"), max_length=8, choices=[(r.value, r.value) for r in Reversal])
     reference = models.CharField(_("provider's id"), max_length=255)
     due = models.BigIntegerField(_("amount"))
@@ -129,7 +129,7 @@ class PaymentEvent(models.Model):
     event = models.CharField(_("event"), max_length=255)
     kind = models.CharField(_("kind"), max_length=64)
     payment = models.ForeignKey(
-        Payment, models.PROTECT, null=True, blank=True, related_name="events", verbose_name=_("payment")
+        Payment, models.PROTECT, null=True, blank=True, related_name="events", verbose_name=_("incoming payment")
     )
     outcome = models.CharField(
         _("outcome"), max_length=12, choices=[(outcome.value, outcome.value) for outcome in Outcome]

@@ -90,7 +90,7 @@ def test_pages_go_on_where_the_last_one_ended(as_alice: Client, team: Team) -> N
 
 @pytest.mark.parametrize(
     ("chip", "kinds"),
-    [("charges", {"charge"}), ("topups", {"credit", "payment"}), ("adjustments", {"adjustment"}), ("refunds", set())],
+    [("charges", {"charge"}), ("topups", {"credit", "top-up"}), ("adjustments", {"adjustment"}), ("refunds", set())],
 )
 def test_a_chip_shows_its_kinds_only(as_alice: Client, team: Team, chip: str, kinds: set[str]) -> None:
     charge(team, "1")

@@ -14,6 +14,8 @@ from django.core.asgi import get_asgi_application
 django = get_asgi_application()
 
 from django.conf import settings
+from django.core.signals import request_finished
+from django.db import connections
 
 from relay import handler, service
 
@@ -21,6 +23,16 @@ from relay import handler, service
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 
 WEBHOOKS = "/webhooks/"
+
+
+def _close_connections(**_: object) -> None:
+    """A page's thread ends with its request; kept open, its connection would stay until somebody collects it, and a
+    burst of pages or webhooks would use up what PostgreSQL has."""
+    connections.close_all()
+
+
+request_finished.connect(_close_connections, dispatch_uid="close_connections")
+
 _HEALTHY = {"type": "http.response.body", "body": b"ok\n"}
 
 

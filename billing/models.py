@@ -147,7 +147,8 @@ class Transfer(models.Model):
         verbose_name = _("transfer")
         verbose_name_plural = _("transfers")
         indexes = [
-            models.Index(name="transfer_credit_not_charge", fields=["credit"], condition=~Q(kind=TransferKind.CHARGE))
+            models.Index(name="transfer_credit_not_charge", fields=["credit"], condition=~Q(kind=TransferKind.CHARGE)),
+            models.Index(name="transfer_debit_not_charge", fields=["debit"], condition=~Q(kind=TransferKind.CHARGE)),
         ]
         constraints = [
             models.CheckConstraint(name="transfer_amount_positive", condition=Q(amount__gt=0)),
@@ -648,3 +649,5 @@ class Plan(models.Model):
 
 # The tables of the catalogue's import are in a module of their own; Django finds them by way of this one.
 from billing.proposal_models import MarginRule, PriceProposal, ProposalItem  # noqa: E402, F401
+# The tables of payments stand with what writes them; Django looks for an app's tables here.
+from billing.payments import models as payment_models  # noqa: E402, F401

@@ -15,10 +15,17 @@ from django.utils import timezone
 
 from billing import plans
 from billing.audit import reports
+from billing.payments import sweep
 
 log = structlog.get_logger(__name__)
 
 _running: dict[str, threading.Thread] = {}
+
+
+@shared_task
+def sweep_payments() -> int:
+    """Asks after payments whose delivery was lost, and ends old ones; how many it changed."""
+    return sweep.sweep()
 
 
 @shared_task

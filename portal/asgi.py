@@ -13,10 +13,25 @@ from django.core.asgi import get_asgi_application
 
 django = get_asgi_application()
 
+from django.conf import settings
+from django.core.signals import request_finished
+from django.db import connections
+
 from relay import handler, service
 
 # Static files, which whitenoise reads synchronously. They are small, and a proxy in front serves most of them.
 warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
+
+WEBHOOKS = "/webhooks/"
+
+
+def _close_connections(**_: object) -> None:
+    """A page's thread ends with its request; kept open, its connection would stay until somebody collects it, and a
+    burst of pages or webhooks would use up what PostgreSQL has."""
+    connections.close_all()
+
+
+request_finished.connect(_close_connections, dispatch_uid="close_connections")
 
 _HEALTHY = {"type": "http.response.body", "body": b"ok\n"}
 
@@ -31,12 +46,32 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
             headers = [(b"content-type", b"text/plain"), (b"content-length", b"3")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send(_HEALTHY)
+        elif path.startswith(WEBHOOKS) and (refusal := _too_long(scope)):
+            await _refuse(send, refusal)
         else:
             await django(scope, receive, send)
     elif kind == "lifespan":
         await _lifespan(receive, send)
     elif kind == "websocket":
         await send({"type": "websocket.close", "code": 1000})
+
+
+def _too_long(scope: dict[str, Any]) -> int:
+    """The status for a webhook's body that is longer than any, or does not say how long it is; 0 for a good one.
+
+    Anybody may send one: it is refused before a byte of it is read.
+    """
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length")
+    if length is None:
+        return 411 if b"transfer-encoding" in headers else 0
+    return 413 if not length.isdigit() or int(length) > settings.MAX_BODY_WEBHOOK else 0
+
+
+async def _refuse(send: Any, status: int) -> None:
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _lifespan(receive: Any, send: Any) -> None:

@@ -60,6 +60,7 @@ app.conf.update(
         "roll_up_usage": {"task": "relay.tasks.roll_up_usage", "schedule": 20.0, "options": {"expires": 20}},
         "tend_call_log": {"task": "relay.tasks.tend_call_log", "schedule": 3600.0, "options": {"expires": 3600}},
         "tend_plans": {"task": "billing.tasks.tend_plans", "schedule": 60.0, "options": {"expires": 60}},
+        "sweep_payments": {"task": "billing.tasks.sweep_payments", "schedule": 60.0, "options": {"expires": 60}},
         "audit_recent": {"task": "billing.tasks.audit_recent", "schedule": 60.0, "options": {"expires": 60}},
         "audit_books": {
             "task": "billing.tasks.audit_books",

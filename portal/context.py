@@ -6,7 +6,7 @@ from django.conf import settings
 from django.http import HttpRequest
 
 from billing import ledger
-from portal import services
+from portal import currency, services
 
 THEMES = ("light", "dark")
 
@@ -20,6 +20,7 @@ def portal(request: HttpRequest) -> dict[str, Any]:
         "currency_sign": settings.CURRENCY_SIGN,
         "signup_open": settings.SIGNUP_OPEN,
         "base_url": settings.BASE_URL,
+        "shown_rate": currency.rate(request),
     }
     user = getattr(request, "user", None)
     if user is not None and user.is_authenticated and not request.path.startswith("/admin/"):

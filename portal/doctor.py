@@ -19,6 +19,8 @@ from billing import catalog
 from billing.audit import reports
 from billing.catalog import Catalog
 from billing.models import AuditReport, Hold, HoldState, ReportKind, ReportState
+from billing.payments import Outcome, rates, registry
+from billing.payments.models import PaymentEvent
 from keys.models import ApiKey
 from portal import demo_data, readiness
 from portal.models import Team
@@ -30,6 +32,7 @@ from relay.services import Disabled
 _HTTPS_CHECKS = frozenset({"security.W004", "security.W008", "security.W012", "security.W016"})
 WORKER_SILENT = dt.timedelta(seconds=60)
 AUDIT_SILENT = dt.timedelta(minutes=10)
+REFUSED_LATELY = dt.timedelta(days=7)
 ERROR, WARNING = "error", "warning"
 
 
@@ -145,6 +148,28 @@ def _rates() -> Iterator[Finding]:
             WARNING,
             f"{_processes()} server processes count rate limits each for itself",
             "Set REDIS_URL; without it together they let through up to that many times a limit",
+        )
+
+
+def _payments() -> Iterator[Finding]:
+    """Settings of the providers; deliveries that contradicted an order."""
+    for provider in registry.PROVIDERS.values():
+        for problem in provider.problems():
+            yield Finding(ERROR if problem.error else WARNING, problem.what, problem.do)
+        if provider.configured() and not any(rates.in_force(name) for name in provider.currencies()):
+            names = ", ".join(provider.currencies())
+            yield Finding(
+                ERROR,
+                f"{provider.NAME} is paid in {names}, for which there is no exchange rate",
+                "Add one at /admin/billing/exchangerate/",
+            )
+    since = timezone.now() - REFUSED_LATELY
+    refused = PaymentEvent.objects.filter(outcome=Outcome.REFUSED.value, received_at__gte=since).count()
+    if refused:
+        yield Finding(
+            WARNING,
+            f"{refused} events of payments contradicted their orders in the last {REFUSED_LATELY.days} days",
+            "Look at /admin/billing/paymentevent/?outcome=refused",
         )
 
 
@@ -272,5 +297,5 @@ def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
 
 
 _TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _database, _rates, _worker, _audit, _call_log, _reviews, _channels,
+    _database, _rates, _payments, _worker, _audit, _call_log, _reviews, _channels,
 )  # fmt: skip

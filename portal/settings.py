@@ -5,6 +5,7 @@ beside a running server finds the same database and secrets. Every secret may al
 """
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import environ
 from csp.constants import NONE, SELF
@@ -34,6 +35,28 @@ KEY_PEPPER = env.str("KEY_PEPPER", default=SECRET_KEY)
 
 CURRENCY = env.str("CURRENCY", default="USD")
 CURRENCY_SIGN = {"USD": "$", "EUR": "€", "CNY": "¥", "GBP": "£", "JPY": "¥"}.get(CURRENCY, CURRENCY + " ")
+
+# Paying in. A provider without all of its secrets is not offered, and its webhook is not there.
+TOPUP_PRESETS = env.list("TOPUP_PRESETS", default=["10", "25", "50", "100"])
+TOPUP_MIN = env.str("TOPUP_MIN", default="5")
+TOPUP_MAX = env.str("TOPUP_MAX", default="2000")
+STRIPE_SECRET_KEY = env.str("STRIPE_SECRET_KEY", default="").strip()
+STRIPE_WEBHOOK_SECRETS = env.list("STRIPE_WEBHOOK_SECRETS", default=[])
+STRIPE_CURRENCIES = env.list("STRIPE_CURRENCIES", default=[CURRENCY])
+STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="https://api.stripe.com").rstrip("/")
+EPAY_URL = env.str("EPAY_URL", default="").strip()
+EPAY_PID = env.str("EPAY_PID", default="").strip()
+EPAY_KEY = env.str("EPAY_KEY", default="").strip()
+EPAY_TYPES = env.list("EPAY_TYPES", default=["alipay", "wxpay"])
+EPAY_CURRENCY = env.str("EPAY_CURRENCY", default="CNY")
+# Where a form may lead besides here: browsers follow no redirect of a form to any other place.
+CHECKOUT_ORIGINS = [
+    *(["https://checkout.stripe.com"] if STRIPE_SECRET_KEY else []),
+    *(["{0.scheme}://{0.netloc}".format(urlsplit(EPAY_URL))] if EPAY_URL else []),
+    *env.list("CHECKOUT_ORIGINS", default=[]),
+]
+MAX_BODY_WEBHOOK = env.int("MAX_BODY_WEBHOOK", default=512 * 1024)
+
 SIGNUP_OPEN = env.bool("SIGNUP_OPEN", default=True)
 DEMO_PROVIDER = env.bool("DEMO_PROVIDER", default=False)
 # How many proxies in front of the gateway append to X-Forwarded-For.
@@ -199,7 +222,7 @@ CONTENT_SECURITY_POLICY = {
         "object-src": [NONE],
         "frame-ancestors": [NONE],
         "base-uri": [NONE],
-        "form-action": [SELF],
+        "form-action": [SELF, *CHECKOUT_ORIGINS],
     }
 }
 

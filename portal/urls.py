@@ -4,7 +4,7 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import key_views, limit_views, plan_views, usage_views, views
+from portal import key_views, limit_views, plan_views, usage_views, views, wallet_views, webhooks
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.readiness import readyz
@@ -27,9 +27,18 @@ urlpatterns = [
     member("limits/keys/<int:pk>/", limit_views.key_caps, "limit_key"),
     member("limits/<int:pk>/raise/", limit_views.raise_cap, "limit_raise"),
     member("limits/<int:pk>/lower/", limit_views.end_raise, "limit_lower"),
-from portal import key_views, limit_views, plan_views, usage_views, views
+    member("plans/", plan_views.index, "plans"),
+    member("plans/<int:pk>/buy/", plan_views.buy, "plan_buy"),
+    member("usage/", usage_views.usage, "usage"),
+    member("usage/sums.csv", usage_views.export_sums, "usage_sums"),
+    member("usage/calls.csv", usage_views.export_calls, "usage_calls"),
     member("usage/<uuid:pk>/", views.call, "call"),
     member("account/", views.account, "account"),
+    member("wallet/", wallet_views.index, "wallet"),
+    member("wallet/pay/", wallet_views.pay, "wallet_pay"),
+    member("wallet/payments/<uuid:pk>/", wallet_views.payment, "payment"),
+    public("currency/", wallet_views.currency, "currency"),
+    public("webhooks/<slug:provider>/", webhooks.receive, "webhook"),
     public("pricing/", views.pricing, "pricing"),
     public("docs/", docs.index, "docs"),
     public("docs/<slug:slug>/", docs.page, "docs_page"),

@@ -22,6 +22,8 @@ BUDGET = _("a budget equals what was spent in its window")
 BALANCE = _("a wallet's balance is the sum of its transfers")
 COUNTED = _("what was counted in a wallet before has not changed")
 
+# What refunds and disputes take from a team, and give back where they fail.
+_BOTH_WAYS = {("wallet", "payments"), ("receivable", "payments"), ("payments", "wallet"), ("payments", "receivable")}
 # From which kinds of account to which a transfer of each kind goes.
 ROUTES = {
     "charge": {("wallet", "revenue")},
@@ -42,6 +44,9 @@ ROUTES = {
         ("receivable", "promo"),
         ("wallet", "receivable"),
     },
+    "payment": {("payments", "wallet")},
+    "refund": _BOTH_WAYS,
+    "dispute": _BOTH_WAYS,
     # A reversal goes the way back of what it reverses; that is its own check.
 }
 _ROUTES = " OR ".join(

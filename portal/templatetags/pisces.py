@@ -14,7 +14,10 @@ from django.utils.translation import ngettext
 
 from billing import money, prices
 from billing.models import ModelKind
-from portal import timeline, wording
+from billing.payments import currencies, rates
+from billing.payments.models import Payment, PaymentState
+from billing.payments.rates import Rate
+from portal import timeline, wallet, wording
 from portal.charts import Stack
 from relay.models import Attempt, CallLog
 
@@ -37,6 +40,30 @@ def amount(nano: int | None, decimals: int = 2) -> str:
     whole, fraction = divmod(rounded, 10**decimals)
     text = f"{whole:,}.{fraction:0{decimals}d}" if decimals else f"{whole:,}"
     return f"−{text}" if nano < 0 and rounded else text
+
+
+@register.filter
+def at_rate(nano: int, rate: Rate) -> str:
+    """An amount in the reader's currency, with its sign: for reading, next to the ledger's own."""
+    return f"{currencies.sign_of(rate.currency)}{amount(rate.shown(nano))}"
+
+
+@register.filter
+def minor(units: int, currency: str) -> str:
+    """Minor units of a currency as an amount with its sign."""
+    return f"{currencies.sign_of(currency)}{currencies.to_text(units, currency)}"
+
+
+@register.simple_tag
+def payment_state(payment: Payment) -> SafeString:
+    """A payment's state: icon, word, tone."""
+    tone, name = wallet.LOOKS[PaymentState(payment.state)]
+    return format_html('<span class="badge {}">{}{}</span>', tone, icon(name), payment.get_state_display())
+
+
+@register.simple_tag
+def currencies_offered() -> list[str]:
+    return rates.offered()
 
 
 @register.filter

@@ -1,0 +1,113 @@
+"""Paying in, in a real browser: to the provider's page by our form, and back to the truth."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+from playwright.sync_api import Page, sync_playwright
+
+from billing.payments import rates
+from portal.models import User
+from tests.kit import databases
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.services import services
+from tests.payments import scripted
+from tests.payments.scripted import ScriptedStripe
+
+PASSWORD = "correct-horse-battery"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture
+def stripe() -> Iterator[ScriptedStripe]:
+    server = ScriptedStripe()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def till(stripe: ScriptedStripe) -> Iterator[tuple[Gateway, Customer]]:
+    """A customer who can sign in, on an installation that Stripe's forms may leave for its page."""
+    gateway = Gateway(
+        databases.KINDS[0],
+        STRIPE_SECRET_KEY=scripted.KEY,
+        STRIPE_WEBHOOK_SECRETS=scripted.SECRET,
+        STRIPE_API_BASE=stripe.url,
+        CHECKOUT_ORIGINS=stripe.url,
+        EPAY_URL="http://127.0.0.1:9/",
+        EPAY_PID=scripted.EPAY_PID,
+        EPAY_KEY=scripted.EPAY_KEY,
+    )
+    gateway.manage("collectstatic", "--noinput", "--verbosity", "0")
+    gateway.manage("prepare")
+    made = gateway.customer("0")
+    with gateway.inside():
+        User.objects.filter(email=made.email).update(password=PBKDF2PasswordHasher().encode(PASSWORD, "tests"))
+        rates.put(currency="CNY", rate=rates.parse("7.1035"), actor="tests")
+    gateway.start()
+    yield gateway, made
+    assert gateway.audit() == []
+    gateway.stop()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    program = services.get("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program.path, args=FLAGS)
+        page = browser.new_page(locale="en-US")
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        yield page
+        browser.close()
+    assert [fault for fault in faults if "404" not in fault] == []  # the scripted provider has no icon
+
+
+def test_a_member_pays_with_stripe_and_sees_it_when_it_is_confirmed(
+    till: tuple[Gateway, Customer], stripe: ScriptedStripe, page: Page
+) -> None:
+    gateway, member = till
+    page.goto(f"{gateway.url}/accounts/login/?next=/wallet/")
+    page.get_by_label("E-mail").fill(member.email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{gateway.url}/wallet/")
+    page.get_by_label("Other amount").fill("12.34")
+    page.get_by_role("button", name="Continue to payment").click()
+    page.wait_for_url(f"{stripe.url}/pay/**")
+    (session,) = stripe.sessions.values()
+    assert session["amount_total"] == 1234
+
+    done = stripe.asked[0][2]["success_url"].partition("/wallet/")[2]
+    page.goto(f"{gateway.url}/wallet/{done}")
+    assert page.get_by_text("has not been confirmed yet").is_visible()
+    body, headers = scripted.signed(
+        scripted.event("checkout.session.completed", json.loads(json.dumps(stripe.pay(session["id"]))))
+    )
+    assert requests.post(f"{gateway.url}/webhooks/stripe/", data=body, headers=headers, timeout=20).ok
+    page.get_by_text("$12.34 is in the wallet").wait_for()  # the page looks again by itself
+    _shots(gateway, page)
+
+
+def _shots(gateway: Gateway, page: Page) -> None:
+    """With SHOTS=folder in the environment: how the pages look, light and dark, wide and narrow, in both languages."""
+    if not (folder := os.environ.get("SHOTS")):
+        return
+    receipt = page.url
+    for language, scheme, width in (
+        ("en", "light", 1440),
+        ("en", "dark", 390),
+        ("zh-hans", "dark", 1440),
+        ("zh-hans", "light", 390),
+    ):
+        page.context.add_cookies([{"name": "django_language", "value": language, "url": gateway.url}])
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.set_viewport_size({"width": width, "height": 900})
+        for name, address in (("wallet", f"{gateway.url}/wallet/"), ("receipt", receipt)):
+            page.goto(address)
+            page.screenshot(path=Path(folder) / f"{name}-{language}-{scheme}-{width}.png", full_page=True)

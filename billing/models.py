@@ -628,3 +628,7 @@ class Plan(models.Model):
     @property
     def percent_left(self) -> int:
         return min(100, (self.account.balance - self.account.held) * 100 // self.value)
+
+
+# Tables that have files of their own.
+from billing import credit_models  # noqa: E402, F401

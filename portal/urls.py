@@ -4,7 +4,7 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import key_views, limit_views, plan_views, views
+from portal import key_views, limit_views, plan_views, redeem_views, views
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.readiness import readyz
@@ -31,6 +31,7 @@ urlpatterns = [
     member("plans/<int:pk>/buy/", plan_views.buy, "plan_buy"),
     member("usage/", views.usage, "usage"),
     member("usage/<uuid:pk>/", views.call, "call"),
+    member("wallet/redeem/", redeem_views.index, "redeem"),
     member("account/", views.account, "account"),
     public("pricing/", views.pricing, "pricing"),
     public("docs/", docs.index, "docs"),

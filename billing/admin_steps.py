@@ -83,4 +83,4 @@ def run(
 
 def said(error: Any) -> str:
     """The message of one of billing's refusals, in the reader's language."""
-    return gettext(error.message) % error.facts
+    return str(gettext(error.message) % error.facts)

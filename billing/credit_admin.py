@@ -162,10 +162,10 @@ class RedeemBatchAdmin(ReadOnly):
         return link_to(where, gettext("See them"))
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return bool(request.user.has_perm("billing.add_redeembatch"))  # type: ignore[union-attr]
+        return bool(request.user.has_perm("billing.add_redeembatch"))
 
     def may_decide(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("billing.change_redeembatch"))  # type: ignore[union-attr]
+        return bool(request.user.has_perm("billing.change_redeembatch"))
 
     def get_urls(self) -> Any:
         act = self.admin_site.admin_view(require_POST(self.act))
@@ -253,7 +253,10 @@ class RedeemBatchAdmin(ReadOnly):
     ) -> HttpResponse:
         batch = RedeemBatch.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
         verbs = self._verbs(batch, _user(request)) if batch and self.may_decide(request) else []
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "verbs": verbs})
+        answer: HttpResponse = super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "verbs": verbs}
+        )
+        return answer
 
     def _verbs(self, batch: RedeemBatch, user: int) -> list[Verb]:
         found: list[Verb] = []
@@ -311,7 +314,7 @@ class RedeemCodeAdmin(ReadOnly):
     readonly_fields = fields
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "batch__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+        return lookup == "batch__id__exact" or super().lookup_allowed(lookup, value, request)
 
     @display(description=_("state"), label=_CODE_COLOURS)  # type: ignore[untyped-decorator]  # unfold has no types
     def state_shown(self, code: RedeemCode) -> tuple[str, Any]:
@@ -414,13 +417,13 @@ class AdjustmentAdmin(ReadOnly):
         return link("admin:billing_transfer_change", row.transfer_id, str(row.transfer)) if row.transfer else "—"
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "account__id__exact" or super().lookup_allowed(lookup, value, request)  # type: ignore[arg-type]
+        return lookup == "account__id__exact" or super().lookup_allowed(lookup, value, request)
 
     def may_ask(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("billing.change_account"))  # type: ignore[union-attr]
+        return bool(request.user.has_perm("billing.change_account"))
 
     def may_decide(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("billing.change_adjustment"))  # type: ignore[union-attr]
+        return bool(request.user.has_perm("billing.change_adjustment"))
 
     def get_urls(self) -> Any:
         view, act = self.admin_site.admin_view(self.ask), self.admin_site.admin_view(require_POST(self.act))
@@ -503,7 +506,10 @@ class AdjustmentAdmin(ReadOnly):
     ) -> HttpResponse:
         row = Adjustment.objects.filter(pk=object_id).first() if object_id.isdecimal() else None
         verbs = self._verbs(request, row) if row and row.state == AdjustmentState.PENDING else []
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "verbs": verbs})
+        answer: HttpResponse = super().change_view(
+            request, object_id, form_url, {**(extra_context or {}), "verbs": verbs}
+        )
+        return answer
 
     def _verbs(self, request: HttpRequest, row: Adjustment) -> list[Verb]:
         note = gettext("Note")

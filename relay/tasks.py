@@ -1,5 +1,7 @@
 """Celery jobs of the relay."""
 
+import datetime as dt
+
 import structlog
 from celery import shared_task
 from django.utils import timezone
@@ -8,6 +10,7 @@ from billing import holds
 from billing.holds import Orphan
 from relay import idempotency, probing, recovery, services, standing, stored_responses
 from relay.models import Heartbeat
+from relay.statements import services as statements
 
 log = structlog.get_logger(__name__)
 
@@ -56,3 +59,19 @@ def _probed(row: services.Disabled) -> bool:
     except Exception:  # one channel that cannot be asked must not keep the others waiting
         log.exception("channel.not_probed", row=str(row.pk))
         return False
+
+
+@shared_task
+def read_statements() -> int:
+    """Reads the running totals of an hour, and asks for a look at each day whose bill is due. How many those are."""
+    statements.read_totals()
+    due = statements.due()
+    for source, day in due:
+        reconcile_channel.apply_async((source, day.isoformat()), expires=3000)
+    return len(due)
+
+
+@shared_task
+def reconcile_channel(source: int, day: str) -> bool:
+    """Reads one day's bill of one channel and compares it with our cost. Whether it was this worker's to do."""
+    return statements.reconcile(source, dt.date.fromisoformat(day)) is not None

@@ -18,7 +18,6 @@ from django.urls import path, reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
@@ -169,7 +168,7 @@ class RedeemBatchAdmin(ReadOnly):
 
     def get_urls(self) -> Any:
         act = self.admin_site.admin_view(require_POST(self.act))
-        return [path("<int:pk>/<str:verb>/", act, name="billing_redeembatch_act"), *super().get_urls()]
+        return [path("act/<int:pk>/<str:verb>/", act, name="billing_redeembatch_act"), *super().get_urls()]
 
     # ---- making
 
@@ -187,7 +186,7 @@ class RedeemBatchAdmin(ReadOnly):
             ),
         }
         form = BatchForm(request.POST or None)
-        return never_cache(admin_steps.run)(
+        return admin_steps.run(
             request,
             form,
             context=context,
@@ -429,7 +428,7 @@ class AdjustmentAdmin(ReadOnly):
         view, act = self.admin_site.admin_view(self.ask), self.admin_site.admin_view(require_POST(self.act))
         return [
             path("of/<int:account>/", view, name="billing_adjustment_ask"),
-            path("<int:pk>/<str:verb>/", act, name="billing_adjustment_act"),
+            path("act/<int:pk>/<str:verb>/", act, name="billing_adjustment_act"),
             *super().get_urls(),
         ]
 

@@ -88,7 +88,7 @@ class SourceForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text=_("empty: the provider's own"),
         widget=UnfoldAdminTextInputWidget(),
     )
-    secret = forms.CharField(
+    new_credential = forms.CharField(
         label=_("Credential"),
         required=False,
         max_length=4096,
@@ -129,7 +129,7 @@ class SourceForm(forms.ModelForm):  # type: ignore[type-arg]
             self.spec = SourceSpec(
                 adapter=cleaned["adapter"],
                 base_url=cleaned["base_url"],
-                secret=cleaned["secret"].strip() or None,
+                secret=cleaned["new_credential"].strip() or None,
                 scope=cleaned["scope"],
                 rate=rate_of(cleaned["exchange"]),
                 enabled=cleaned["enabled"],
@@ -139,7 +139,7 @@ class SourceForm(forms.ModelForm):  # type: ignore[type-arg]
         try:
             services.check_source(self.channel, self.spec)
         except ValidationError as error:
-            names = {"rate": "exchange"}
+            names = {"rate": "exchange", "secret": "new_credential"}
             for name, problems in error.error_dict.items():
                 self.add_error(names.get(name, name), ValidationError(problems))
         return cleaned
@@ -164,7 +164,7 @@ class StatementSourceAdmin(Kept):
     list_display = ("channel", "adapter", "base_url", "credential", "enabled")
     list_select_related = ("channel",)
     ordering = ("channel__name",)
-    fields = ("channel", "adapter", "base_url", "secret", "credential", "scope", "exchange", "enabled")
+    fields = ("channel", "adapter", "base_url", "new_credential", "credential", "scope", "exchange", "enabled")
     readonly_fields: tuple[str, ...] = ("credential",)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -179,13 +179,15 @@ class StatementSourceAdmin(Kept):
         obj.pk, obj.channel = saved.pk, saved.channel
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        answer: HttpResponse = sensitive_post_parameters("secret")(super().add_view)(request, form_url, extra_context)
+        answer: HttpResponse = sensitive_post_parameters("new_credential")(super().add_view)(
+            request, form_url, extra_context
+        )
         return answer
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        view = sensitive_post_parameters("secret")(super().change_view)
+        view = sensitive_post_parameters("new_credential")(super().change_view)
         answer: HttpResponse = view(request, object_id, form_url, extra_context)
         return answer
 
@@ -301,7 +303,7 @@ class ReconciliationAdmin(ReadOnly):
 
     def get_urls(self) -> Any:
         act = self.admin_site.admin_view(require_POST(self.act))
-        return [path("<int:pk>/<str:verb>/", act, name="relay_reconciliation_act"), *super().get_urls()]
+        return [path("act/<int:pk>/<str:verb>/", act, name="relay_reconciliation_act"), *super().get_urls()]
 
     # ---- one day
 

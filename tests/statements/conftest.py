@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from portal import services as user_services
 from relay.models import Attempt, CallLog, Channel
 from relay.statement_models import StatementSource
 from relay.statements import comparing, services
@@ -65,6 +66,7 @@ class Ours:
 
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
+        self.team = user_services.user_with_team("alice@example.com")[1]
         self.channel = Channel.objects.create(
             name="main", base_url=f"{provider.origin}/v1", models={"chat": "gpt-4o"}, private=True
         )
@@ -80,7 +82,7 @@ class Ours:
     def call_at(self, at: dt.datetime, cost: int | None, **usage: int) -> CallLog:
         number = uuid.UUID(int=int(at.timestamp() * 1000) << 80 | 0x7 << 76 | uuid.uuid4().int & (1 << 62) - 1)
         row = CallLog.objects.create(
-            id=number, team_id=1, key=None, request_id=str(number), endpoint="chat.completions", protocol="openai",
+            id=number, team=self.team, key=None, request_id=str(number), endpoint="chat.completions", protocol="openai",
             model="chat", upstream_model="gpt-4o", channel="main", state="settled", status=200,
             usage_source="reported", usage=usage, cost=3 * (cost or 0), created_at=at,
         )  # fmt: skip
@@ -124,5 +126,3 @@ def openai(provider: Provider, usage: dict[str, Any], costs: dict[str, Any], *mo
         "/organization/costs",
         *(page(one, more=f"page_{n}=" if n < len(pages) - 1 else "") for n, one in enumerate(pages)),
     )
-
-

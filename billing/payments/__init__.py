@@ -8,6 +8,7 @@ of the ledger, of rows or of the other providers. It offers what `Provider` says
     begin(order)        asks the provider for a checkout; where to send the payer
     receive(delivery)   a delivery of the provider's to us, proven to be its own → Event; raises Forged, Malformed
     ask(order)          what the provider says of an order now, as the facts that a delivery would have brought
+    refunds(receipt)    the refunds of a payment as the provider has them, for events that do not name theirs
     refund(…)           asks the provider to give money back; its delivery books it
     answer(…)           what the provider wants to hear
 
@@ -147,11 +148,15 @@ Fact = Paid | Waiting | Failed | Expired | TakenBack
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What a delivery says. `id` is unique with its provider; one without facts concerns nothing of ours."""
+    """What a delivery says. `id` is unique with its provider; one without facts concerns nothing of ours.
+
+    `refunds_of` names a payment whose refunds have changed, where the event does not say which.
+    """
 
     id: str
     kind: str
     facts: tuple[Fact, ...] = ()
+    refunds_of: str = ""
 
 
 class Outcome(StrEnum):
@@ -184,5 +189,6 @@ class Provider(Protocol):
     def begin(self, order: Order) -> Checkout: ...
     def receive(self, delivery: Delivery) -> Event: ...
     def ask(self, order: Order) -> tuple[Fact, ...]: ...
+    def refunds(self, receipt: str) -> tuple[Fact, ...]: ...
     def refund(self, *, receipt: str, due: int, key: str) -> None: ...
     def answer(self, outcome: Outcome) -> tuple[int, str]: ...

@@ -98,7 +98,7 @@ def test_a_day_is_read_shown_with_its_calls_and_explained(ours: Ours, root: Clie
     assert row.state == "open"
     root.post(explain, {"drift": 10 * CENT, "note": "their fee"})
     row.refresh_from_db()
-    assert (row.state, row.note, row.explained_by) == ("explained", "their fee", User.objects.get())
+    assert (row.state, row.note, row.explained_by) == ("explained", "their fee", User.objects.get(is_superuser=True))
     listed = root.get(reverse("admin:relay_reconciliation_changelist")).content.decode()
     assert "explained" in listed
     assert root.get(reverse("admin:relay_statement_change", args=[row.statement_id])).status_code == 200

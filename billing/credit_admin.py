@@ -136,7 +136,7 @@ class RedeemBatchAdmin(ReadOnly):
     list_select_related = ("created_by",)
     ordering = ("-pk",)
     amount_shown = money_column("amount", _("amount of each"))
-    fields: tuple[str, ...] = ("label", "amount_shown", "number", "counted", "single", "state_shown", "expires_at")
+    fields: tuple[str, ...] = ("label", "amount_shown", "number", "counted", "single", "state", "expires_at")
     fields += ("per_team", "per_user", "note", "created_by", "created_at", "approved_by", "approved_at")
     readonly_fields = fields
     change_form_outer_after_template = "admin/parts/verbs.html"
@@ -309,7 +309,7 @@ class RedeemCodeAdmin(ReadOnly):
     list_select_related = ("batch", "team", "user", "transfer")
     paginator = Bounded
     ordering = ("-pk",)
-    fields: tuple[str, ...] = ("__str__", "batch", "state_shown", "team", "user", "redeemed_at", "moved")
+    fields: tuple[str, ...] = ("__str__", "batch", "state", "team", "user", "redeemed_at", "moved")
     readonly_fields = fields
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
@@ -384,7 +384,7 @@ class AdjustmentAdmin(ReadOnly):
     list_select_related = ("account__team", "requested_by", "decided_by")
     paginator = Bounded
     ordering = ("-pk",)
-    fields: tuple[str, ...] = ("wallet", "kind", "change", "after", "reason", "state_shown", "large", "requested_by")
+    fields: tuple[str, ...] = ("wallet", "kind", "change", "after", "reason", "state", "large", "requested_by")
     fields += ("requested_at", "decided_by", "decided_at", "note", "moved")
     readonly_fields = fields
     change_form_outer_after_template = "admin/parts/verbs.html"
@@ -444,8 +444,9 @@ class AdjustmentAdmin(ReadOnly):
             "title": gettext("Adjust %(team)s") % {"team": wallet.team},
             "opts": self.model._meta,
             "back": reverse("admin:billing_account_change", args=[account]),
-            "lead": gettext("Balance %(balance)s, held %(held)s, credit limit %(limit)s.")
+            "lead": gettext("%(team)s: balance %(balance)s, held %(held)s, credit limit %(limit)s.")
             % {
+                "team": wallet.team,
                 "balance": written(wallet.balance),
                 "held": written(wallet.held),
                 "limit": written(wallet.credit_limit),
@@ -467,6 +468,7 @@ class AdjustmentAdmin(ReadOnly):
         except (manual.NotAdjusted, money.InvalidAmount) as error:
             raise admin_steps.Refused(_why(error)) from error
         facts = [
+            (gettext("Wallet"), wallet.team),
             (gettext("Change"), signed(wanted.amount)),
             (gettext("Balance"), f"{written(wallet.balance)} → {written(found.balance)}"),
             (gettext("Credit limit"), f"{written(wallet.credit_limit)} → {written(found.credit_limit)}"),

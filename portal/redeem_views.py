@@ -26,7 +26,7 @@ class RedeemForm(forms.Form):
     """One code, as it was typed."""
 
     code = forms.CharField(
-        label=gettext_lazy("Code"),
+        label=gettext_lazy("Redeem code"),
         max_length=100,
         widget=forms.TextInput(
             {"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false", "placeholder": "PX-…"}

@@ -67,11 +67,15 @@ def signed(nano: int) -> str:
     return ("+" if nano > 0 else "") + written(nano)
 
 
+def _more(units: int) -> str:
+    return f"{units:+,}" if units else "0"
+
+
 def percent(ours: int, theirs: int | None) -> str:
     """The difference in parts of our figure."""
     if theirs is None or not ours:
         return "—"
-    return f"{100 * (theirs - ours) / ours:+.2f} %"
+    return f"{100 * (theirs - ours) / ours:+.2f} %" if theirs != ours else "0 %"
 
 
 # ---- where bills come from ------------------------------------------------------------------------------------------
@@ -252,7 +256,7 @@ class ReconciliationAdmin(ReadOnly):
     date_hierarchy = "day"
     ordering = ("-day", "channel__name")
     paginator = Bounded
-    fields: tuple[str, ...] = ("day", "channel", "state_shown", "ours_shown", "theirs_shown", "drift_shown", "percent")
+    fields: tuple[str, ...] = ("day", "channel", "state", "ours_shown", "theirs_shown", "drift_shown", "percent")
     fields += ("attempts", "unpriced", "calls", "bill", "trouble", "note", "explained_by", "explained_at")
     readonly_fields = fields
     actions_list = ("upload", "margin")
@@ -477,7 +481,7 @@ def _categories(row: Reconciliation) -> Table:
             Cell(_WORDS.get(part["category"], part["category"])),
             Cell(f"{part['ours']:,}", True),
             Cell(f"{part['theirs']:,}", True),
-            Cell(f"{part['theirs'] - part['ours']:+,}", True, bad=part["off"]),
+            Cell(_more(part["theirs"] - part["ours"]), True, bad=part["off"]),
             Cell(percent(part["ours"], part["theirs"]), True, bad=part["off"]),
         ]
         for part in row.categories

@@ -4,7 +4,6 @@ Everything goes through billing's functions. Nothing that books depend on can be
 """
 
 import datetime as dt
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -284,14 +283,8 @@ def _write_price(request: HttpRequest, model: CatalogModel, form: CardForm, grou
 
 
 class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
-    """What may be done to a wallet. `reference` makes a form that is sent twice count once."""
+    """A wallet's freeze and its group. Money is moved by an adjustment (`billing.credit_admin`)."""
 
-    adjustment = forms.CharField(
-        required=False,
-        label=_("Adjust the balance by"),
-        help_text=_("an amount such as 5 or -2.50; it becomes a transfer"),
-        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
-    )
     reason = forms.CharField(
         required=False, max_length=500, label=_("Reason"), widget=UnfoldAdminTextareaWidget(attrs={"rows": 2})
     )
@@ -301,7 +294,7 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
         label=_("Frozen because"),
         help_text=_("A frozen wallet pays for no new call. Empty it, and give a reason, to lift the freeze."),
         widget=UnfoldAdminTextInputWidget(),
-        show_hidden_initial=True,  # whoever adjusts a wallet must not lift a freeze that came since the page was read
+        show_hidden_initial=True,  # whoever saves the page must not lift a freeze that came since it was read
     )
     group = forms.ModelChoiceField(
         PriceGroup.objects.order_by("name"),
@@ -311,8 +304,6 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text=_("in force within a second; calls that are running keep theirs"),
         widget=UnfoldAdminSelectWidget(),
     )
-    reference = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
-    amount = 0
 
     class Meta:
         model = Account
@@ -325,19 +316,9 @@ class WalletForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if text := (cleaned.get("adjustment") or "").strip():
-            try:
-                self.amount = money.parse(text, negative=True)
-            except money.InvalidAmount as error:
-                self.add_error("adjustment", ValidationError(str(error)))
-            if not (cleaned.get("reason") or "").strip():
-                self.add_error("reason", ValidationError(_("An adjustment needs a reason; it stays in the books.")))
         lifted = "stopped" in self.changed_data and not (cleaned.get("stopped") or "").strip()
         if lifted and not (cleaned.get("reason") or "").strip():
             self.add_error("reason", ValidationError(_("Lifting a freeze needs a reason; it stays in the history.")))
-        wallet = self.instance
-        if self.amount < 0 and wallet.balance - wallet.held + wallet.credit_limit < -self.amount:
-            self.add_error("adjustment", ValidationError(_("The wallet has less than that available.")))
         return cleaned
 
 
@@ -356,7 +337,7 @@ class AccountAdmin(Kept):
     readonly_fields = _totals
     fieldsets = (
         (None, {"fields": _totals}),
-        (_("Adjust or freeze"), {"fields": ("adjustment", "stopped", "reason", "reference")}),
+        (_("Freeze"), {"fields": ("stopped", "reason")}),
         (_("Price group"), {"fields": ("group",)}),
     )
 
@@ -374,6 +355,14 @@ class AccountAdmin(Kept):
             (reverse("admin:billing_hold_changelist") + f"?q=account+{account.pk}", _("holds")),
             (reverse("admin:billing_auditfinding_changelist") + f"?q=account+{account.pk}", _("audit findings")),
         ]
+        if account.kind == AccountKind.WALLET:
+            links += [
+                (reverse("admin:billing_adjustment_ask", args=[account.pk]), _("adjust balance or credit limit")),
+                (
+                    reverse("admin:billing_adjustment_changelist") + f"?account__id__exact={account.pk}",
+                    _("adjustments"),
+                ),
+            ]
         return format_html_join(" · ", '<a class="text-primary-600 underline" href="{}">{}</a>', links)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
@@ -393,26 +382,10 @@ class AccountAdmin(Kept):
             ledger.freeze(wallet=obj, reason=stopped) if stopped else ledger.unfreeze(wallet=obj)
         if "group" in form.changed_data:
             groups.put(wallet=obj, group=form.cleaned_data["group"])
-        if not form.amount:
-            return
-        try:
-            ledger.adjust(
-                wallet=obj,
-                amount=form.amount,
-                actor=str(request.user),
-                reason=form.cleaned_data["reason"],
-                reference=str(form.cleaned_data["reference"]),
-            )
-        except ledger.InsufficientFunds:
-            messages.error(request, _("The wallet has less than that available."))
-        except ledger.AlreadyPosted:
-            messages.warning(request, _("This adjustment had been made already."))
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
         """The history says what was done and why, as the books do."""
         done = []
-        if form.amount:
-            done.append(f"adjusted by {money.to_text(form.amount)}: {form.cleaned_data['reason']}")
         if "stopped" in form.changed_data:
             lifted = f"freeze lifted: {form.cleaned_data['reason']}"
             done.append(f"frozen: {form.cleaned_data['stopped']}" if form.cleaned_data["stopped"] else lifted)
@@ -456,6 +429,6 @@ class BudgetChangeAdmin(ReadOnly):
         return "—" if change.cap is None else f"{money.to_text(change.cap, decimals=2)} {settings.CURRENCY}"
 
 
-# The pages of transfers, holds, audit reports, plans and payments are made of these and register themselves.
-from billing import books_admin, plans_admin  # noqa: E402, F401
+# The pages of transfers, holds, audit reports, plans, credit and payments are made of these and register themselves.
+from billing import books_admin, credit_admin, plans_admin  # noqa: E402, F401
 from billing.payments import admin as payments_admin  # noqa: E402, F401

@@ -8,6 +8,7 @@ import uuid
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import F
 
 from billing import connections, money
 from billing.models import Account, AccountKind, Transfer, TransferKind
@@ -126,6 +127,13 @@ def reverse(*, transfer: Transfer, actor: str, reason: str) -> Transfer:
         reason=reason,
         reverses=transfer.pk,
     )
+
+
+def set_credit_limit(*, wallet: Account, before: int, limit: int) -> bool:
+    """How far the wallet may go below nothing, in nano-units. False where it is not `before` any more, or where more
+    than `limit` is in use; then nothing is changed."""
+    found = Account.objects.filter(pk=wallet.pk, kind=AccountKind.WALLET, credit_limit=before)
+    return bool(found.filter(balance__gte=F("held") - limit).update(credit_limit=limit))
 
 
 def freeze(*, wallet: Account, reason: str) -> None:

@@ -648,6 +648,9 @@ class Plan(models.Model):
 
 
 # The tables of the catalogue's import are in a module of their own; Django finds them by way of this one.
-from billing.proposal_models import MarginRule, PriceProposal, ProposalItem  # noqa: E402, F401
+# Tables that have files of their own.
+from billing import credit_models  # noqa: E402, F401
+
 # The tables of payments stand with what writes them; Django looks for an app's tables here.
 from billing.payments import models as payment_models  # noqa: E402, F401
+from billing.proposal_models import MarginRule, PriceProposal, ProposalItem  # noqa: E402, F401

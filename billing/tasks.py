@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from billing import plans
 from billing.audit import reports
-from billing.payments import sweep
+from billing.payments import redeem, sweep
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +53,12 @@ def _tended(number: int, now: dt.datetime) -> bool:
     except Exception:  # one plan that cannot be filled must not keep the others waiting
         log.exception("plan.not_tended", plan=number)
         return False
+
+
+@shared_task
+def forget_tries() -> int:
+    """Deletes the tries at redeem codes that count no more. How many."""
+    return redeem.forget_attempts()
 
 
 def _aside(name: str, look: Callable[[], object]) -> bool:

@@ -61,6 +61,13 @@ app.conf.update(
         "tend_call_log": {"task": "relay.tasks.tend_call_log", "schedule": 3600.0, "options": {"expires": 3600}},
         "tend_plans": {"task": "billing.tasks.tend_plans", "schedule": 60.0, "options": {"expires": 60}},
         "sweep_payments": {"task": "billing.tasks.sweep_payments", "schedule": 60.0, "options": {"expires": 60}},
+        # On the hour, because providers that tell a running total only are read as near to midnight as can be.
+        "read_statements": {
+            "task": "relay.tasks.read_statements",
+            "schedule": crontab(minute="0"),
+            "options": {"expires": 1800},
+        },
+        "forget_tries": {"task": "billing.tasks.forget_tries", "schedule": 3600.0, "options": {"expires": 3600}},
         "audit_recent": {"task": "billing.tasks.audit_recent", "schedule": 60.0, "options": {"expires": 60}},
         "audit_books": {
             "task": "billing.tasks.audit_books",

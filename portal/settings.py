@@ -13,6 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
+from billing import money
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = environ.FileAwareEnv()
@@ -57,6 +59,8 @@ CHECKOUT_ORIGINS = [
 ]
 MAX_BODY_WEBHOOK = env.int("MAX_BODY_WEBHOOK", default=512 * 1024)
 
+# What one administrator may give or take within a day, in nano-units; what goes beyond waits for a second one.
+SECOND_ADMIN_ABOVE = money.parse(env.str("SECOND_ADMIN_ABOVE", default="1000"))
 SIGNUP_OPEN = env.bool("SIGNUP_OPEN", default=True)
 DEMO_PROVIDER = env.bool("DEMO_PROVIDER", default=False)
 # How many proxies in front of the gateway append to X-Forwarded-For.

@@ -4,7 +4,7 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import key_views, limit_views, plan_views, usage_views, views, wallet_views, webhooks
+from portal import key_views, limit_views, plan_views, redeem_views, usage_views, views, wallet_views, webhooks
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.readiness import readyz
@@ -33,6 +33,7 @@ urlpatterns = [
     member("usage/sums.csv", usage_views.export_sums, "usage_sums"),
     member("usage/calls.csv", usage_views.export_calls, "usage_calls"),
     member("usage/<uuid:pk>/", views.call, "call"),
+    member("wallet/redeem/", redeem_views.index, "redeem"),
     member("account/", views.account, "account"),
     member("wallet/", wallet_views.index, "wallet"),
     member("wallet/pay/", wallet_views.pay, "wallet_pay"),

@@ -154,6 +154,11 @@ class CallLogAdmin(ReadOnly):
     inlines = (AttemptInline,)
     cost_shown = money_column("cost", _("cost"))
     held_shown = money_column("held", _("held"))
+
+    # The providers' bills lead here: to the calls that were tried at a channel.
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        return lookup == "attempts__channel" or super().lookup_allowed(lookup, value, request)
+
     fields: tuple[str, ...] = (
         "id",
         "request_id",
@@ -182,4 +187,4 @@ class CallLogAdmin(ReadOnly):
 
 
 # Channels register themselves.
-from relay import channel_admin  # noqa: E402, F401
+from relay import channel_admin, statement_admin  # noqa: E402, F401

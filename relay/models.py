@@ -430,3 +430,7 @@ class Heartbeat(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+# Tables that have files of their own.
+from relay import statement_models  # noqa: E402, F401

@@ -1,5 +1,7 @@
 """Celery jobs of the relay."""
 
+import datetime as dt
+
 import structlog
 from celery import shared_task
 from django.utils import timezone
@@ -18,6 +20,7 @@ from relay import (
     stored_responses,
 )
 from relay.models import Heartbeat
+from relay.statements import services as statements
 
 log = structlog.get_logger(__name__)
 
@@ -87,3 +90,19 @@ def roll_up_usage() -> int:
 def tend_call_log() -> int:
     """Makes the call log's partitions of the next months, and prunes what is too old. How many partitions or rows."""
     return partitions.make_ahead() + partitions.prune()
+
+
+@shared_task
+def read_statements() -> int:
+    """Reads the running totals of an hour, and asks for a look at each day whose bill is due. How many those are."""
+    statements.read_totals()
+    due = statements.due()
+    for source, day in due:
+        reconcile_channel.apply_async((source, day.isoformat()), expires=3000)
+    return len(due)
+
+
+@shared_task
+def reconcile_channel(source: int, day: str) -> bool:
+    """Reads one day's bill of one channel and compares it with our cost. Whether it was this worker's to do."""
+    return statements.reconcile(source, dt.date.fromisoformat(day)) is not None

@@ -280,6 +280,15 @@ def plain(field: BoundField) -> SafeString:
 
 
 @register.filter
+def coded(field: BoundField) -> SafeString:
+    """The control alone, for text that is copied letter by letter."""
+    attrs: dict[str, str | bool] = {"class": "input mono"}
+    if field.errors:
+        attrs["aria-describedby"] = f"{field.auto_id}_error"
+    return field.as_widget(attrs=attrs)
+
+
+@register.filter
 def wrong(form: BaseForm) -> list[BoundField]:
     """The fields that have an error, in their order."""
     return [field for field in form if field.errors]

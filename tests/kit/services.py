@@ -103,7 +103,7 @@ class Postgres:
             "port": self.port,
             "unix_socket_directories": self._folder,
             "fsync": "on" if self._durable else "off",
-            "max_connections": 200,
+            "max_connections": 300,  # two hundred requests at once, each with a connection of its own
         }
         command: list[Any] = [self._programs / "postgres", "-D", self._folder / "data"]
         for name, value in options.items():

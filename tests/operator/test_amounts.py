@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing import budgets, catalog, connections, groups, ids, ledger, money, prices
+from billing.credit_models import RedeemBatch
 from billing.models import (
     Account,
     Budget,
@@ -163,12 +164,34 @@ ENTRANCES: dict[str, Entrance] = {
     ),
     "an adjustment": lambda w, text: w.page(
         w.staff,
-        "admin:billing_account_change",
+        "admin:billing_adjustment_ask",
         w.wallet.pk,
-        adjustment=text,
+        kind="balance",
+        amount=text,
         reason="r",
-        stopped="",
+        before=0,
         reference=str(uuid.uuid4()),
+        step="do",
+    ),
+    "a credit limit": lambda w, text: w.page(
+        w.staff,
+        "admin:billing_adjustment_ask",
+        w.wallet.pk,
+        kind="credit_limit",
+        amount=text,
+        reason="r",
+        before=0,
+        reference=str(uuid.uuid4()),
+        step="do",
+    ),
+    "a redeem code": lambda w, text: w.page(
+        w.staff,
+        "admin:billing_redeembatch_add",
+        label="x",
+        amount=text,
+        number=1,
+        reference=str(uuid.uuid4()),
+        step="show",
     ),
     "a multiplier by hand": lambda w, text: w.page(
         w.staff,
@@ -233,6 +256,7 @@ def written() -> list[Any]:
         list(PriceVersion.objects.order_by("pk").values()), list(PriceGroup.objects.values()),
         list(Channel.objects.values()), list(Account.objects.order_by("pk").values()),
         list(ApiKey.objects.order_by("pk").values("pk", "name")), list(User.objects.values("email")),
+        list(RedeemBatch.objects.values("label", "amount")),
     ]  # fmt: skip
 
 

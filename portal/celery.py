@@ -64,6 +64,7 @@ app.conf.update(
             "schedule": crontab(hour="3", minute="17"),
             "options": {"expires": 3600},
         },
+        "close_invoices": {"task": "billing.tasks.close_invoices", "schedule": 600.0, "options": {"expires": 600}},
     },
 )
 app.autodiscover_tasks(["relay", "billing"])

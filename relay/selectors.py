@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -153,6 +154,11 @@ def spend_by_key(team: int, start: dt.datetime, end: dt.datetime) -> dict[int, i
 
 def calls_with_key(key: int, start: dt.datetime) -> int:
     return CallLog.objects.filter(key_id=key, created_at__gte=start).count()
+
+
+def price_lines(calls: Sequence[uuid.UUID]) -> Iterable[tuple[uuid.UUID, list[dict[str, Any]]]]:
+    """The lines of these calls' charges, as far as their records are kept."""
+    return CallLog.objects.filter(pk__in=calls).values_list("pk", "lines")
 
 
 # ---- what can be called ---------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path
 
 from portal import services
@@ -24,15 +25,15 @@ class Access(StrEnum):
     STAFF = "staff"
 
 
-PublicView = Callable[..., HttpResponse]
-MemberView = Callable[..., HttpResponse]
+PublicView = Callable[..., HttpResponseBase]
+MemberView = Callable[..., HttpResponseBase]
 
 
 def public(route: str, view: PublicView, name: str) -> URLPattern:
     """A page for everyone."""
 
     @wraps(view)
-    def open_view(request: HttpRequest, **parts: Any) -> HttpResponse:
+    def open_view(request: HttpRequest, **parts: Any) -> HttpResponseBase:
         return view(request, **parts)
 
     return _declared(route, open_view, name, Access.PUBLIC)
@@ -42,19 +43,19 @@ def member(route: str, view: MemberView, name: str) -> URLPattern:
     """A page for whoever has signed in: `view(request, team, …)`, the others are asked to sign in."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, **parts: Any) -> HttpResponse:
+    def guarded(request: HttpRequest, **parts: Any) -> HttpResponseBase:
         team: Team = services.current_team(request)
         return view(request, team, **parts)
 
     return _declared(route, login_required(guarded), name, Access.MEMBER)
 
 
-def api(route: str, view: Callable[..., HttpResponse], name: str, access: Access = Access.API) -> URLPattern:
+def api(route: str, view: Callable[..., HttpResponseBase], name: str, access: Access = Access.API) -> URLPattern:
     """An endpoint of the management API, which guards itself (`portal.api.access.View`)."""
     return _declared(route, view, name, access)
 
 
-def _declared(route: str, view: Callable[..., HttpResponse], name: str, access: Access) -> URLPattern:
+def _declared(route: str, view: Callable[..., HttpResponseBase], name: str, access: Access) -> URLPattern:
     view.access = access  # type: ignore[attr-defined]
     return path(route, view, name=name)
 

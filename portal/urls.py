@@ -7,6 +7,7 @@ from django.urls import include, path
 from portal import key_views, limit_views, plan_views, views
 from portal.access import member, public
 from portal.docs import views as docs
+from portal.invoices import views as invoices
 from portal.readiness import readyz
 from relay.views.spec import OpenApiView, SpecView
 
@@ -31,6 +32,12 @@ urlpatterns = [
     member("plans/<int:pk>/buy/", plan_views.buy, "plan_buy"),
     member("usage/", views.usage, "usage"),
     member("usage/<uuid:pk>/", views.call, "call"),
+    member("invoices/", invoices.index, "invoices"),
+    member("invoices/details/", invoices.details, "billing_details"),
+    member("invoices/<int:pk>/", invoices.show, "invoice"),
+    member("invoices/<int:pk>/pdf/", invoices.as_pdf, "invoice_pdf"),
+    member("statements/", invoices.statements, "statements"),
+    member("statements/csv/", invoices.statement_csv, "statement_csv"),
     member("account/", views.account, "account"),
     public("pricing/", views.pricing, "pricing"),
     public("docs/", docs.index, "docs"),

@@ -31,5 +31,8 @@ def end(month: dt.date, zone: str) -> dt.datetime:
 
 
 def parse(text: str) -> dt.date:
-    """`2026-11`. Raises ValueError."""
-    return dt.datetime.strptime(text, "%Y-%m").date()
+    """`2026-11`, of the years that anybody asks for. Raises ValueError."""
+    found = dt.datetime.strptime(text, "%Y-%m").date()
+    if not 1970 <= found.year < 3000:
+        raise ValueError(f"there is nothing of {found.year}")
+    return found

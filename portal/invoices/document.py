@@ -150,9 +150,9 @@ def payable(nano: int, currency: str) -> str:
 
 
 def grouped(text: str) -> str:
-    """`-1234.50` as `-1,234.50`."""
+    """`-1234.50` as `−1,234.50`."""
     whole, dot, fraction = text.lstrip("-").partition(".")
-    return ("-" if text.startswith("-") else "") + f"{int(whole):,}{dot}{fraction}"
+    return ("−" if text.startswith("-") else "") + f"{int(whole):,}{dot}{fraction}"
 
 
 def day(moment: dt.datetime, zone: str) -> str:

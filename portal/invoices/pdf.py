@@ -36,7 +36,8 @@ FONTS = (
 READERS_OWN = "STSong-Light"
 EMBEDDED = "PiscesCJK"
 GREY, LINE = colors.HexColor("#626b78"), colors.HexColor("#d3d8df")
-WIDTH = A4[0] - 40 * mm
+EDGE, PADDING = 20 * mm, 6  # reportlab pads the frame of a page by itself
+WIDTH = A4[0] - 2 * EDGE - 2 * PADDING
 
 
 @lru_cache(maxsize=1)
@@ -60,8 +61,8 @@ def render(shown: Shown) -> bytes:
     paper = SimpleDocTemplate(
         buffer,
         pagesize=A4,
-        leftMargin=20 * mm,
-        rightMargin=20 * mm,
+        leftMargin=EDGE,
+        rightMargin=EDGE,
         topMargin=18 * mm,
         bottomMargin=20 * mm,
         title=f"{shown.title} {shown.number}",
@@ -157,7 +158,7 @@ def _text(text: str, *, size: float = 9.5, bold: bool = False, grey: bool = Fals
         textColor=GREY if grey else colors.black,
         alignment=TA_RIGHT if right else 0,
         splitLongWords=1,
-        wordWrap="CJK" if any(map(_is_other, text)) else None,
+        wordWrap="CJK" if any(map(_is_other, text.replace("−", "–"))) else None,
     )
     return Paragraph(marked(text), style)
 
@@ -166,7 +167,7 @@ def marked(text: str) -> str:
     """The text as reportlab's markup, each run of characters in a font that has them."""
     parts: list[str] = []
     run, other = "", False
-    for character in text:
+    for character in text.replace("−", "–"):  # the minus is not in that code page; this dash is as wide
         if _is_other(character) != other:
             parts.append(_run(run, other))
             run, other = "", not other
@@ -195,8 +196,8 @@ def _footer(shown: Shown):  # type: ignore[no-untyped-def]  # reportlab has no t
         canvas.saveState()
         canvas.setFont("Helvetica", 8)
         canvas.setFillColor(GREY)
-        canvas.drawString(20 * mm, 11 * mm, shown.number)
-        canvas.drawRightString(A4[0] - 20 * mm, 11 * mm, str(paper.page))
+        canvas.drawString(EDGE + PADDING, 11 * mm, shown.number)
+        canvas.drawRightString(A4[0] - EDGE - PADDING, 11 * mm, str(paper.page))
         canvas.restoreState()
 
     return draw

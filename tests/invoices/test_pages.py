@@ -63,7 +63,7 @@ def test_the_list_says_what_is_to_be_paid(page: Client, invoice: Invoice) -> Non
 
 def test_an_invoice_shows_its_lines_and_the_payments_of_its_month(page: Client, invoice: Invoice) -> None:
     found = text(page, f"/invoices/{invoice.pk}/")
-    for part in ("gpt-4o-mini", "Input 1,234", "5.000000003", "-0.000000003", "Plan bought", "15.00", "Payment"):
+    for part in ("gpt-4o-mini", "Input 1,234", "5.000000003", "−0.000000003", "Plan bought", "15.00", "Payment"):
         assert part in found, part
     chinese = text(page, f"/invoices/{invoice.pk}/", headers={"accept-language": "zh-hans"})
     assert "世纪大道 1 号" in chinese

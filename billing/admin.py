@@ -479,4 +479,5 @@ class BudgetChangeAdmin(ReadOnly):
         return "—" if change.cap is None else f"{money.to_text(change.cap, decimals=2)} {settings.CURRENCY}"
 
 
+# The pages of transfers, holds, audit reports, plans and invoices are made of these and register themselves.
 from billing import books_admin, invoice_admin, plans_admin  # noqa: E402, F401

@@ -65,9 +65,10 @@ app.conf.update(
             "options": {"expires": 3600},
         },
         "close_invoices": {"task": "billing.tasks.close_invoices", "schedule": 600.0, "options": {"expires": 600}},
+        "send_alerts": {"task": "portal.notices.tasks.send_alerts", "schedule": 30.0, "options": {"expires": 30}},
     },
 )
-app.autodiscover_tasks(["relay", "billing"])
+app.autodiscover_tasks(["relay", "billing", "portal.notices"])
 
 
 @worker_ready.connect(dispatch_uid="sweep_at_once")

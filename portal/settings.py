@@ -159,6 +159,11 @@ INVOICE_TAX_RATE = env.str("INVOICE_TAX_RATE", default="0")  # per cent
 # A font for invoices (TrueType or a collection) that has the characters of names; empty to look for one.
 INVOICE_FONT = env.str("INVOICE_FONT", default="")
 
+# Notices: the balance (in the currency) below which who has not chosen one is told, and servers (host:port) of
+# webhooks that may have a private address or no TLS.
+LOW_BALANCE = env.str("LOW_BALANCE", default="1")
+WEBHOOKS_TO = env.list("WEBHOOKS_TO", default=[])
+
 # Sign-in.
 AUTH_USER_MODEL = "portal.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]

@@ -8,6 +8,7 @@ from portal import key_views, limit_views, plan_views, views
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.invoices import views as invoices
+from portal.notices import views as notices
 from portal.readiness import readyz
 from relay.views.spec import OpenApiView, SpecView
 
@@ -38,6 +39,13 @@ urlpatterns = [
     member("invoices/<int:pk>/pdf/", invoices.as_pdf, "invoice_pdf"),
     member("statements/", invoices.statements, "statements"),
     member("statements/csv/", invoices.statement_csv, "statement_csv"),
+    member("notices/", notices.index, "notices"),
+    member("notices/test/", notices.test_email, "notice_test"),
+    member("notices/webhooks/add/", notices.add, "webhook_add"),
+    member("notices/webhooks/<int:pk>/remove/", notices.remove, "webhook_remove"),
+    member("notices/webhooks/<int:pk>/enable/", notices.enable, "webhook_enable"),
+    member("notices/webhooks/<int:pk>/test/", notices.test_webhook, "webhook_test"),
+    member("notices/deliveries/<int:pk>/again/", notices.redeliver, "redeliver"),
     member("account/", views.account, "account"),
     public("pricing/", views.pricing, "pricing"),
     public("docs/", docs.index, "docs"),

@@ -53,7 +53,8 @@ def low_balances(now: dt.datetime) -> Iterator[Due]:
     What may be spent counts: the balance and the credit limit. A wallet that is first seen low is not told of.
     """
     usual = money.parse(settings.LOW_BALANCE)
-    chosen = dict(NoticeSettings.objects.exclude(threshold=None).values_list("user", "threshold"))
+    rows = NoticeSettings.objects.values_list("user", "threshold")
+    chosen = {user: threshold for user, threshold in rows if threshold is not None}
     watches = {(row.user_id, row.account_id): row for row in BalanceWatch.objects.all()}
     owners = Membership.objects.filter(
         role=Role.OWNER, user__is_active=True, team__accounts__kind=AccountKind.WALLET

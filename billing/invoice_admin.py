@@ -203,9 +203,6 @@ class InvoicedWalletAdmin(Kept):
         (_("Close by hand"), {"fields": ("close", "month")}),
     )
 
-    def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).filter(pk__in=closing.postpaid_ids())
-
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 

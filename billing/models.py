@@ -648,8 +648,20 @@ from billing.invoice_models import (  # noqa: E402, F401
 )
 
 
+class InvoicedWallets(models.Manager["InvoicedWallet"]):
+    """Wallets with a credit limit, those that owe, and those that have been invoiced."""
+
+    def get_queryset(self) -> models.QuerySet["InvoicedWallet"]:
+        wallets = super().get_queryset().filter(kind=AccountKind.WALLET)
+        return wallets.filter(
+            Q(credit_limit__gt=0) | Q(balance__lt=0) | Q(pk__in=ClosedMonth.objects.values("account"))
+        )
+
+
 class InvoicedWallet(Account):
     """A wallet and its next month, which an administrator may look at and close by hand."""
+
+    objects: InvoicedWallets = InvoicedWallets()
 
     class Meta:
         proxy = True

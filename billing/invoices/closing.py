@@ -15,12 +15,11 @@ from collections.abc import Callable
 import msgspec
 import structlog
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils import timezone
 
 from billing.invoices import amounts, entries, issuing, items, months
 from billing.invoices.items import Month
-from billing.models import Account, AccountKind, ClosedMonth, ClosingOutcome, Invoice
+from billing.models import Account, AccountKind, ClosedMonth, ClosingOutcome, Invoice, InvoicedWallet
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +59,7 @@ class Preview(msgspec.Struct, frozen=True):
 
 def postpaid_ids() -> list[int]:
     """The wallets that are invoiced: those with a credit limit, those that owe, and those that have been invoiced."""
-    wallets = Account.objects.filter(kind=AccountKind.WALLET)
-    wanted = wallets.filter(Q(credit_limit__gt=0) | Q(balance__lt=0) | Q(pk__in=ClosedMonth.objects.values("account")))
-    return list(wanted.order_by("pk").values_list("pk", flat=True))
+    return list(InvoicedWallet.objects.order_by("pk").values_list("pk", flat=True))
 
 
 def close_all(now: dt.datetime | None = None) -> list[ClosedMonth]:

@@ -89,14 +89,14 @@ def test_months_are_those_of_the_teams_time_zone(books: str) -> None:
 
 def test_a_team_that_moves_to_another_zone_is_charged_for_every_hour_once(books: str) -> None:
     past = begun(Past(zone="Asia/Shanghai"))
-    for hour in range(24 * 33):
-        past.call(CENT, at("2026-03-29 00:00") + dt.timedelta(hours=hour))
+    for step in range(33 * 6):  # every four hours
+        past.call(CENT, at("2026-03-29 00:00") + dt.timedelta(hours=4 * step))
     (march,) = closed(past)
     services.set_time_zone(past.team, "America/New_York", actor="tests")
     (april,) = closed(past, at("2026-06-01 00:00"))[:1]
     assert (april.month, april.starts_at) == (dt.date(2026, 4, 1), march.ends_at)
-    hours = (at("2026-05-01 04:00") - at("2026-03-29 00:00")).days * 24
-    assert march.items + april.items == min(24 * 33, hours + 4) * CENT
+    assert april.ends_at == at("2026-05-01 04:00")
+    assert march.items + april.items == (33 * 6) * CENT  # of the last, at 20:00 on 30 April, too
 
 
 def test_plans_and_payments_stand_where_they_fall(books: str) -> None:

@@ -88,7 +88,7 @@ def test_only_what_is_listed_here_is_administered() -> None:
         "portal.User", "portal.Team", "relay.Channel", "relay.CallLog", "keys.ApiKey", "billing.CatalogModel",
         "billing.Account", "billing.Transfer", "billing.Hold", "billing.Budget", "billing.BudgetChange",
         "billing.PriceGroup", "relay.Review", "billing.AuditReport", "billing.AuditFinding",
-        "billing.PlanOffer", "billing.Plan",
+        "billing.PlanOffer", "billing.Plan", "billing.Invoice", "billing.ClosedMonth", "billing.InvoicedWallet",
     }  # fmt: skip
 
 

@@ -4,6 +4,8 @@ All amounts are integer nano-units of the one currency (`billing.money`). What m
 constraint here; triggers (migration 0002) refuse to change or delete a transfer or a price version.
 """
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -661,7 +663,7 @@ class InvoicedWallets(models.Manager["InvoicedWallet"]):
 class InvoicedWallet(Account):
     """A wallet and its next month, which an administrator may look at and close by hand."""
 
-    objects: InvoicedWallets = InvoicedWallets()
+    objects: ClassVar[InvoicedWallets] = InvoicedWallets()
 
     class Meta:
         proxy = True

@@ -429,6 +429,6 @@ class BudgetChangeAdmin(ReadOnly):
         return "—" if change.cap is None else f"{money.to_text(change.cap, decimals=2)} {settings.CURRENCY}"
 
 
-# The pages of transfers, holds, audit reports, plans, credit and payments are made of these and register themselves.
-from billing import books_admin, credit_admin, plans_admin  # noqa: E402, F401
+# The pages of everything else that billing has are made of these and register themselves.
+from billing import books_admin, credit_admin, invoice_admin, plans_admin  # noqa: E402, F401
 from billing.payments import admin as payments_admin  # noqa: E402, F401

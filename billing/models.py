@@ -4,6 +4,8 @@ All amounts are integer nano-units of the one currency (`billing.money`). What m
 constraint here; triggers (migration 0002) refuse to change or delete a transfer or a price version.
 """
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -129,7 +131,7 @@ class Transfer(models.Model):
     # No foreign key checks: the books write only to accounts that they have locked, and no account is ever deleted
     # (migration 0002 refuses it), so the checks would cost every charge and find nothing.
     debit = models.ForeignKey(
-        Account, models.PROTECT, related_name="debits", verbose_name=_("from"), db_constraint=False
+        Account, models.PROTECT, related_name="debits", verbose_name=_("from"), db_constraint=False, db_index=False
     )
     credit = models.ForeignKey(
         Account, models.PROTECT, related_name="credits", verbose_name=_("to"), db_constraint=False, db_index=False
@@ -148,7 +150,9 @@ class Transfer(models.Model):
         verbose_name_plural = _("transfers")
         indexes = [
             models.Index(name="transfer_credit_not_charge", fields=["credit"], condition=~Q(kind=TransferKind.CHARGE)),
+            # What invoices and statements ask for: a wallet's payments at once, its charges by time.
             models.Index(name="transfer_debit_not_charge", fields=["debit"], condition=~Q(kind=TransferKind.CHARGE)),
+            models.Index(name="transfer_debit_time", fields=["debit", "created_at"]),
         ]
         constraints = [
             models.CheckConstraint(name="transfer_amount_positive", condition=Q(amount__gt=0)),
@@ -645,6 +649,42 @@ class Plan(models.Model):
     @property
     def percent_left(self) -> int:
         return min(100, (self.account.balance - self.account.held) * 100 // self.value)
+
+
+# The tables of invoices stand in a file of their own; Django looks for an app's tables here.
+from billing.invoice_models import (  # noqa: E402, F401
+    BillingDetails,
+    ClosedMonth,
+    ClosingOutcome,
+    DocumentKind,
+    Invoice,
+    InvoiceLine,
+    InvoiceSeries,
+    InvoiceState,
+    LineKind,
+    PaymentState,
+)
+
+
+class InvoicedWallets(models.Manager["InvoicedWallet"]):
+    """Wallets with a credit limit, those that owe, and those that have been invoiced."""
+
+    def get_queryset(self) -> models.QuerySet["InvoicedWallet"]:
+        wallets = super().get_queryset().filter(kind=AccountKind.WALLET)
+        return wallets.filter(
+            Q(credit_limit__gt=0) | Q(balance__lt=0) | Q(pk__in=ClosedMonth.objects.values("account"))
+        )
+
+
+class InvoicedWallet(Account):
+    """A wallet and its next month, which an administrator may look at and close by hand."""
+
+    objects: ClassVar[InvoicedWallets] = InvoicedWallets()
+
+    class Meta:
+        proxy = True
+        verbose_name = _("month to close")
+        verbose_name_plural = _("months to close")
 
 
 # The tables of the catalogue's import are in a module of their own; Django finds them by way of this one.

@@ -13,7 +13,7 @@ from celery import shared_task
 from django.db import connection
 from django.utils import timezone
 
-from billing import plans
+from billing import invoices, plans
 from billing.audit import reports
 from billing.payments import redeem, sweep
 
@@ -61,6 +61,17 @@ def forget_tries() -> int:
     return redeem.forget_attempts()
 
 
+@shared_task
+def close_invoices() -> bool:
+    """Begins to close the months that are over, and to look which invoices are overdue. False where that is running."""
+    return _aside("close-invoices", _invoices)
+
+
+def _invoices() -> None:
+    invoices.close_all()
+    invoices.mark_overdue()
+
+
 def _aside(name: str, look: Callable[[], object]) -> bool:
     before = _running.get(name)
     if before is not None and before.is_alive():
@@ -74,6 +85,7 @@ def _look(look: Callable[[], object]) -> None:
     try:
         look()
     except Exception:
-        log.exception("audit.failed")  # the report says so as well
+        # A report says so as well.
+        log.exception("job.failed", job=threading.current_thread().name)
     finally:
         connection.close()  # the thread's own, which ends with it

@@ -1,7 +1,7 @@
 """The read side of keys: a team's keys, found and sorted, and how each one stands."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -33,6 +33,11 @@ class Standing(msgspec.Struct, frozen=True):
 def of_team(team: int) -> QuerySet[ApiKey]:
     """All keys of the team, revoked ones too. Every look-up of a key starts here."""
     return ApiKey.objects.filter(team_id=team)
+
+
+def masks(keys: Collection[int]) -> dict[int, str]:
+    """What is shown of these keys' secrets, by their numbers: no key ever changes it, and none is ever deleted."""
+    return {key.pk: key.masked for key in ApiKey.objects.filter(pk__in=keys).only("prefix", "last_four")}
 
 
 def name_of(key: int) -> str:

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase
 from django.urls import URLPattern, path
 
 from portal import services
@@ -24,7 +24,7 @@ class Access(StrEnum):
     STAFF = "staff"
 
 
-PublicView = Callable[..., HttpResponse]
+PublicView = Callable[..., HttpResponseBase]
 MemberView = Callable[..., HttpResponseBase]
 
 
@@ -32,7 +32,7 @@ def public(route: str, view: PublicView, name: str) -> URLPattern:
     """A page for everyone."""
 
     @wraps(view)
-    def open_view(request: HttpRequest, **parts: Any) -> HttpResponse:
+    def open_view(request: HttpRequest, **parts: Any) -> HttpResponseBase:
         return view(request, **parts)
 
     return _declared(route, open_view, name, Access.PUBLIC)
@@ -49,7 +49,7 @@ def member(route: str, view: MemberView, name: str) -> URLPattern:
     return _declared(route, login_required(guarded), name, Access.MEMBER)
 
 
-def api(route: str, view: Callable[..., HttpResponse], name: str, access: Access = Access.API) -> URLPattern:
+def api(route: str, view: Callable[..., HttpResponseBase], name: str, access: Access = Access.API) -> URLPattern:
     """An endpoint of the management API, which guards itself (`portal.api.access.View`)."""
     return _declared(route, view, name, access)
 

@@ -79,9 +79,11 @@ app.conf.update(
             "schedule": crontab(hour="4", minute="41"),
             "options": {"expires": 3600},
         },
+        "close_invoices": {"task": "billing.tasks.close_invoices", "schedule": 600.0, "options": {"expires": 600}},
+        "send_alerts": {"task": "portal.notices.tasks.send_alerts", "schedule": 30.0, "options": {"expires": 30}},
     },
 )
-app.autodiscover_tasks(["relay", "billing", "portal"])
+app.autodiscover_tasks(["relay", "billing", "portal", "portal.notices"])
 
 
 @worker_ready.connect(dispatch_uid="sweep_at_once")

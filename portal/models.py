@@ -88,3 +88,15 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} ∈ {self.team}"
+
+
+# The tables of notices stand in a file of their own; Django looks for an app's tables here.
+from portal.notice_models import (  # noqa: E402, F401
+    BalanceWatch,
+    Delivery,
+    DeliveryState,
+    Notice,
+    NoticeKind,
+    NoticeSettings,
+    Webhook,
+)

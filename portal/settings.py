@@ -177,6 +177,22 @@ DEFAULT_RPM = env.int("DEFAULT_RPM", default=0)
 DEFAULT_TPM = env.int("DEFAULT_TPM", default=0)
 DEFAULT_PARALLEL = env.int("DEFAULT_PARALLEL", default=0)
 
+# Invoices: who they are from (lines of the address are separated by "|"), when they are due, the tax that is in them.
+INVOICE_SELLER_NAME = env.str("INVOICE_SELLER_NAME", default="Pisces")
+INVOICE_SELLER_ADDRESS = env.str("INVOICE_SELLER_ADDRESS", default="").replace("|", "\n")
+INVOICE_SELLER_TAX_ID = env.str("INVOICE_SELLER_TAX_ID", default="")
+INVOICE_SELLER_EMAIL = env.str("INVOICE_SELLER_EMAIL", default="")
+INVOICE_TERM_DAYS = env.int("INVOICE_TERM_DAYS", default=14)
+INVOICE_TAX_NAME = env.str("INVOICE_TAX_NAME", default="")
+INVOICE_TAX_RATE = env.str("INVOICE_TAX_RATE", default="0")  # per cent
+# A font for invoices (TrueType or a collection) that has the characters of names; empty to look for one.
+INVOICE_FONT = env.str("INVOICE_FONT", default="")
+
+# Notices: the balance (in the currency) below which who has not chosen one is told, and servers (host:port) of
+# webhooks that may have a private address or no TLS.
+LOW_BALANCE = env.str("LOW_BALANCE", default="1")
+WEBHOOKS_TO = env.list("WEBHOOKS_TO", default=[])
+
 # Sign-in.
 AUTH_USER_MODEL = "portal.User"
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]

@@ -7,6 +7,8 @@ from django.urls import include, path
 from portal import key_views, limit_views, plan_views, redeem_views, usage_views, views, wallet_views, webhooks
 from portal.access import member, public
 from portal.docs import views as docs
+from portal.invoices import views as invoices
+from portal.notices import views as notices
 from portal.readiness import readyz
 from relay.views.spec import OpenApiView, SpecView
 
@@ -34,6 +36,19 @@ urlpatterns = [
     member("usage/calls.csv", usage_views.export_calls, "usage_calls"),
     member("usage/<uuid:pk>/", views.call, "call"),
     member("wallet/redeem/", redeem_views.index, "redeem"),
+    member("invoices/", invoices.index, "invoices"),
+    member("invoices/details/", invoices.details, "billing_details"),
+    member("invoices/<int:pk>/", invoices.show, "invoice"),
+    member("invoices/<int:pk>/pdf/", invoices.as_pdf, "invoice_pdf"),
+    member("statements/", invoices.statements, "statements"),
+    member("statements/csv/", invoices.statement_csv, "statement_csv"),
+    member("notices/", notices.index, "notices"),
+    member("notices/test/", notices.test_email, "notice_test"),
+    member("notices/webhooks/add/", notices.add, "webhook_add"),
+    member("notices/webhooks/<int:pk>/remove/", notices.remove, "webhook_remove"),
+    member("notices/webhooks/<int:pk>/enable/", notices.enable, "webhook_enable"),
+    member("notices/webhooks/<int:pk>/test/", notices.test_webhook, "webhook_test"),
+    member("notices/deliveries/<int:pk>/again/", notices.redeliver, "redeliver"),
     member("account/", views.account, "account"),
     member("wallet/", wallet_views.index, "wallet"),
     member("wallet/pay/", wallet_views.pay, "wallet_pay"),

@@ -7,7 +7,9 @@ class RelayConfig(AppConfig):
 
     def ready(self) -> None:
         from billing import catalog
-        from relay import audit, rollup_audit  # noqa: F401
+        from billing.invoices import sources
+        from relay import audit, rollup_audit, selectors  # noqa: F401
         from relay.protocols import capabilities
 
         catalog.check_capabilities = capabilities.check
+        sources.lines_of = selectors.price_lines

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -193,6 +193,11 @@ def spend_by_key(team: int, start: dt.datetime, end: dt.datetime) -> dict[int, i
 def calls_with_key(team: int, key: int, start: dt.datetime) -> int:
     wanted = reports.Wanted(team=team, start=start, end=timezone.now() + AROUND, key=key)
     return reports.total(wanted).calls
+
+
+def price_lines(calls: Sequence[uuid.UUID]) -> Iterable[tuple[uuid.UUID, list[dict[str, Any]]]]:
+    """The lines of these calls' charges, as far as their records are kept."""
+    return CallLog.objects.filter(pk__in=calls).values_list("pk", "lines")
 
 
 # ---- what can be called ---------------------------------------------------------------------------------------------

@@ -29,10 +29,10 @@ ROUTES = {
     "charge": {("wallet", "revenue")},
     "shortfall": {("receivable", "revenue")},
     "credit": {("payments", "wallet"), ("payments", "receivable")},
-    "payment": {("payments", "wallet"), ("payments", "receivable")},
-    "redemption": {("promo", "wallet"), ("promo", "receivable")},
-    "refund": {("wallet", "payments"), ("receivable", "payments")},
-    "dispute": {("wallet", "payments"), ("receivable", "payments"), ("payments", "wallet"), ("payments", "receivable")},
+    "payment": {("payments", "wallet")},
+    "redemption": {("promo", "wallet")},
+    "refund": _BOTH_WAYS,
+    "dispute": _BOTH_WAYS,
     "purchase": {("wallet", "plans")},
     "grant": {("plans", "plan")},
     "draw": {("plan", "revenue")},
@@ -44,9 +44,6 @@ ROUTES = {
         ("receivable", "promo"),
         ("wallet", "receivable"),
     },
-    "payment": {("payments", "wallet")},
-    "refund": _BOTH_WAYS,
-    "dispute": _BOTH_WAYS,
     # A reversal goes the way back of what it reverses; that is its own check.
 }
 _ROUTES = " OR ".join(

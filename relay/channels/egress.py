@@ -1,4 +1,5 @@
-"""The only way to fetch a URL that a user gave: pictures and files for upstreams that fetch none themselves.
+"""The only ways to a URL that a user gave: fetching pictures and files for upstreams that fetch none themselves, and
+posting notices (`post`).
 
 Whoever sends a URL chooses where this machine connects to, so: http and https only, public addresses only (the name is
 resolved once, vetted, and that address is connected to), every redirect vetted anew, no credentials, no cookies, a
@@ -6,6 +7,8 @@ bounded size and time. `FETCH_URLS=false` turns it off; `FETCH_FROM` names serve
 """
 
 import asyncio
+import socket
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
@@ -54,6 +57,84 @@ async def _follow(url: str) -> Fetched:
                 raise _refused(f"{_shown(url)} answered with status {response.status}.")
             return Fetched(response.content_type, await _body(response, url))
     raise _refused(f"{_shown(url)} redirects too often.")
+
+
+# ---- posting --------------------------------------------------------------------------------------------------------
+
+POST_WITHIN = 15.0  # seconds, from the look-up of the name to the end of the answer
+POST_ANSWER = 1024  # bytes of an answer that anybody looks at
+
+
+class Undeliverable(Exception):
+    """Nothing was delivered, or nobody said so; the message says why and is fit for a user."""
+
+
+class Posted(NamedTuple):
+    """The answer's status, and the beginning of its body."""
+
+    status: int
+    answer: str
+
+
+def post(url: str, body: bytes, headers: Mapping[str, str], *, private: Collection[str] = ()) -> Posted:
+    """Posts to a user's address, for workers and pages, which have no event loop. Redirects are answers, not followed.
+
+    `private` names servers (host:port) that may have a private address. Raises Undeliverable.
+    """
+    return asyncio.run(_post(url, body, headers, _vet_post(url, private)))
+
+
+def check(url: str, *, private: Collection[str] = ()) -> None:
+    """Whether notices may be posted there, as far as can be told now. Raises Undeliverable.
+
+    A name may have another address tomorrow: it is vetted again each time that something is posted.
+    """
+    if _vet_post(url, private):
+        return
+    parts = urlsplit(url)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise Undeliverable("the name has no address") from error
+    if not all(upstream.is_public(str(address[4][0])) for address in found):
+        raise Undeliverable("the address is private")
+
+
+def _vet_post(url: str, private: Collection[str]) -> bool:
+    """Whether the server is one that may be private. Raises Undeliverable for what may not be posted to at all."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:
+        raise Undeliverable("this is no address") from error
+    if parts.scheme not in ("http", "https") or not host or parts.username or parts.password:
+        raise Undeliverable("the address must begin with https:// and name no user")
+    if f"{host}:{port}" in private:
+        return True
+    if parts.scheme != "https":
+        raise Undeliverable("the address must begin with https://")
+    if not upstream.may_be_public(host):
+        raise Undeliverable("the address is private")
+    return False
+
+
+async def _post(url: str, body: bytes, headers: Mapping[str, str], private: bool) -> Posted:
+    try:
+        async with asyncio.timeout(POST_WITHIN), upstream.own_session(private=private) as session:
+            sent = {"User-Agent": "pisces", "Accept-Encoding": "identity", **headers}
+            async with session.post(url, data=body, headers=sent, allow_redirects=False) as response:
+                answer = await response.content.read(POST_ANSWER)
+                return Posted(response.status, answer.decode(errors="replace"))
+    except TimeoutError as error:
+        raise Undeliverable("no answer in time") from error
+    except upstream.Forbidden as error:
+        raise Undeliverable("the address is private") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        private_name = isinstance(error.__cause__, upstream.Forbidden)
+        raise Undeliverable("the address is private" if private_name else "no connection, or no answer") from error
+
+
+# ---- fetching -------------------------------------------------------------------------------------------------------
 
 
 def _vet(url: str) -> bool:

@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -98,6 +98,16 @@ class _Sessions:
 
 
 sessions = _Sessions()
+
+
+@contextlib.asynccontextmanager
+async def own_session(*, private: bool) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session for as long as the block lasts: for those who have no event loop that lasts longer."""
+    own = _Sessions()
+    try:
+        yield own.get(private=private)
+    finally:
+        await own.close()
 
 
 class Reply:

@@ -9,7 +9,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("relay", "0009_rates"),
+        ("relay", "0010_rollups"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

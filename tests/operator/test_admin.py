@@ -95,6 +95,7 @@ def test_only_what_is_listed_here_is_administered() -> None:
         "billing.PriceProposal", "billing.MarginRule",
         "billing.RedeemBatch", "billing.RedeemCode", "billing.Adjustment", "relay.StatementSource",
         "relay.Statement", "relay.Reconciliation",
+        "billing.Invoice", "billing.ClosedMonth", "billing.InvoicedWallet",
     }  # fmt: skip
 
 

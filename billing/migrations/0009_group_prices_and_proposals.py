@@ -24,7 +24,7 @@ def remove(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0012_plans"),
+        ("billing", "0008_plans"),
     ]
 
     operations = [

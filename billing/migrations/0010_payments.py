@@ -29,7 +29,7 @@ def remove(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0007_selling_kinds"),
+        ("billing", "0009_group_prices_and_proposals"),
     ]
 
     operations = [

@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0012_plans"),
+        ("billing", "0010_payments"),
         ("portal", "0002_rates"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -1,0 +1,11 @@
+"""Invoices and statements of wallets.
+
+`closing` ends months, `issuing` writes documents, `standing` says what is paid, `statements` lists what moved. What
+others need of all that:
+"""
+
+from billing.invoices.closing import begin, close_all
+from billing.invoices.issuing import InvalidCreditNote, credit
+from billing.invoices.standing import mark_overdue, overdue
+
+__all__ = ["InvalidCreditNote", "begin", "close_all", "credit", "mark_overdue", "overdue"]

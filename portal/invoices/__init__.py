@@ -1,0 +1,1 @@
+"""Invoices and statements as people see them: on pages, on paper, as files."""

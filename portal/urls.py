@@ -27,7 +27,11 @@ urlpatterns = [
     member("limits/keys/<int:pk>/", limit_views.key_caps, "limit_key"),
     member("limits/<int:pk>/raise/", limit_views.raise_cap, "limit_raise"),
     member("limits/<int:pk>/lower/", limit_views.end_raise, "limit_lower"),
-from portal import key_views, limit_views, plan_views, usage_views, views
+    member("plans/", plan_views.index, "plans"),
+    member("plans/<int:pk>/buy/", plan_views.buy, "plan_buy"),
+    member("usage/", usage_views.usage, "usage"),
+    member("usage/sums.csv", usage_views.export_sums, "usage_sums"),
+    member("usage/calls.csv", usage_views.export_calls, "usage_calls"),
     member("usage/<uuid:pk>/", views.call, "call"),
     member("account/", views.account, "account"),
     public("pricing/", views.pricing, "pricing"),

@@ -145,6 +145,10 @@ def _harmless(cell: Any) -> Any:
 
 async def stream(parts: Iterator[str]) -> AsyncIterator[bytes]:
     """The parts one after the other, each made in the request's thread when the client has taken the one before."""
-    ahead = sync_to_async(next, thread_sensitive=True)
-    while (part := await ahead(parts, None)) is not None:
+
+    def following() -> str | None:
+        return next(parts, None)
+
+    ahead = sync_to_async(following, thread_sensitive=True)
+    while (part := await ahead()) is not None:
         yield part.encode()

@@ -7,6 +7,7 @@ asked of the call log itself.
 
 import datetime as dt
 from collections.abc import Sequence
+from typing import Any
 
 from django.db import connection
 
@@ -54,7 +55,7 @@ def _descend(
 def _buckets(
     wanted: Wanted, ranges: Sequence[tuple[int, int]], grain: int, period: tuple[int, int], forward: bool
 ) -> list[tuple[int, int]]:
-    conditions = [("team_id = %s", wanted.team), ("grain = %s", grain)]
+    conditions: list[tuple[str, Any]] = [("team_id = %s", wanted.team), ("grain = %s", grain)]
     conditions += [("bucket > %s", period[0] - grain), ("bucket < %s", period[1])]
     for column, value in (("model", wanted.model), ("channel", wanted.channel), ("state", wanted.state)):
         if value:

@@ -17,10 +17,9 @@ from typing import Any, Literal
 import msgspec
 from django.db import connection
 
-from billing import ids
 from relay import rollups
 from relay.models import CallState
-from relay.rollups import AROUND, DAY, DIMENSIONS, EVERYBODY, HOUR, MEASURES, NAME, QUARTER
+from relay.rollups import DAY, DIMENSIONS, EVERYBODY, HOUR, MEASURES, NAME, QUARTER
 
 Dimension = Literal["key_id", "model", "channel", "state"]
 ERRORS = (CallState.FAILED, CallState.REFUSED, CallState.LOST)
@@ -266,7 +265,7 @@ def _from_log(
 def _bounds(start: dt.datetime, end: dt.datetime) -> list[Any]:
     """The period by the calls' times, and by their ids: so that PostgreSQL looks into the months of the period only."""
     adapt = connection.ops.adapt_datetimefield_value
-    low, high = ids.first(start - AROUND), ids.first(end + AROUND)
+    low, high = rollups.id_range(start, end)
     return [adapt(start), adapt(end), *((low, high) if rollups.is_postgres() else (low.hex, high.hex))]
 
 

@@ -15,6 +15,7 @@ began.
 
 import datetime as dt
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,6 +36,7 @@ NAME = "calls"
 BEGINNING = -(2**62)  # below every arrival
 BATCH = 50_000  # calls that one transaction adds
 AROUND = dt.timedelta(hours=1)  # by which a call's time and that in its id differ at most
+FIRST, LAST = dt.datetime(1971, 1, 1, tzinfo=dt.UTC), dt.datetime(9999, 1, 1, tzinfo=dt.UTC)  # that an id can say
 LARGEST = 2**52  # units of a bucket that are believed of one call
 
 DIMENSIONS = ("key_id", "model", "channel", "state")
@@ -128,6 +130,11 @@ def selected(condition: str, grains: Sequence[int]) -> str:
 
 
 COLUMNS = (*_KEYS, *MEASURES)
+
+
+def id_range(start: dt.datetime, end: dt.datetime) -> tuple[uuid.UUID, uuid.UUID]:
+    """Between which ids those of all calls are that begin then: PostgreSQL looks into the months of these only."""
+    return ids.first(max(start, FIRST) - AROUND), ids.first(min(end, LAST) + AROUND)
 
 
 def _add(condition: str, parameters: Sequence[Any], grains: Sequence[int]) -> int:
@@ -233,7 +240,7 @@ def of_hour(hour: int, horizon: int) -> tuple[str, list[Any]]:
     """The condition, with its parameters, of the rolled-up calls that began in this hour (Unix seconds)."""
     start = dt.datetime.fromtimestamp(hour, dt.UTC)
     end = start + dt.timedelta(seconds=HOUR)
-    low, high = ids.first(start - AROUND), ids.first(end + AROUND)
+    low, high = id_range(start, end)
     keys: list[Any] = [low, high] if is_postgres() else [low.hex, high.hex]
     adapt = connection.ops.adapt_datetimefield_value
     return (

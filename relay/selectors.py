@@ -10,9 +10,9 @@ from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
-from billing import catalog, ids
+from billing import catalog
 from keys.models import ApiKey
-from relay import call_windows, reports
+from relay import call_windows, reports, rollups
 from relay.models import CallLog, Channel
 from relay.reports import Dimension
 from relay.rollups import AROUND
@@ -80,7 +80,8 @@ def matching(wanted: Wanted) -> QuerySet[CallLog]:
     """The calls that are wanted. A call's own id is found whenever it was; everything else within the period."""
     period = Q(created_at__gte=wanted.start, created_at__lt=wanted.end)
     # The same by their ids, so that PostgreSQL looks into the months of the period only.
-    period &= Q(pk__gte=ids.first(wanted.start - AROUND), pk__lt=ids.first(wanted.end + AROUND))
+    low, high = rollups.id_range(wanted.start, wanted.end)
+    period &= Q(pk__gte=low, pk__lt=high)
     if wanted.search:
         found = period & _labelled(wanted.search)
         if (number := as_uuid(wanted.search)) is not None:

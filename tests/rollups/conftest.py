@@ -43,7 +43,13 @@ class House:
         wallet = ledger.wallet_of(team.pk)
         ledger.credit(wallet=wallet, amount=money.parse("1000"), actor="tests", reason="credit")
         key, _ = keys.issue(team_id=team.pk, spec=keys.Spec(name=f"key {uuid.uuid4().hex[:4]}"))
-        known = {"key": key.pk, "team": team.pk, "account": wallet.pk, "budgets": (), "billing": "metered"}
+        known: dict[str, Any] = {
+            "key": key.pk,
+            "team": team.pk,
+            "account": wallet.pk,
+            "budgets": (),
+            "billing": "metered",
+        }
         known |= {"state": "active", "expires_at": None, "models": frozenset(), "endpoints": frozenset()}
         known |= {"networks": (), "multiplier": prices.ONE}
         wanted = {field.name for field in msgspec.structs.fields(Principal) if field.required}

@@ -5,6 +5,7 @@ import datetime as dt
 import io
 import itertools
 import random
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -170,7 +171,8 @@ def test_filtered_pages_show_every_call_once_whatever_is_rolled_up(house: House)
         team = source.choice(house.teams)
         narrow = {"model": source.choice(("", "chat")), "channel": source.choice(("", "spare"))}
         narrow["state"] = source.choice(("", "settled", "failed"))
-        wanted = selectors.Wanted(team=team, start=now - 4 * periods.DAY, end=now + periods.DAY, **narrow)
+        asked: dict[str, Any] = dict(narrow)
+        wanted = selectors.Wanted(team=team, start=now - 4 * periods.DAY, end=now + periods.DAY, **asked)
         calls = CallLog.objects.filter(team_id=team, created_at__gte=wanted.start)
         calls = calls.filter(**{name: value for name, value in narrow.items() if value})
         expected = list(calls.order_by("-created_at", "-id").values_list("pk", flat=True))

@@ -77,7 +77,7 @@ def _story(shown: Shown) -> Sequence[Flowable]:
     story: list[Flowable] = [
         _text(f"{shown.title} {shown.number}", size=17, bold=True),
         Spacer(0, 8 * mm),
-        _pair(_address(_("From"), shown.seller), _address(_("To"), shown.buyer)),
+        _pair(_address(_("Seller"), shown.seller), _address(_("Buyer"), shown.buyer)),
         Spacer(0, 6 * mm),
         _facts(shown),
         Spacer(0, 8 * mm),

@@ -72,6 +72,12 @@ def _invoices() -> None:
     invoices.mark_overdue()
 
 
+@shared_task
+def stop_overdue() -> int:
+    """Stops the wallets with an overdue invoice, and frees those that have paid. How many."""
+    return len(invoices.enforce())
+
+
 def _aside(name: str, look: Callable[[], object]) -> bool:
     before = _running.get(name)
     if before is not None and before.is_alive():

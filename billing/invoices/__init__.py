@@ -6,6 +6,6 @@ others need of all that:
 
 from billing.invoices.closing import begin, close_all
 from billing.invoices.issuing import InvalidCreditNote, credit
-from billing.invoices.standing import mark_overdue, overdue
+from billing.invoices.standing import enforce, mark_overdue, overdue
 
-__all__ = ["InvalidCreditNote", "begin", "close_all", "credit", "mark_overdue", "overdue"]
+__all__ = ["InvalidCreditNote", "begin", "close_all", "credit", "enforce", "mark_overdue", "overdue"]

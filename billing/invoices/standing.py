@@ -12,8 +12,10 @@ import msgspec
 from django.db.models import Sum
 from django.utils import timezone
 
+from billing import ledger
 from billing.invoices import entries, items
 from billing.models import Account, AccountKind, ClosedMonth, DocumentKind, Invoice, InvoiceState, PaymentState
+from billing.rules import OVERDUE
 
 FOR_EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
@@ -107,6 +109,25 @@ def mark_overdue(now: dt.datetime | None = None) -> list[Invoice]:
     for account in Invoice.objects.order_by().values_list("account", flat=True).distinct():
         found.extend(refresh(account, now))
     return found
+
+
+def enforce(now: dt.datetime | None = None) -> list[int]:
+    """Stops the wallets with an overdue invoice, and lets those run again that were stopped for one and have paid.
+
+    A wallet that is frozen for another reason stays so. The accounts that were changed.
+    """
+    changed = []
+    late = InvoiceState.objects.filter(state=PaymentState.OVERDUE).values_list("invoice__account", flat=True)
+    for account in late.order_by().distinct():
+        invoice = overdue(account, now)
+        if invoice is not None and ledger.stop(account, reason=f"{OVERDUE}{invoice.number}"):
+            changed.append(account)
+    for account, reason in Account.objects.filter(frozen__startswith=OVERDUE).values_list("pk", "frozen"):
+        if overdue(account, now) is None:
+            refresh(account, now)
+            if Account.objects.filter(pk=account, frozen=reason).update(frozen=""):
+                changed.append(account)
+    return changed
 
 
 def overdue(account: int, now: dt.datetime | None = None) -> Invoice | None:

@@ -16,6 +16,7 @@ from billing import money, windows
 from billing.models import AccountKind, Budget, BudgetOwner, InvoiceState, PaymentState, Plan, PlanState
 from keys.models import ApiKey, KeyState
 from portal.models import BalanceWatch, Membership, NoticeKind, NoticeSettings, Role, User
+from relay import statements
 from relay.models import Channel, Credential
 
 SOON = (dt.timedelta(days=7), dt.timedelta(days=1))  # before something expires
@@ -160,6 +161,15 @@ def _disabled(what: str, number: int, channel: str, credential: str, row: Channe
     assert row.disabled_at is not None
     facts = {"channel": channel, "credential": credential, "reason": row.disabled_reason}
     return Due(NoticeKind.CHANNEL, f"{what} {number}", str(int(row.disabled_at.timestamp())), facts)
+
+
+@finder
+def drifts(now: dt.datetime) -> Iterator[Due]:
+    """Days of a channel whose bill differs from our books, and that nobody has explained; told anew as it changes."""
+    for alert in statements.alerts():
+        share = abs(alert.drift) * 10_000 // max(alert.ours, alert.theirs or 0, 1)
+        facts = {"channel": alert.channel, "day": alert.day.isoformat(), "percent": f"{share // 100}.{share % 100:02d}"}
+        yield Due(NoticeKind.DRIFT, f"reconciliation {alert.reconciliation}", str(alert.drift), facts)
 
 
 def recipients(due: Due) -> list[User]:

@@ -95,7 +95,7 @@ def say(notice: Notice) -> Said:
             return Said(_("A channel was disabled"), text % told, "/admin/relay/channel/")
         case NoticeKind.DRIFT:
             text = _("Our books and the bill of channel %(channel)s differ by %(percent)s %% on %(day)s.")
-            return Said(_("Drift from a provider's bill"), text % told, "/admin/")
+            return Said(_("Drift from a provider's bill"), text % told, "/admin/relay/reconciliation/")
     return Said(_("This is a test"), _("Notices arrive here."), "/notices/")
 
 

@@ -8,6 +8,7 @@ from django.db import DatabaseError, connection
 from billing import invoices, ledger, money
 from billing.invoices import closing, issuing, standing
 from billing.models import Account, Invoice, InvoiceState
+from billing.rules import OVERDUE
 from tests.invoices.made import Past, at
 
 UNIT = money.NANO
@@ -83,6 +84,37 @@ def test_an_invoice_is_overdue_after_its_term_until_it_is_paid(past: Past) -> No
     past.pay(5 * UNIT, now())
     assert invoices.overdue(past.number, late) is None
     assert [state for _, state, _ in found_at(past, late)] == ["paid"] * 3
+
+
+def frozen(past: Past) -> str:
+    return str(Account.objects.values_list("frozen", flat=True).get(pk=past.number))
+
+
+def test_a_wallet_with_an_overdue_invoice_is_stopped_and_runs_again_once_it_has_paid(past: Past) -> None:
+    late = now() + LATER
+    assert invoices.enforce(late) == []  # nothing has been marked yet
+    invoices.mark_overdue(late)
+    assert invoices.enforce(late) == [past.number]
+    oldest = invoices.overdue(past.number, late)
+    assert oldest is not None
+    assert frozen(past) == f"{OVERDUE}{oldest.number}"
+    assert invoices.enforce(late) == []
+    past.pay(UNIT, now())
+    assert invoices.enforce(late) == [], "two are still to be paid"
+    past.pay(5 * UNIT, now())
+    assert invoices.enforce(late) == [past.number]
+    assert frozen(past) == ""
+    assert [state for _, state, _ in found_at(past, late)] == ["paid"] * 3
+
+
+def test_a_wallet_that_is_frozen_for_another_reason_stays_so_whatever_is_paid(past: Past) -> None:
+    late = now() + LATER
+    ledger.freeze(wallet=past.wallet, reason="by hand")
+    invoices.mark_overdue(late)
+    assert invoices.enforce(late) == []
+    past.pay(6 * UNIT, now())
+    assert invoices.enforce(late) == []
+    assert frozen(past) == "by hand"
 
 
 def found_at(past: Past, moment: dt.datetime) -> list[tuple[int, str, int]]:

@@ -174,6 +174,8 @@ def dialect() -> dict[str, str]:
                 f"CASE WHEN left(t.reference, 36) ~ {canonical} THEN left(t.reference, 36)::uuid END"
             ),
             "hold of t": f"CASE WHEN t.reference ~ {canonical} THEN t.reference::uuid END",
+            "reversal of t": f"CASE WHEN substr(t.reference, 1, 36) ~ {canonical} "
+            "THEN substr(t.reference, 1, 36)::uuid END",
             "seconds between charge and end": "extract(epoch FROM t.created_at - h.resolved_at)",
             "end of h's lease": "extract(epoch FROM h.lease_until)",
             "beginning of h": "extract(epoch FROM h.created_at)",
@@ -190,6 +192,7 @@ def dialect() -> dict[str, str]:
         "hold that t draws for": "replace(substr(t.reference, 1, 36), '-', '')",
         "reference of h": " || '-' || ".join(f"substr(h.id, {start}, {size})" for start, size in parts),
         "hold of t": "CASE WHEN length(t.reference) = 36 THEN replace(t.reference, '-', '') END",
+        "reversal of t": "replace(substr(t.reference, 1, 36), '-', '')",
         "seconds between charge and end": "(julianday(t.created_at) - julianday(h.resolved_at)) * 86400",
         "end of h's lease": "(julianday(h.lease_until) - 2440587.5) * 86400",
         "beginning of h": "(julianday(h.created_at) - 2440587.5) * 86400",

@@ -96,6 +96,7 @@ def test_only_what_is_listed_here_is_administered() -> None:
         "billing.RedeemBatch", "billing.RedeemCode", "billing.Adjustment", "relay.StatementSource",
         "relay.Statement", "relay.Reconciliation",
         "billing.Invoice", "billing.ClosedMonth", "billing.InvoicedWallet",
+        "billing.Payment", "billing.PaymentEvent", "billing.ExchangeRate",
     }  # fmt: skip
 
 

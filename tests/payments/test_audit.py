@@ -9,7 +9,7 @@ from tests.payments import scripted
 from tests.payments.conftest import Till
 
 
-def found(sql: str, *values: object) -> str:
+def found(sql: str, *values: int) -> str:
     """What the audit says after a change by hand, which is undone."""
     table = sql.split()[1]
     with transaction.atomic(), connection.cursor() as cursor:

@@ -57,7 +57,7 @@ def is_postgres() -> bool:
 def seconds_of(column: str) -> str:
     """A time's Unix seconds, whole and rounded down."""
     if is_postgres():
-        return f"floor(extract(epoch FROM {column}))::bigint"
+        return f"floor(date_part('epoch', {column}))::bigint"  # exact: microseconds fit a double until 2255
     # Without the fraction, which SQLite would round to milliseconds: up to the next second.
     return f"CAST(strftime('%%s', substr({column}, 1, 19)) AS integer)"
 
@@ -170,6 +170,9 @@ def _locked() -> Iterator[RollupCursor | None]:
     """A transaction that nobody else changes roll-ups in; None where somebody is at it."""
     with transaction.atomic():
         cursor()
+        if is_postgres():  # calls and their attempts have the same months
+            with connection.cursor() as statements:
+                statements.execute("SET LOCAL enable_partitionwise_join = on")
         yield RollupCursor.objects.select_for_update(skip_locked=True).filter(name=NAME).first()
 
 

@@ -1,4 +1,4 @@
-"""An export in a process of its own: prints rows, bytes, seconds, and the KiB by which its memory has grown at most."""
+"""An export in a process of its own: prints rows, bytes, seconds, its peak memory in KiB, and by how much the export raised that."""
 
 import resource
 import sys
@@ -25,7 +25,8 @@ def main(what: str, team: str, days: str) -> None:
     for part in parts:
         rows, size = rows + part.count("\n"), size + len(part)
     seconds = time.monotonic() - began
-    print(rows, size, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(rows, size, seconds, peak, peak - before)
 
 
 if __name__ == "__main__":

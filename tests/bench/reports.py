@@ -123,6 +123,7 @@ def _pages(made: Filled, explain: bool, say: Callable[[str], None]) -> None:
     made.user.save()
     client = Client(SERVER_NAME="127.0.0.1")
     client.force_login(made.user)
+    say(f"Load average {os.getloadavg()[0]:.1f}\n")
     say("| Page                          | Queries | Slowest p50 ms | Slowest max ms | All max ms | Bar |")
     say("| ----------------------------- | ------- | -------------- | -------------- | ---------- | --- |")
     for name, address in _addresses(made).items():
@@ -174,11 +175,14 @@ def _explain(query: Query, say: Callable[[str], None]) -> None:
 
 
 def _exports(url: str, made: Filled, say: Callable[[str], None]) -> None:
-    say("\n| Export of the busiest team     | Rows       | MB       | Rows/s  | Grown by MiB |")
-    say("| ------------------------------ | ---------- | -------- | ------- | ------------ |")
+    say("\n| Export of the busiest team     | Rows       | MB       | Rows/s  | Peak MiB | by the export |")
+    say("| ------------------------------ | ---------- | -------- | ------- | -------- | ------------- |")
     for what, days in (("calls of a day", 1), ("calls of 90 days", 90), ("sums by hour and all", 90)):
         variables = databases.environment(DATABASE_URL=url, VAR_DIR=os.environ["VAR_DIR"])
         command = [sys.executable, "-m", "tests.bench.export", what, str(made.busiest.pk), str(days)]
         done = subprocess.run(command, cwd=databases.ROOT, env=variables, capture_output=True, text=True, check=True)
-        rows, size, seconds, grown = map(float, done.stdout.split())
-        say(f"| {what:<30} | {rows:>10,.0f} | {size / 1e6:>8.1f} | {rows / seconds:>7,.0f} | {grown / 1024:>12.1f} |")
+        rows, size, seconds, peak, grown = map(float, done.stdout.split())
+        say(
+            f"| {what:<30} | {rows:>10,.0f} | {size / 1e6:>8.1f} | {rows / seconds:>7,.0f} | {peak / 1024:>8.0f} "
+            f"| {grown / 1024:>13.1f} |"
+        )

@@ -114,8 +114,8 @@ class _Blocker:
 def _settings(url: str) -> dict[str, Any]:
     """What the project's settings make of this DATABASE_URL."""
     found: dict[str, Any] = environ.Env.db_url_config(url)
-    if url.startswith("sqlite"):
-        found["OPTIONS"] = settings.DATABASES["default"]["OPTIONS"]
+    sqlite = url.startswith("sqlite")
+    found["OPTIONS"] = settings.DATABASES["default"]["OPTIONS"] if sqlite else dict(settings.POSTGRES_OPTIONS)
     handled: dict[str, Any] = connections.configure_settings({"default": found})["default"]
     return handled
 

@@ -16,7 +16,7 @@ from portal import translations
 from tests.kit import soak
 
 ROOT = Path(__file__).resolve().parent.parent
-LEAST, MOST = 2, 4
+MOST = 4
 
 
 def main(arguments: list[str]) -> int:
@@ -29,9 +29,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _processes(arguments: list[str]) -> list[str]:
-    """Tests wait more than they work, so two processes are worth it on one core too; one for each core, up to four."""
+    """Tests wait more than they work, so there is a process more than there are cores, up to four."""
     alone = soak.on() or "coverage" in sys.modules or any(given.startswith("-n") for given in arguments)
-    return [] if alone else ["-n", str(min(MOST, max(LEAST, os.cpu_count() or 1))), "--dist", "loadgroup"]
+    return [] if alone else ["-n", str(min(MOST, 1 + (os.cpu_count() or 1))), "--dist", "loadgroup"]
 
 
 if __name__ == "__main__":

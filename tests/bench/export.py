@@ -1,4 +1,4 @@
-"""An export in a process of its own: prints rows, bytes, seconds, its peak memory in KiB, and by how much the export raised that."""
+"""An export in a process of its own: prints rows, bytes, seconds, its peak memory in KiB, and what it added to that."""
 
 import resource
 import sys

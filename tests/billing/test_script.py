@@ -60,7 +60,7 @@ def test_a_hold_is_written_with_the_databases_clock_and_the_callers_facts() -> N
     assert database.told(0) == {Verb.LOCK_ACCOUNTS: [WALLET], Verb.FIND_CLAIMS: [(WALLET, "k")]}
     lease_until = THERE + dt.timedelta(seconds=45)
     assert database.told(1) == {
-        HOLD: [(wanted.id, WALLET, 100, 0, "dispatched", 1, 3, (), {"x": 1}, "me", lease_until, created)],
+        HOLD: [(wanted.id, WALLET, 100, 0, "dispatched", 1, 3, (), (), {"x": 1}, "me", lease_until, created)],
         Verb.WRITE_CLAIMS: [(WALLET, "k", wanted.id, "abc", THERE)],
         Verb.WRITE_ACCOUNTS: [(WALLET, 1000, 400, "")],
     }

@@ -75,8 +75,8 @@ UNKNOWABLE = {
     "billing_priceversion created_at": "a label",
     "billing_priceversion actor": "a label",
     "billing_priceversion rates": "the rate of a bucket that no call has used yet",
-    "relay_calllog arrival": "in which order rows came; a roll-up that it leads astray is found by its sums",
     "relay_calllog state": "whether a client waited for an answer that was complete: no cost depends on it unseen",
+    "relay_calllog arrival": "whether it is in the roll-ups yet; their audit compares these with the log",
 }
 LABELS = {  # of a call and of an attempt: what was tried and how it went, told once
     "billing_budgetchange": "id action actor reason created_at",

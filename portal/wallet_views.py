@@ -20,6 +20,7 @@ from billing.payments.orders import Links
 from portal import currency as shown
 from portal import wallet
 from portal.models import Team, User
+from portal.redeem_views import RedeemForm
 from portal.wallet_forms import TopUpForm
 
 FRESH = 600  # seconds after its beginning in which a payment's page looks again by itself
@@ -75,6 +76,7 @@ def _page(request: HttpRequest, team: Team, form: TopUpForm) -> HttpResponse:
     wanted = request.GET.get("type", "")
     context = {
         "form": form,
+        "redeem_form": RedeemForm(),
         "figures": figures,
         "filters": [(name, label) for name, (label, _kinds) in wallet.FILTERS.items()],
         "wanted": wanted if wanted in wallet.FILTERS else "",

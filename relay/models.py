@@ -301,6 +301,7 @@ class Rollup(models.Model):
     used_reasoning = models.BigIntegerField()
     used_audio_in = models.BigIntegerField()
     used_audio_out = models.BigIntegerField()
+    used_characters = models.BigIntegerField()
     used_images = models.BigIntegerField()
     used_seconds = models.BigIntegerField()
     used_calls = models.BigIntegerField()

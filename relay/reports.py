@@ -67,6 +67,7 @@ class Line(msgspec.Struct, frozen=True):
     used_reasoning: int
     used_audio_in: int
     used_audio_out: int
+    used_characters: int
     used_images: int
     used_seconds: int
     used_calls: int

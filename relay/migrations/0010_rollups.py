@@ -223,6 +223,7 @@ class Migration(migrations.Migration):
                 ("used_reasoning", models.BigIntegerField()),
                 ("used_audio_in", models.BigIntegerField()),
                 ("used_audio_out", models.BigIntegerField()),
+                ("used_characters", models.BigIntegerField()),
                 ("used_images", models.BigIntegerField()),
                 ("used_seconds", models.BigIntegerField()),
                 ("used_calls", models.BigIntegerField()),

@@ -113,7 +113,8 @@ class ExportForm(forms.Form):
         super().__init__(data, initial={**days, "zone": team.time_zone, "by": ["day", "model"]}, prefix=None)
         zone = self.fields["zone"]
         assert isinstance(zone, forms.ChoiceField)
-        zone.choices = [(name, name) for name in dict.fromkeys(("UTC", team.time_zone))]
+        asked = [name for name in (self.data.get("zone", ""),) if name in windows.known_zones()]
+        zone.choices = [(name, name) for name in dict.fromkeys(("UTC", team.time_zone, *asked))]
 
     @property
     def dates(self) -> list[Any]:

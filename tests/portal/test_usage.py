@@ -258,6 +258,17 @@ def test_a_file_has_the_days_of_a_zone(as_alice: Client, key: ApiKey, price: Pri
     assert [row["from"] for row in nobody] == ["2026-03-01T00:00:00+00:00"]
 
 
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_the_form_of_files_has_dates_that_a_browser_reads(
+    as_alice: Client, calls: dict[str, CallLog], language: str
+) -> None:
+    as_alice.cookies["django_language"] = language
+    page = as_alice.get(reverse("usage"), {"period": "7d"})
+    period = page.context["period"]
+    for name, day in (("start", period.start), ("end", period.buckets[-1])):
+        assert f'name="{name}" value="{day:%Y-%m-%d}"' in page.content.decode()
+
+
 def test_a_file_of_calls_has_what_the_filters_show(as_alice: Client, calls: dict[str, CallLog]) -> None:
     rows = downloaded(as_alice, "usage_calls", {"period": "90d"})
     assert [row["id"] for row in rows] == [str(call.pk) for call in reversed(calls.values())]

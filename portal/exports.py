@@ -23,6 +23,7 @@ from keys import selectors as key_selectors
 from portal import periods
 from relay import reports, selectors
 from relay.reports import Dimension, Line
+from relay.rollups import USED
 from relay.selectors import Wanted
 
 SLICE = 1_000  # calls that are read at once
@@ -57,7 +58,7 @@ def sums(wanted: Wanted, grouped: Grouping, days: tuple[dt.date, dt.date] | None
     """The file's text in parts. `days` are the period's first and last, by the zone's clocks, if it is one of days."""
     names = {key.pk: key.name for key in key_selectors.of_team(wanted.team)} if "key" in grouped.by else {}
     head = [*(("from", "to") if grouped.step else ()), *_heads(grouped.by), "calls", "errors"]
-    yield _text([[*head, *BUCKETS, "cost", "currency"]])
+    yield _text([[*head, *USED, "cost", "currency"]])
     for edges in _portions(_edges(wanted, grouped, days)):
         found = reports.lines(
             msgspec.structs.replace(wanted.reported(), start=edges[0], end=edges[-1]),
@@ -101,7 +102,7 @@ def _sum_row(line: Line, edges: Sequence[dt.datetime], grouped: Grouping, names:
     for name in grouped.by:
         value = getattr(line, DIMENSIONS[name])
         row += [value or "", names.get(value, "")] if name == "key" else [value]
-    used = [getattr(line, f"used_{bucket}") for bucket in BUCKETS]
+    used = [getattr(line, name) for name in USED]
     return [*row, line.calls, line.errors, *used, money.to_text(line.cost, decimals=9), settings.CURRENCY]
 
 
@@ -113,7 +114,7 @@ def calls(wanted: Wanted) -> Iterator[str]:
     names = {key.pk: key.name for key in key_selectors.of_team(wanted.team)}
     head = [name for name in CALL_COLUMNS if name not in ("usage", "cost")]
     head.insert(head.index("key_id") + 1, "key_name")
-    yield _text([[*head, *BUCKETS, "cost", "currency"]])
+    yield _text([[*head, *USED, "cost", "currency"]])
     rows = selectors.matching(wanted).select_related(None).order_by("created_at", "id").values(*CALL_COLUMNS)
     found = list(rows[:SLICE])
     while found:

@@ -87,13 +87,21 @@ class UsageFilter(forms.Form):
         return any(self.cleaned_data.get(name) for name in ("q", "key", "model", "channel", "state"))
 
 
+ISO = "%Y-%m-%d"
+
+
+def _date() -> forms.DateInput:
+    """Browsers want the one form in every language."""
+    return forms.DateInput({"type": "date", "class": "input"}, format=ISO)
+
+
 class ExportForm(forms.Form):
     """What goes into a file: days by the clocks of a zone, and how sums are told apart."""
 
     EARLIEST = dt.date(2020, 1, 1)
 
-    start = forms.DateField(label=_("From"), widget=forms.DateInput({"type": "date", "class": "input"}))
-    end = forms.DateField(label=_("To"), widget=forms.DateInput({"type": "date", "class": "input"}))
+    start = forms.DateField(label=_("From"), widget=_date(), input_formats=[ISO])
+    end = forms.DateField(label=_("To"), widget=_date(), input_formats=[ISO])
     zone = forms.ChoiceField(label=_("Days of"), widget=forms.Select({"class": "input"}))
     by = forms.MultipleChoiceField(
         choices=[
@@ -110,10 +118,12 @@ class ExportForm(forms.Form):
 
     def __init__(self, data: Any = None, *, team: Team, period: Period) -> None:
         days = {"start": period.start.date(), "end": period.buckets[-1].date()}
-        super().__init__(data, initial={**days, "zone": team.time_zone, "by": ["day", "model"]}, prefix=None)
+        initial = {**days, "zone": team.time_zone, "by": ["day", "model"]}
+        super().__init__(data, initial=initial, label_suffix="")
         zone = self.fields["zone"]
         assert isinstance(zone, forms.ChoiceField)
-        zone.choices = [(name, name) for name in dict.fromkeys(("UTC", team.time_zone))]
+        asked = [name for name in (self.data.get("zone", ""),) if name in windows.known_zones()]
+        zone.choices = [(name, name) for name in dict.fromkeys(("UTC", team.time_zone, *asked))]
 
     @property
     def dates(self) -> list[Any]:

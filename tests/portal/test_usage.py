@@ -1,10 +1,14 @@
 """The list of calls and the page of one: what is filtered, how it pages, and that the price lines add up."""
 
+import csv
 import datetime as dt
+import io
 import re
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.http import StreamingHttpResponse
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -16,6 +20,7 @@ from keys import services
 from keys.models import ApiKey
 from portal import wording
 from portal.models import Team, User
+from relay import rollups
 from relay.errors import Cause
 from relay.models import CallLog, CallState
 from tests.portal import made
@@ -194,3 +199,113 @@ def test_what_an_attempt_cost_us_is_for_staff_only(
     staffs = as_alice.get(url).content.decode()
     assert "0.123456789" in staffs
     assert "Cost to us ($)" in staffs
+
+
+# ---- sums and files -------------------------------------------------------------------------------------------------
+
+
+def downloaded(client: Client, name: str, query: dict[str, Any]) -> list[dict[str, str]]:
+    """The rows of a file that is streamed as the server streams it."""
+    answer = client.get(reverse(name), query)
+    assert answer.status_code == 200
+    assert answer["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer["Content-Disposition"].startswith("attachment; filename=")
+    assert isinstance(answer, StreamingHttpResponse)
+
+    async def read() -> bytes:
+        return b"".join([bytes(part) async for part in answer.__aiter__()])
+
+    return list(csv.DictReader(io.StringIO(async_to_sync(read)().decode())))
+
+
+def cost_of(rows: list[dict[str, str]]) -> int:
+    return sum(money.parse(row["cost"]) for row in rows)
+
+
+@pytest.mark.parametrize("by", ["day", "model", "key", "channel"])
+@pytest.mark.parametrize("rolled", [False, True])
+def test_usage_is_grouped_and_every_grouping_has_the_same_sums(
+    as_alice: Client, calls: dict[str, CallLog], by: str, rolled: bool
+) -> None:
+    if rolled:
+        rollups.roll_up()
+    page = as_alice.get(reverse("usage"), {"by": by, "period": "30d"})
+    report = page.context["report"]
+    spend = sum(call.cost for name, call in calls.items() if name != "long ago")
+    assert (report.total.calls, report.total.errors, report.total.cost) == (5, 1, spend)
+    assert sum(group.cost for group in report.groups) == spend
+    assert sum(one.total for one in report.drawn.series) == spend
+    names = {"model": {"gpt-4o-mini", "gpt-4o"}, "key": {"agent-prod", "other"}, "channel": {"—"}}
+    if by != "day":
+        assert {group.name for group in report.groups} == names[by]
+    rows = downloaded(as_alice, "usage_sums", {"by": by, "period": "30d"})
+    assert (len(rows), cost_of(rows)) == (len(report.groups), spend)
+
+
+def test_a_file_has_the_days_of_a_zone(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    late = made.call(key, price, created_at=dt.datetime(2026, 3, 1, 18, 20, tzinfo=dt.UTC))
+    early = made.call(key, price, created_at=dt.datetime(2026, 3, 1, 18, 40, tzinfo=dt.UTC))
+    asked = {"start": "2026-03-01", "end": "2026-03-02", "by": ["day", "key"], "zone": "Asia/Kolkata"}
+    rows = downloaded(as_alice, "usage_sums", asked)
+    assert [(row["from"], row["key_name"], row["calls"]) for row in rows] == [
+        ("2026-03-01T00:00:00+05:30", "agent-prod", "1"),
+        ("2026-03-02T00:00:00+05:30", "agent-prod", "1"),
+    ]
+    assert cost_of(rows) == late.cost + early.cost
+    (whole,) = downloaded(as_alice, "usage_sums", {**asked, "by": "model"})
+    assert (whole["model"], whole["calls"]) == ("gpt-4o-mini", "2")
+    assert [row["id"] for row in downloaded(as_alice, "usage_calls", asked)] == [str(late.pk), str(early.pk)]
+    nobody = downloaded(as_alice, "usage_sums", {**asked, "zone": "Nowhere/At_All"})
+    assert [row["from"] for row in nobody] == ["2026-03-01T00:00:00+00:00"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_the_form_of_files_has_dates_that_a_browser_reads(
+    as_alice: Client, calls: dict[str, CallLog], language: str
+) -> None:
+    as_alice.cookies["django_language"] = language
+    page = as_alice.get(reverse("usage"), {"period": "7d"})
+    period = page.context["period"]
+    for name, day in (("start", period.start), ("end", period.buckets[-1])):
+        assert f'name="{name}" value="{day:%Y-%m-%d}"' in page.content.decode()
+
+
+def test_a_file_of_calls_has_what_the_filters_show(as_alice: Client, calls: dict[str, CallLog]) -> None:
+    rows = downloaded(as_alice, "usage_calls", {"period": "90d"})
+    assert [row["id"] for row in rows] == [str(call.pk) for call in reversed(calls.values())]
+    assert cost_of(rows) == sum(call.cost for call in calls.values())
+    (row,) = downloaded(as_alice, "usage_calls", {"q": "order-4711"})
+    assert (row["request_id"], row["key_name"], row["used_input"]) == ("order-4711", "agent-prod", "1000")
+    assert downloaded(as_alice, "usage_calls", {"model": "never-called"}) == []
+
+
+def test_a_file_is_of_ones_own_team(as_charlie: Client, calls: dict[str, CallLog]) -> None:
+    key = calls["now"].key_id
+    for name in ("usage_sums", "usage_calls"):
+        assert downloaded(as_charlie, name, {"period": "90d"}) == []
+        assert downloaded(as_charlie, name, {"period": "90d", "key": str(key)}) == []
+
+
+def test_a_label_cannot_become_a_formula(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    made.call(key, price, request_id='=HYPERLINK("http://evil")')
+    (row,) = downloaded(as_alice, "usage_calls", {})
+    assert row["request_id"].startswith("'=")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"start": "x"},
+        {"start": "2026-03-02", "end": "2026-03-01"},
+        {"start": "0001-01-01", "end": "9999-12-31"},
+        {"by": "nonsense"},
+        {"zone": "../etc"},
+        {"period": "century"},
+        {"key": "x"},
+    ],
+)
+def test_a_file_that_is_asked_for_badly_is_a_file_all_the_same(
+    as_alice: Client, calls: dict[str, CallLog], query: dict[str, Any]
+) -> None:
+    downloaded(as_alice, "usage_sums", query)
+    downloaded(as_alice, "usage_calls", query)

@@ -55,6 +55,8 @@ class Taken(msgspec.Struct):
     kind: str
     due: int
     stage: int
+    since: dt.datetime = dt.datetime.min.replace(tzinfo=dt.UTC)
+    at: dt.datetime = since  # of its stage
 
 
 class Order(msgspec.Struct):
@@ -95,6 +97,7 @@ class Customer(msgspec.Struct):
     holds: dict[object, Held] = msgspec.field(default_factory=dict)
     orders: dict[str, Order] = msgspec.field(default_factory=dict)
     bills: list[Bill] = msgspec.field(default_factory=list)
+    overdue_since: dt.datetime = dt.datetime.min.replace(tzinfo=dt.UTC)
     invoiced_from: tuple[dt.date, dt.datetime] | None = None  # the month before the first that is invoiced, and its end
 
     # ---- what follows
@@ -157,6 +160,7 @@ class Customer(msgspec.Struct):
         known = order.taken.get(reference)
         if known is not None and told.stage <= known.stage:
             return
+        told.since, told.at = known.since if known is not None else at, at
         order.taken[reference] = told
         gone = sum(one.due for one in order.taken.values() if one.stage == 1)
         change = order.amount * min(gone, order.due) // order.due - order.gone
@@ -169,7 +173,7 @@ class Customer(msgspec.Struct):
             self._move(at, -change - settled)
         if told.stage == 2:
             if not order.is_disputed and not self.debt and self.stopped.startswith(f"payment {name} "):
-                self.free()
+                self.free(told.since)
         elif told.kind == "dispute":
             self.stop(f"payment {name} is disputed")
 
@@ -189,10 +193,13 @@ class Customer(msgspec.Struct):
     def stop(self, why: str) -> None:
         self.stopped = self.stopped or why
 
-    def free(self) -> None:
-        """One reason is gone; a payment that is still disputed is another."""
-        disputed = next((name for name, order in self.orders.items() if order.is_disputed), None)
-        self.stopped = f"payment {disputed} is disputed" if disputed else ""
+    def free(self, since: dt.datetime) -> None:
+        """The reason is gone that stopped it then; a payment that was disputed meanwhile is another."""
+        for name, order in self.orders.items():
+            if any(one.kind == "dispute" and one.stage == 1 and one.at >= since for one in order.taken.values()):
+                self.stopped = f"payment {name} is disputed"
+                return
+        self.stopped = ""
 
     # ---- calls
 
@@ -291,11 +298,12 @@ class Customer(msgspec.Struct):
                 yield bill, open_part
 
     def enforce(self, now: dt.datetime) -> None:
-        late = any(left and bill.due_at <= now for bill, left in self.standing())
-        if late:
+        late = [bill.due_at for bill, left in self.standing() if left and bill.due_at <= now]
+        if late and not self.stopped:
             self.stop("overdue")
-        elif self.stopped == "overdue":
-            self.free()
+            self.overdue_since = late[-1]
+        elif not late and self.stopped == "overdue":
+            self.free(self.overdue_since)
 
 
 def _month(month: dt.date, by: int) -> dt.date:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from billing import holds, invoices, ledger, plans, prices, tasks
-from billing.credit_models import AdjustmentKind, AdjustmentState
+from billing.credit_models import Adjustment, AdjustmentKind, AdjustmentState
 from billing.invoices import issuing
 from billing.models import (
     Account,
@@ -356,7 +356,7 @@ class Play:
         if self.draw.random() < 0.2:
             manual.reject(adjustment=pk, user=self.world.boss.pk)
             return
-        row = manual.Adjustment.objects.get(pk=pk)
+        row = Adjustment.objects.get(pk=pk)
         if row.kind == AdjustmentKind.CREDIT_LIMIT:
             possible = row.before == customer.limit and customer.limit + row.amount >= customer.held - customer.wallet
         else:
@@ -415,7 +415,8 @@ class Play:
             return
         assert plan is not None
         assert customer.room >= offer.price
-        rate = -(-offer.price // offer.calls) if offer.calls else None
+        calls = offer.calls
+        rate = (offer.price + calls - 1) // calls if calls else None
         ends_at = self.now + dt.timedelta(days=offer.days)
         pot = Pot(plan.account_id, offer.value, rate, offer.refill, offer.models, ends_at, None)
         customer.buy(pot, offer.price, self.now)

@@ -15,6 +15,7 @@ from django.utils import timezone
 from billing import ledger
 from billing.invoices import entries, items
 from billing.models import Account, AccountKind, ClosedMonth, DocumentKind, Invoice, InvoiceState, PaymentState
+from billing.payments import booking
 from billing.rules import OVERDUE
 
 FOR_EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
@@ -114,7 +115,8 @@ def mark_overdue(now: dt.datetime | None = None) -> list[Invoice]:
 def enforce(now: dt.datetime | None = None) -> list[int]:
     """Stops the wallets with an overdue invoice, and lets those run again that were stopped for one and have paid.
 
-    A wallet that is frozen for another reason stays so. The accounts that were changed.
+    A wallet that is frozen for another reason stays so, also where that came after the invoice was overdue: a payment
+    that is disputed. The accounts that were changed.
     """
     changed = []
     late = InvoiceState.objects.filter(state=PaymentState.OVERDUE).values_list("invoice__account", flat=True)
@@ -125,7 +127,9 @@ def enforce(now: dt.datetime | None = None) -> list[int]:
     for account, reason in Account.objects.filter(frozen__startswith=OVERDUE).values_list("pk", "frozen"):
         if overdue(account, now) is None:
             refresh(account, now)
-            if Account.objects.filter(pk=account, frozen=reason).update(frozen=""):
+            due = Invoice.objects.filter(number=reason.removeprefix(OVERDUE)).values_list("due_at", flat=True).first()
+            disputed = booking.why_disputed(account, since=due)
+            if Account.objects.filter(pk=account, frozen=reason).update(frozen=disputed):
                 changed.append(account)
     return changed
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from billing import ledger, money
+from billing import invoices, ledger, money
 from billing.models import Account
 from billing.payments import NotOffered, ProviderFailed, orders
 from billing.payments.models import Payment, PaymentEvent
+from billing.rules import OVERDUE
 from tests.kit import soak
 from tests.payments import scripted
 from tests.payments.conftest import Till
@@ -290,6 +291,38 @@ def test_a_freeze_for_another_reason_stays_when_a_dispute_is_won(till: Till) -> 
     till.tell(scripted.event("charge.dispute.created", claim))
     till.tell(scripted.event("charge.dispute.closed", claim | {"status": "won"}))
     assert (till.balance, till.account.frozen) == ("20", "audit")
+
+
+def test_a_wallet_stays_stopped_while_another_payment_is_disputed(till: Till) -> None:
+    first, second = till.paid("20"), till.paid("10")
+    won, waiting = scripted.dispute(first.receipt, 2000), scripted.dispute(second.receipt, 1000)
+    for claim in (won, waiting):
+        till.tell(scripted.event("charge.dispute.created", claim))
+    till.tell(scripted.event("charge.dispute.closed", won | {"status": "won"}))
+    assert till.account.frozen == f"payment {second.pk} is disputed"
+    till.tell(scripted.event("charge.dispute.closed", waiting | {"status": "won"}))
+    assert (till.balance, till.account.frozen) == ("30", "")
+
+
+def test_an_invoice_that_is_paid_frees_no_wallet_with_a_disputed_payment(till: Till) -> None:
+    payment = till.paid("20")
+    ledger.stop(till.wallet, reason=f"{OVERDUE}INV-2026-00001")
+    claim = scripted.dispute(payment.receipt, 2000)
+    till.tell(scripted.event("charge.dispute.created", claim))
+    assert invoices.enforce() == [till.wallet]
+    assert till.account.frozen == f"payment {payment.pk} is disputed"
+    till.tell(scripted.event("charge.dispute.closed", claim | {"status": "won"}))
+    assert till.account.frozen == ""
+
+
+def test_an_old_dispute_that_an_administrator_has_settled_stops_nobody_again(till: Till) -> None:
+    lost, other = till.paid("20"), till.paid("10")
+    till.tell(scripted.event("charge.dispute.closed", scripted.dispute(lost.receipt, 2000, status="lost")))
+    ledger.unfreeze(wallet=till.account)
+    claim = scripted.dispute(other.receipt, 1000)
+    till.tell(scripted.event("charge.dispute.created", claim))
+    till.tell(scripted.event("charge.dispute.closed", claim | {"status": "won"}))
+    assert till.account.frozen == ""
 
 
 def test_a_lost_dispute_stays_taken(till: Till) -> None:

@@ -217,6 +217,6 @@ def one(pk: int, *, team: int, keys: Sequence[int]) -> Budget | None:
     return next(iter(_standing(Budget.objects.filter(_of(team, keys), pk=pk))), None)
 
 
-def changes(*, team: int, keys: Sequence[int], limit: int = 20) -> list[BudgetChange]:
-    """What was changed last, the newest first."""
-    return list(BudgetChange.objects.filter(_of(team, keys)).order_by("-id")[:limit])
+def changes(*, team: int, keys: Sequence[int]) -> QuerySet[BudgetChange]:
+    """What was changed of these, the newest first."""
+    return BudgetChange.objects.filter(_of(team, keys)).order_by("-id")

@@ -9,18 +9,18 @@ import csv
 import datetime as dt
 import io
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db.models import Q
+from django.http import HttpRequest, StreamingHttpResponse
 
 from billing import money, windows
 from billing.usage import BUCKETS
 from keys import selectors as key_selectors
-from portal import periods
+from portal import periods, streaming
 from relay import reports, selectors
 from relay.reports import Dimension, Line
 from relay.rollups import USED
@@ -44,6 +44,14 @@ class Grouping(msgspec.Struct, frozen=True):
     zone: str = "UTC"
 
 
+class Summed(msgspec.Struct, frozen=True):
+    """The sums of a bucket, which begins and ends then by the clocks of the grouping's zone."""
+
+    start: dt.datetime
+    end: dt.datetime
+    line: Line
+
+
 def grouping(asked: Sequence[str], zone: str) -> Grouping:
     """What an address asks for; names that are not offered are passed over. Days where it asks for nothing."""
     step: Literal["hour", "day", ""] = "hour" if "hour" in asked else "day" if "day" in asked or not asked else ""
@@ -56,16 +64,29 @@ def grouping(asked: Sequence[str], zone: str) -> Grouping:
 
 def sums(wanted: Wanted, grouped: Grouping, days: tuple[dt.date, dt.date] | None = None) -> Iterator[str]:
     """The file's text in parts. `days` are the period's first and last, by the zone's clocks, if it is one of days."""
-    names = {key.pk: key.name for key in key_selectors.of_team(wanted.team)} if "key" in grouped.by else {}
+    names = names_of(wanted, grouped)
     head = [*(("from", "to") if grouped.step else ()), *_heads(grouped.by), "calls", "errors"]
     yield _text([[*head, *USED, "cost", "currency"]])
+    for portion in portions(wanted, grouped, days):
+        yield _text(_sum_row(found, grouped, names) for found in portion)
+
+
+def portions(wanted: Wanted, grouped: Grouping, days: tuple[dt.date, dt.date] | None = None) -> Iterator[list[Summed]]:
+    """The sums in the order of time, those of a few buckets at once."""
+    zone = windows.zone(grouped.zone)
     for edges in _portions(_edges(wanted, grouped, days)):
         found = reports.lines(
             msgspec.structs.replace(wanted.reported(), start=edges[0], end=edges[-1]),
             by=[DIMENSIONS[name] for name in grouped.by],
             edges=edges,
         )
-        yield _text(_sum_row(line, edges, grouped, names) for line in found)
+        local = [edge.astimezone(zone) for edge in edges]
+        yield [Summed(local[line.bucket], local[line.bucket + 1], line) for line in found]
+
+
+def names_of(wanted: Wanted, grouped: Grouping) -> dict[int, str]:
+    """The names of the team's keys, where sums are told apart by them."""
+    return {key.pk: key.name for key in key_selectors.of_team(wanted.team)} if "key" in grouped.by else {}
 
 
 def _heads(by: Sequence[str]) -> Iterator[str]:
@@ -94,11 +115,9 @@ def _portions(edges: Iterator[dt.datetime]) -> Iterator[list[dt.datetime]]:
         portion = [portion[-1], *itertools.islice(edges, EDGES)]
 
 
-def _sum_row(line: Line, edges: Sequence[dt.datetime], grouped: Grouping, names: dict[int, str]) -> list[Any]:
-    row: list[Any] = []
-    if grouped.step:
-        zone = windows.zone(grouped.zone)
-        row += [edges[line.bucket + number].astimezone(zone).isoformat() for number in (0, 1)]
+def _sum_row(found: Summed, grouped: Grouping, names: dict[int, str]) -> list[Any]:
+    row: list[Any] = [found.start.isoformat(), found.end.isoformat()] if grouped.step else []
+    line = found.line
     for name in grouped.by:
         value = getattr(line, DIMENSIONS[name])
         row += [value or "", names.get(value, "")] if name == "key" else [value]
@@ -144,12 +163,7 @@ def _harmless(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
-async def stream(parts: Iterator[str]) -> AsyncIterator[bytes]:
-    """The parts one after the other, each made in the request's thread when the client has taken the one before."""
-
-    def following() -> str | None:
-        return next(parts, None)
-
-    ahead = sync_to_async(following, thread_sensitive=True)
-    while (part := await ahead()) is not None:
-        yield part.encode()
+def download(request: HttpRequest, what: str, wanted: Wanted, parts: Iterator[str]) -> StreamingHttpResponse:
+    """A file of these parts, each made when the client has taken the one before."""
+    name = f"{what}-{wanted.start:%Y-%m-%d}-{wanted.end - dt.timedelta(seconds=1):%Y-%m-%d}.csv"
+    return streaming.download(request, parts, name=name, content_type="text/csv; charset=utf-8", together=1)

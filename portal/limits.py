@@ -66,7 +66,7 @@ def limits(team: Team, page: str = "1") -> Limits:
     names = dict(selectors.of_team(team.pk).values_list("pk", "name"))
     shown = Paginator(selectors.kept(selectors.of_team(team.pk)).order_by("name", "pk"), PER_PAGE).get_page(page)
     caps = budgets.of_keys([key.pk for key in shown])
-    changes = budgets.changes(team=team.pk, keys=list(names), limit=CHANGES)
+    changes = budgets.changes(team=team.pk, keys=list(names))[:CHANGES]
     in_force = keys.team_rates(team)
     return Limits(
         local=now.astimezone(zone),

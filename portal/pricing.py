@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from django.utils import timezone
@@ -103,7 +104,7 @@ def _matches(offer: Offer, search: str, provider: str) -> bool:
 
 def _row(offer: Offer, multiplier: int) -> Row:
     version = offer.price or offer.upcoming[0]
-    card = _final(version, multiplier)
+    card = final(version, multiplier)
     planned = offer.upcoming if offer.price else offer.upcoming[1:]
     return Row(
         offer=offer,
@@ -113,18 +114,30 @@ def _row(offer: Offer, multiplier: int) -> Row:
         units=tuple(_units(card)),
         since=_moment(offer.price.valid_from) if offer.price else None,
         offered_from=None if offer.price else _moment(version.valid_from),
-        changes=tuple(Change(_moment(p.valid_from), _written(_final(p, multiplier))) for p in planned[:MOST_CHANGES]),
+        changes=tuple(Change(_moment(p.valid_from), _written(final(p, multiplier))) for p in planned[:MOST_CHANGES]),
         own=version.own,
     )
 
 
-def _final(price: Price, multiplier: int) -> PriceCard:
+def final(price: Price, multiplier: int) -> PriceCard:
     """What the reader pays: a group's own price as it is, else the list's times the multiplier, to a nano-unit."""
     times = price.times(multiplier)
     if times == ONE:
         return price.card
     tiers = tuple(Tier(tier.above, _multiplied(tier.rates, times)) for tier in price.card.tiers)
     return PriceCard(_multiplied(price.card.rates, times), tiers)
+
+
+def written(price: Price, multiplier: int) -> dict[str, Any]:
+    """The final price as price cards are written, each price rounded up to a nano-unit of the unit that it is for."""
+    card = final(price, multiplier)
+    tiers = tuple(Tier(tier.above, _whole(tier.rates)) for tier in card.tiers)
+    return prices.write_card(PriceCard(_whole(card.rates), tiers))
+
+
+def _whole(rates: Mapping[str, int]) -> dict[str, int]:
+    card = PriceCard(dict(rates))
+    return {bucket: _each(card, bucket) * money.MILLION // prices.units_of(bucket) for bucket in rates}
 
 
 def _multiplied(rates: Mapping[str, int], times: int) -> dict[str, int]:

@@ -1,12 +1,8 @@
 """Redeeming a code: the box of the wallet page, and the page that answers it."""
 
-from typing import Any
-
-from allauth.account.adapter import get_adapter
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -16,8 +12,8 @@ from django.views.decorators.http import require_http_methods
 
 from billing import money
 from billing.payments import redeem
+from portal import redeeming
 from portal.models import Team
-from portal.templatetags.pisces import day
 
 SHOWN = 20  # codes that the team has redeemed
 
@@ -58,10 +54,10 @@ def _redeem(request: HttpRequest, team: Team, form: RedeemForm) -> int:
             team=team.pk,
             user=int(request.user.pk or 0),
             actor=str(request.user),
-            address=_address(request),
+            address=redeeming.address(request),
         )
     except redeem.NotRedeemed as error:
-        form.add_error("code", _(error.message) % _facts(error))
+        form.add_error("code", redeeming.said(error))
         return 429 if isinstance(error, redeem.TooMany) else 422
     except money.InvalidAmount:
         form.add_error("code", _("The wallet cannot hold that much more."))
@@ -69,15 +65,3 @@ def _redeem(request: HttpRequest, team: Team, form: RedeemForm) -> int:
     told = {"amount": money.to_text(done.amount, decimals=2), "currency": settings.CURRENCY}
     messages.success(request, _("%(amount)s %(currency)s are in the wallet") % told)
     return 200
-
-
-def _facts(error: redeem.NotRedeemed) -> dict[str, Any]:
-    return {name: day(value) if name == "day" else value for name, value in error.facts.items()}  # type: ignore[arg-type]
-
-
-def _address(request: HttpRequest) -> str:
-    """Where the person is, as signing in counts it; empty where nobody can tell."""
-    try:
-        return str(get_adapter().get_client_ip(request))
-    except PermissionDenied:
-        return ""

@@ -29,6 +29,14 @@ def user_with_team(email: str) -> tuple[User, Team]:
     return user, personal_team(user)
 
 
+def owner_of(team: Team) -> User | None:
+    """The person who answers for the team: of a personal one that person, else its first owner."""
+    if team.personal_of is not None:
+        return team.personal_of
+    owners = Membership.objects.filter(team=team, role=Role.OWNER).select_related("user").order_by("pk")
+    return next((membership.user for membership in owners[:1]), None)
+
+
 @transaction.atomic
 def set_time_zone(team: Team, zone: str, *, actor: str) -> None:
     """The zone that the team's budgets, and those of its keys, count their days, weeks and months in.

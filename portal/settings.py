@@ -267,7 +267,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAdminUser"],
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "portal.api.schema.Described",
 }
 SPECTACULAR_SETTINGS = {
     "TITLE": "Pisces management API",
@@ -278,6 +278,10 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1/",
     "SCHEMA_PATH_PREFIX_INSERT": "",
     "PREPROCESSING_HOOKS": ["portal.api.schema.only_ours"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "portal.api.schema.with_errors",
+    ],
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_NAME_OVERRIDES": {
         "KeyState": "keys.models.KeyState",
@@ -285,6 +289,12 @@ SPECTACULAR_SETTINGS = {
         "PlanState": "billing.models.PlanState",
         "PlanKind": "billing.models.PlanKind",
         "TransferKind": "billing.models.TransferKind",
+        "PaymentState": "billing.payments.models.PaymentState",
+        "InvoiceState": "billing.invoice_models.PaymentState",
+        "DeliveryState": "portal.notice_models.DeliveryState",
+        "NoticeKind": "portal.notice_models.NoticeKind",
+        "DocumentKind": "billing.invoice_models.DocumentKind",
+        "LineKind": "billing.invoice_models.LineKind",
         "Window": "billing.models.Window",
     },
 }

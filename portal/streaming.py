@@ -10,18 +10,22 @@ from django.http import HttpRequest, StreamingHttpResponse
 TOGETHER = 200  # lines that are sent at once
 
 
-def download(request: HttpRequest, lines: Iterable[str], *, name: str, content_type: str) -> StreamingHttpResponse:
-    """A file of these lines to be saved as `name`."""
-    content = _asynchronous(pieces(lines)) if isinstance(request, ASGIRequest) else pieces(lines)
+def download(
+    request: HttpRequest, lines: Iterable[str], *, name: str, content_type: str, together: int = TOGETHER
+) -> StreamingHttpResponse:
+    """A file of these lines, or larger parts, to be saved as `name`; so many are sent at once."""
+    found = pieces(lines, together)
+    content = _asynchronous(found) if isinstance(request, ASGIRequest) else found
     response = StreamingHttpResponse(content, content_type=content_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     response["Cache-Control"] = "private, no-store"
     return response
 
 
-def pieces(lines: Iterable[str]) -> Iterator[bytes]:
-    source = iter(lines)
-    while piece := "".join(itertools.islice(source, TOGETHER)):
+def pieces(lines: Iterable[str], together: int = TOGETHER) -> Iterator[bytes]:
+    """Parts that are empty are none."""
+    source = filter(None, lines)
+    while piece := "".join(itertools.islice(source, together)):
         yield piece.encode()
 
 

@@ -1,9 +1,8 @@
 """The pages of usage and their exports: thin views."""
 
 import datetime as dt
-from collections.abc import Iterator
 
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -38,13 +37,13 @@ def export_sums(request: HttpRequest, team: Team) -> HttpResponseBase:
     """What is on the page, or what the form of exports asks for."""
     wanted, days = _asked(request, team)
     grouped = exports.grouping(request.GET.getlist("by"), request.GET.get("zone", "UTC"))
-    return _file("usage", wanted, exports.sums(wanted, grouped, days))
+    return exports.download(request, "usage", wanted, exports.sums(wanted, grouped, days))
 
 
 @require_GET
 def export_calls(request: HttpRequest, team: Team) -> HttpResponseBase:
     wanted, _days = _asked(request, team)
-    return _file("calls", wanted, exports.calls(wanted))
+    return exports.download(request, "calls", wanted, exports.calls(wanted))
 
 
 def _asked(request: HttpRequest, team: Team) -> tuple[selectors.Wanted, tuple[dt.date, dt.date] | None]:
@@ -52,11 +51,3 @@ def _asked(request: HttpRequest, team: Team) -> tuple[selectors.Wanted, tuple[dt
     period = periods.named(request.GET.get("period", ""), timezone.now())
     wanted = UsageFilter(request.GET, team=team, period=period).wanted()
     return ExportForm(request.GET, team=team, period=period).applied(wanted)
-
-
-def _file(what: str, wanted: selectors.Wanted, parts: Iterator[str]) -> HttpResponseBase:
-    name = f"{what}-{wanted.start:%Y-%m-%d}-{wanted.end - dt.timedelta(seconds=1):%Y-%m-%d}.csv"
-    answer = StreamingHttpResponse(exports.stream(parts), content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = f'attachment; filename="{name}"'
-    answer["Cache-Control"] = "no-store"
-    return answer

@@ -7,18 +7,15 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from billing import ledger
 from billing.payments import NotOffered, ProviderFailed, orders, rates
 from billing.payments.models import Payment
-from billing.payments.orders import Links
 from portal import currency as shown
-from portal import wallet
+from portal import paying, wallet
 from portal.models import Team, User
 from portal.redeem_views import RedeemForm
 from portal.wallet_forms import TopUpForm
@@ -54,21 +51,8 @@ def _form(request: HttpRequest, data: Any = None) -> TopUpForm:
 
 def _begun(request: HttpRequest, team: Team, form: TopUpForm) -> Payment:
     assert isinstance(request.user, User)
-    choice = form.cleaned_data["choice"]
-    return orders.begin(
-        wallet=ledger.wallet_of(team.pk),
-        choice=choice,
-        amount=form.cleaned_data["amount"],
-        actor=request.user.email,
-        email=request.user.email,
-        title=_("Credit for %(site)s") % {"site": "Pisces"},
-        links=lambda pk: _links(pk, choice.provider),
-    )
-
-
-def _links(pk: uuid.UUID, provider: str) -> Links:
-    own = settings.BASE_URL + reverse("payment", args=[pk])
-    return Links(done=own, cancelled=own, notify=settings.BASE_URL + reverse("webhook", args=[provider]))
+    asked, email = form.cleaned_data, request.user.email
+    return paying.begin(team=team, choice=asked["choice"], amount=asked["amount"], actor=email, email=email)
 
 
 def _page(request: HttpRequest, team: Team, form: TopUpForm) -> HttpResponse:
@@ -88,12 +72,12 @@ def _page(request: HttpRequest, team: Team, form: TopUpForm) -> HttpResponse:
 @require_GET
 def payment(request: HttpRequest, team: Team, pk: uuid.UUID) -> HttpResponse:
     """A payment as the books have it: where the payer comes back to, whatever the address says, and the receipt."""
-    found = get_object_or_404(Payment.objects.filter(wallet__team_id=team.pk), pk=pk)
+    found = get_object_or_404(orders.of_team(team.pk), pk=pk)
     context = {
         "payment": found,
         "paid_by": wallet.paid_by(found),
         "reversals": found.reversals.order_by("created_at"),
-        "payable": found.is_open and timezone.now() < found.expires_at and bool(found.checkout_url),
+        "payable": found.is_payable(timezone.now()),
     }
     response = render(request, "wallet/payment.html", context)
     if found.is_open and (timezone.now() - found.created_at).total_seconds() < FRESH:

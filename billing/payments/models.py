@@ -1,5 +1,7 @@
 """The tables of payments. Only this folder's functions write them; nothing of them is ever deleted."""
 
+import datetime as dt
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
@@ -29,6 +31,7 @@ class Payment(models.Model):
     `amount` is what the wallet gets (nano-units). `due` is what the payer pays, in minor units of `currency`, at
     `rate` (`ExchangeRate.rate`; 10**9 in the ledger's own currency). `taken` is what refunds and disputes hold of
     `amount` now. `checkout` and `receipt` are the provider's names for the checkout and for the payment made there.
+    `order` is the number that a program gave it, so that it begins one payment, however often it asks.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
@@ -41,6 +44,7 @@ class Payment(models.Model):
     rate = models.BigIntegerField(_("rate"))
     taken = models.BigIntegerField(_("taken back"), default=0)
     state = models.CharField(_("state"), max_length=16, choices=PaymentState, default=PaymentState.CREATED)
+    order = models.UUIDField(null=True, editable=False)
     checkout = models.CharField(_("checkout"), max_length=255, blank=True)
     checkout_url = models.CharField(max_length=2048, blank=True, editable=False)
     receipt = models.CharField(_("provider's payment"), max_length=255, blank=True)
@@ -68,6 +72,9 @@ class Payment(models.Model):
                 | (~Q(state__in=[s.value for s in CREDITED]) & Q(paid_at__isnull=True, receipt="", taken=0)),
             ),
             models.UniqueConstraint(
+                name="payment_one_per_order", fields=["wallet", "order"], condition=Q(order__isnull=False)
+            ),
+            models.UniqueConstraint(
                 name="payment_one_per_checkout", fields=["provider", "checkout"], condition=~Q(checkout="")
             ),
             models.UniqueConstraint(
@@ -81,6 +88,10 @@ class Payment(models.Model):
     @property
     def is_open(self) -> bool:
         return self.state in OPEN
+
+    def is_payable(self, now: dt.datetime) -> bool:
+        """Whether the payer can still go to the checkout."""
+        return self.is_open and now < self.expires_at and bool(self.checkout_url)
 
     @property
     def is_credited(self) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import msgspec
 import structlog
 from django.conf import settings
-from django.db.models import Sum
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,6 +18,7 @@ from billing.payments import (
     Method,
     NotOffered,
     Order,
+    PaymentError,
     Provider,
     ProviderFailed,
     Stage,
@@ -34,6 +36,10 @@ LASTS = dt.timedelta(hours=2)  # that a checkout may be paid
 FIRST_LOOK = dt.timedelta(minutes=2)
 MOST_OPEN = 20  # orders of a wallet that wait at once
 LONGEST_URL = 2048
+
+
+class OrderReused(PaymentError):
+    """The order began another payment than the one that is asked for now."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -107,31 +113,55 @@ def begin(
     email: str,
     title: str,
     links: Callable[[uuid.UUID], Links],
+    order: uuid.UUID | None = None,
 ) -> Payment:
     """An order of `amount` nano-units, with its checkout's address. Raises NotOffered, ProviderFailed.
 
     The row is committed before the provider is asked, so that whatever it says later finds it. Not for use inside a
-    transaction.
+    transaction. The same `order` of the wallet again gives the payment that it began, as that stands now; asked for
+    something else, it raises OrderReused.
     """
+    if (begun := _begun(wallet, order)) is not None:
+        return _same(begun, choice, amount)
     provider = registry.find(choice.provider)
     if provider is None:
         raise NotOffered(_("This way to pay is not offered any more."))
     due = _checked(wallet, choice, amount)
+    try:
+        with transaction.atomic():
+            payment = _written(wallet, choice, amount=amount, due=due, actor=actor, order=order)
+    except IntegrityError:  # the same order, in another process, a moment earlier
+        return _same(Payment.objects.get(wallet=wallet, order=order), choice, amount)
+    _open(provider, payment, title=title, email=email, links=links(payment.pk))
+    return payment
+
+
+def _begun(wallet: Account, order: uuid.UUID | None) -> Payment | None:
+    return Payment.objects.filter(wallet=wallet, order=order).first() if order is not None else None
+
+
+def _same(payment: Payment, choice: Choice, amount: int) -> Payment:
+    asked = (choice.provider, choice.method.code, amount)
+    if (payment.provider, payment.method, payment.amount) != asked:
+        raise OrderReused(_("This order has begun another payment. Give each payment an order of its own."))
+    return payment
+
+
+def _written(wallet: Account, choice: Choice, *, amount: int, due: int, actor: str, order: uuid.UUID | None) -> Payment:
     now = timezone.now()
-    payment = Payment.objects.create(
+    return Payment.objects.create(
         wallet=wallet,
-        provider=provider.NAME,
+        provider=choice.provider,
         method=choice.method.code,
         amount=amount,
         currency=choice.rate.currency,
         due=due,
         rate=choice.rate.rate,
+        order=order,
         actor=actor[:200],
         expires_at=now + LASTS,
         ask_at=now + FIRST_LOOK,
     )
-    _open(provider, payment, title=title, email=email, links=links(payment.pk))
-    return payment
 
 
 def _checked(wallet: Account, choice: Choice, amount: int) -> int:
@@ -197,6 +227,11 @@ def refund(payment: Payment, *, due: int, key: str) -> None:
     if not 0 < due <= left(payment):
         raise NotOffered(_("This is more than is left of the payment."))
     provider.refund(receipt=payment.receipt, due=due, key=key)
+
+
+def of_team(team: int) -> QuerySet[Payment]:
+    """The payments into the team's wallet."""
+    return Payment.objects.filter(wallet__team_id=team)
 
 
 def left(payment: Payment) -> int:

@@ -6,7 +6,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
@@ -78,6 +80,25 @@ class Member(BasePermission):
         return request.user.is_authenticated
 
 
+class Person(BasePermission):
+    """Whoever is signed in. What a person has chosen for themselves is no business of a team's programs."""
+
+    message = _("This belongs to a person: it is called from a session, and not with a key.")
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        return isinstance(request.user, User)
+
+
+class OneForm(BaseContentNegotiation):
+    """Each endpoint answers in one form, whatever the caller would rather have."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        return DefaultContentNegotiation().select_parser(request, parsers)
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
 class PerTeam(SimpleRateThrottle):
     """So that a script that runs away does not keep the database from the others."""
 
@@ -98,12 +119,14 @@ def team_of(request: Request) -> Team:
     return services.current_team(http)
 
 
+# What every endpoint of the API is. (A docstring would stand in the document, as the description of each.)
 class View(APIView):
-    """What every endpoint of the API is."""
-
+    for_people = False
     authentication_classes = (ManagementKey, SessionAuthentication)
     permission_classes = (Member,)
     throttle_classes = (PerTeam,)
+    parser_classes = (JSONParser,)
+    content_negotiation_class = OneForm
 
     @property
     def team(self) -> Team:
@@ -112,3 +135,19 @@ class View(APIView):
     @property
     def actor(self) -> str:
         return str(self.request.user)
+
+    @property
+    def person(self) -> User:
+        """Who is signed in; of a program the one who answers for its team."""
+        caller: Any = self.request.user
+        found = caller if isinstance(caller, User) else services.owner_of(caller.team)
+        if found is None:
+            raise PermissionDenied(_("The team of this key has no owner."))
+        return found
+
+
+class PersonView(View):
+    """This belongs to a person: it is called from a session, and not with a key."""
+
+    for_people = True
+    permission_classes = (Member, Person)

@@ -6,17 +6,19 @@ from typing import Any
 
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from portal.api.access import View
-from portal.api.fields import Amount
+from portal.api.fields import LARGEST_ID, Amount, Moment
 from relay import selectors
 from relay.models import CallLog, CallState
 
-MONTH = dt.timedelta(days=30)
+SECOND, DAY, MONTH = dt.timedelta(seconds=1), dt.timedelta(days=1), dt.timedelta(days=30)
+EARLIEST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)  # older than any call
 
 
 class AttemptShape(serializers.Serializer[Any]):
@@ -53,30 +55,43 @@ class WholeCall(CallShape):
         fields = (*CallShape.Meta.fields, "attempts")  # type: ignore[assignment]
 
 
-class Asked(serializers.Serializer[Any]):
+class Filter(serializers.Serializer[Any]):
     """Which calls: of the last 30 days, unless said otherwise."""
 
-    start = serializers.DateTimeField(required=False)
-    end = serializers.DateTimeField(required=False)
-    key = serializers.IntegerField(required=False)
+    start = Moment(required=False)
+    end = Moment(required=False)
+    key = serializers.IntegerField(required=False, min_value=0, max_value=LARGEST_ID)
     model = serializers.CharField(required=False, max_length=200)
+    channel = serializers.CharField(required=False, max_length=200)
     state = serializers.ChoiceField(choices=CallState.choices, required=False)
-    request_id = serializers.CharField(required=False, max_length=128)
-    limit = serializers.IntegerField(required=False, min_value=1, max_value=200, default=50)
-    cursor = serializers.CharField(required=False, max_length=200, default="")
+
+    def validate(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The period is cut to what can have calls."""
+        now = timezone.now()
+        end = min(asked.get("end") or now + SECOND, now + DAY)
+        start = max(asked.get("start") or end - MONTH, EARLIEST)
+        if start >= end:
+            raise serializers.ValidationError({"end": [_("The period ends before it begins.")]})
+        return {**asked, "start": start, "end": end}
 
     def wanted(self, team: int) -> selectors.Wanted:
         asked = self.validated_data
-        end = asked.get("end") or timezone.now() + dt.timedelta(seconds=1)
         return selectors.Wanted(
             team=team,
-            start=asked.get("start") or end - MONTH,
-            end=end,
+            start=asked["start"],
+            end=asked["end"],
             key=asked.get("key"),
             model=asked.get("model", ""),
+            channel=asked.get("channel", ""),
             state=asked.get("state", ""),
             search=asked.get("request_id", ""),
         )
+
+
+class Asked(Filter):
+    request_id = serializers.CharField(required=False, max_length=128)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=200, default=50)
+    cursor = serializers.CharField(required=False, max_length=200, default="")
 
 
 class CallPage(serializers.Serializer[Any]):

@@ -1,11 +1,8 @@
 """Keys of the team: list, make, change, pause, resume, revoke. The secret is in the answer to making one, and nowhere
 else."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from django.core.exceptions import ValidationError as Invalid
 from django.shortcuts import get_object_or_404
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from msgspec import UNSET
@@ -17,19 +14,10 @@ from billing import budgets, catalog
 from billing.models import Window
 from keys import selectors, services
 from keys.models import ApiKey, BillingMode, KeyType, PaymentType
-from portal.api import pages
+from portal.api import errors, pages
 from portal.api.access import View
 from portal.api.fields import Amount
-
-
-class BudgetShape(serializers.Serializer[Any]):
-    """A spending cap in its running window."""
-
-    window = serializers.ChoiceField(choices=Window.choices)
-    cap = Amount()
-    used = Amount()
-    held = Amount()
-    left = Amount()
+from portal.api.limits import BudgetShape
 
 
 class KeyShape(serializers.ModelSerializer[ApiKey]):
@@ -79,7 +67,12 @@ class MadeKey(KeyShape):
 
 
 class Keys(View):
-    @extend_schema(operation_id="keys_list", responses=pages.of(KeyShape), summary="The team's keys, newest first")
+    @extend_schema(
+        operation_id="keys_list",
+        parameters=pages.PARAMETERS,
+        responses=pages.of(KeyShape),
+        summary="The team's keys, newest first",
+    )
     def get(self, request: Request) -> Response:
         return pages.answer(self, selectors.of_team(self.team.pk), KeyShape)
 
@@ -87,7 +80,7 @@ class Keys(View):
     def post(self, request: Request) -> Response:
         terms = NewKey(data=request.data)
         terms.is_valid(raise_exception=True)
-        with said_as_fields():
+        with errors.said_as_fields():
             key, secret = services.issue(
                 team_id=self.team.pk,
                 spec=services.Spec(**terms.validated_data),
@@ -119,7 +112,7 @@ class Key(View):
         asked = {**terms.validated_data, "type": key.type, "payment": key.payment}
         if "quota" not in request.data:
             asked["quota"] = UNSET
-        with said_as_fields():
+        with errors.said_as_fields():
             services.change(key, services.Spec(**asked), known_models=set(catalog.load()), actor=self.actor)
         return Response(KeyShape(key).data)
 
@@ -157,12 +150,3 @@ def _terms_of(key: ApiKey) -> dict[str, Any]:
     names = ("name", "billing", "models", "endpoints", "networks", "rpm", "tpm", "parallel")
     expires = key.expires_at.isoformat() if key.expires_at else None
     return {**{name: getattr(key, name) for name in names}, "expires_at": expires}
-
-
-@contextmanager
-def said_as_fields() -> Iterator[None]:
-    """What the service says of a field, the answer says of the same field."""
-    try:
-        yield
-    except Invalid as error:
-        raise serializers.ValidationError(error.message_dict) from error

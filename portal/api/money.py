@@ -7,17 +7,20 @@ from typing import Any
 from django.db.models import Q
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers, status
-from rest_framework.exceptions import APIException
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from billing import ledger, plans, prices, selectors
-from billing.models import Account, Plan, PlanOffer, Transfer
-from portal.api import pages
+from billing import ledger, plans, selectors
+from billing.catalog import Price
+from billing.models import Account, Plan, PlanOffer, Transfer, TransferKind
+from billing.prices import ONE
+from portal import pricing
+from portal.api import errors, pages
 from portal.api.access import View
-from portal.api.fields import Amount
+from portal.api.fields import LARGEST_ID, Amount
 
 
 class WalletShape(serializers.Serializer[Any]):
@@ -63,14 +66,33 @@ class TransferShape(serializers.ModelSerializer[Transfer]):
         return self._own(transfer)[0].kind
 
 
+class TransferFilter(serializers.Serializer[Any]):
+    kind = serializers.ChoiceField(choices=TransferKind.choices, required=False)
+
+
 class Transfers(View):
-    @extend_schema(operation_id="transfers_list", responses=pages.of(TransferShape), summary="The ledger, newest first")
+    @extend_schema(
+        operation_id="transfers_list",
+        parameters=[*pages.PARAMETERS, TransferFilter],
+        responses=pages.of(TransferShape),
+        summary="The ledger, newest first",
+    )
     def get(self, request: Request) -> Response:
         own = list(Account.objects.filter(team=self.team).values_list("pk", flat=True))
         rows = Transfer.objects.filter(Q(debit__in=own) | Q(credit__in=own)).select_related("debit", "credit")
-        if kind := request.query_params.get("kind"):
+        asked = TransferFilter(data=request.query_params)
+        asked.is_valid(raise_exception=True)
+        if kind := asked.validated_data.get("kind"):
             rows = rows.filter(kind=kind)
         return pages.answer(self, rows, TransferShape, team=self.team.pk)
+
+
+class CardShape(serializers.Serializer[Any]):
+    """What the team pays, its group's multiplier included. `own` is a price of its group's own."""
+
+    in_force_from = serializers.DateTimeField()
+    own = serializers.BooleanField()
+    rates = serializers.DictField(help_text="As price cards are written: per 1,000,000 tokens, per call, per picture …")
 
 
 class PriceShape(serializers.Serializer[Any]):
@@ -79,27 +101,40 @@ class PriceShape(serializers.Serializer[Any]):
     provider = serializers.CharField()
     context_window = serializers.IntegerField(allow_null=True)
     max_output = serializers.IntegerField(allow_null=True)
-    price = serializers.DictField(help_text="As price cards are written: per 1,000,000 tokens, per call, per picture …")
-    in_force_from = serializers.DateTimeField(allow_null=True)
-    upcoming = serializers.DictField(allow_null=True)
-    upcoming_from = serializers.DateTimeField(allow_null=True)
+    price = CardShape(allow_null=True, help_text="In force now; null for a model that will have its first price.")
+    upcoming = CardShape(many=True, help_text="Prices that are planned, in the order of their moments.")
 
 
 class Prices(View):
-    @extend_schema(operation_id="models_list", responses=PriceShape(many=True), summary="Models and their list prices")
+    @extend_schema(
+        operation_id="models_list",
+        responses=PriceShape(many=True),
+        summary="Models, and what the team pays for them now and later",
+    )
     def get(self, request: Request) -> Response:
-        return Response(PriceShape([_priced(offer) for offer in selectors.price_list(timezone.now())], many=True).data)
+        group = ledger.wallet_of(self.team.pk).group
+        multiplier = group.multiplier if group else ONE
+        offers = selectors.price_list(timezone.now(), group=group.pk if group else None)
+        return Response(PriceShape([_priced(offer, multiplier) for offer in offers], many=True).data)
 
 
-def _priced(offer: selectors.Offer) -> dict[str, Any]:
+def _priced(offer: selectors.Offer, multiplier: int) -> dict[str, Any]:
     model = offer.model
-    shown: dict[str, Any] = {"model": model.name, "kind": model.kind, "provider": model.provider}
-    shown |= {"context_window": model.context_window, "max_output": model.max_output}
-    upcoming = offer.upcoming[0] if offer.upcoming else None
-    for price, name, since in ((offer.price, "price", "in_force_from"), (upcoming, "upcoming", "upcoming_from")):
-        shown[name] = prices.write_card(price.card) if price else None
-        shown[since] = dt.datetime.fromtimestamp(price.valid_from, dt.UTC) if price else None
-    return shown
+    names = ("kind", "provider", "context_window", "max_output")
+    return {
+        "model": model.name,
+        **{name: getattr(model, name) for name in names},
+        "price": _card(offer.price, multiplier) if offer.price else None,
+        "upcoming": [_card(price, multiplier) for price in offer.upcoming],
+    }
+
+
+def _card(price: Price, multiplier: int) -> dict[str, Any]:
+    return {
+        "in_force_from": dt.datetime.fromtimestamp(price.valid_from, dt.UTC),
+        "own": price.own,
+        "rates": pricing.written(price, multiplier),
+    }
 
 
 class OfferShape(serializers.ModelSerializer[PlanOffer]):
@@ -130,19 +165,8 @@ class PlanShape(serializers.ModelSerializer[Plan]):
 
 
 class Purchase(serializers.Serializer[Any]):
-    offer = serializers.IntegerField(help_text="The id of a plan for sale.")
+    offer = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, help_text="The id of a plan for sale.")
     order = serializers.UUIDField(help_text="Yours, new for each purchase: the same one again buys nothing more.")
-
-
-class CannotPay(APIException):
-    status_code = status.HTTP_402_PAYMENT_REQUIRED
-    default_detail = "The wallet has too little for this plan."
-    default_code = "insufficient_funds"
-
-
-class Conflict(APIException):
-    status_code = status.HTTP_409_CONFLICT
-    default_code = "conflict"
 
 
 class Offers(View):
@@ -152,12 +176,20 @@ class Offers(View):
 
 
 class Plans(View):
-    @extend_schema(operation_id="plans_list", responses=pages.of(PlanShape), summary="The team's plans, newest first")
+    @extend_schema(
+        operation_id="plans_list",
+        parameters=pages.PARAMETERS,
+        responses=pages.of(PlanShape),
+        summary="The team's plans, newest first",
+    )
     def get(self, request: Request) -> Response:
         return pages.answer(self, Plan.objects.filter(team=self.team).select_related("account"), PlanShape)
 
     @extend_schema(
-        operation_id="plans_buy", request=Purchase, responses={201: PlanShape}, summary="Buy from the wallet"
+        operation_id="plans_buy",
+        request=Purchase,
+        responses={201: PlanShape, 402: errors.DetailShape, 404: errors.DetailShape, 409: errors.DetailShape},
+        summary="Buy from the wallet",
     )
     def post(self, request: Request) -> Response:
         asked = Purchase(data=request.data)
@@ -167,7 +199,9 @@ class Plans(View):
         try:
             bought = plans.buy(team=self.team.pk, offer=offer, order=order, actor=self.actor)
         except ledger.InsufficientFunds as error:
-            raise CannotPay from error
+            raise errors.CannotPay from error
         except (plans.TooMany, plans.NotForSale) as error:
-            raise Conflict("The team has as many of these as it may, or the plan is not for sale any more.") from error
+            raise errors.Conflict(
+                _("The team has as many of these as it may, or it is not for sale any more.")
+            ) from error
         return Response(PlanShape(bought).data, status=status.HTTP_201_CREATED)

@@ -2,14 +2,24 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from drf_spectacular.utils import inline_serializer
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import OpenApiParameter, inline_serializer
 from rest_framework import serializers
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
 Shape = type[serializers.BaseSerializer[Any]]
+
+
+CURSOR = OpenApiParameter("cursor", str, description="From `next` or `previous` of another page.")
+LIMIT = OpenApiParameter(
+    "limit", {"type": "integer", "minimum": 1, "maximum": 200, "default": 50}, description="Rows on a page."
+)
+PARAMETERS = [CURSOR, LIMIT]
 
 
 class Newest(CursorPagination):
@@ -18,13 +28,19 @@ class Newest(CursorPagination):
     page_size = 50
     max_page_size = 200
     page_size_query_param = "limit"
-    ordering = ("-id",)
+    ordering: tuple[str, ...] = ("-id",)
 
 
-def answer(view: APIView, rows: QuerySet[Any], shape: Shape, **context: Any) -> Response:
+def answer(
+    view: APIView, rows: QuerySet[Any], shape: Shape, *, order: tuple[str, ...] = Newest.ordering, **context: Any
+) -> Response:
     """The page that the request's `cursor` names, with the addresses of its neighbours."""
     pages = Newest()
-    page = pages.paginate_queryset(rows, view.request, view=view)
+    pages.ordering = order
+    try:
+        page = pages.paginate_queryset(rows.order_by(*order), view.request, view=view)
+    except (ValueError, ValidationError) as error:  # a cursor that somebody wrote
+        raise NotFound(_("Invalid cursor")) from error
     return pages.get_paginated_response(shape(page, many=True, context=context).data)
 
 

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 import msgspec
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -57,8 +57,7 @@ class Overview(msgspec.Struct, frozen=True):
 
 def overview(team: Team) -> Overview:
     account = ledger.wallet_of(team.pk)
-    documents = Invoice.objects.filter(account=account).select_related("corrects", "standing").order_by("-pk")
-    lines = [line(invoice) for invoice in documents[:MOST_MONTHS]]
+    lines = [line(invoice) for invoice in documents(team).order_by("-pk")[:MOST_MONTHS]]
     due = [found for found in lines if found.outstanding]
     skipped = ClosedMonth.objects.filter(account=account).exclude(
         outcome__in=(ClosingOutcome.INVOICED, ClosingOutcome.BEGAN)
@@ -71,6 +70,11 @@ def overview(team: Team) -> Overview:
         list(skipped.order_by("-month")[:12]),
         account,
     )
+
+
+def documents(team: Team) -> QuerySet[Invoice]:
+    """The team's invoices and credit notes."""
+    return Invoice.objects.filter(account__team=team).select_related("corrects", "standing")
 
 
 def line(invoice: Invoice) -> Line:
@@ -90,8 +94,9 @@ def details(team: Team) -> BillingDetails:
 
 
 class Sums(msgspec.Struct, frozen=True):
-    """All transfers of a kind in a month; nano-units, negative where they went out."""
+    """All transfers of a kind in a period; nano-units, negative where they went out. `kind` is the word for `code`."""
 
+    code: str
     kind: str
     transfers: int
     amount: int
@@ -121,8 +126,7 @@ def statement(team: Team, month: str) -> Month:
     except ValueError:
         wanted = known[0]
     start, end = months.start(wanted, team.time_zone), months.end(wanted, team.time_zone)
-    opening = entries.net([account.pk], before=start)
-    sums = _sums(account, start, end)
+    opening, sums = moved(account, start, end)
     return Month(
         account,
         wanted,
@@ -147,6 +151,11 @@ def _months(account: Account, zone: str, now: dt.datetime) -> list[dt.date]:
     return found
 
 
+def moved(account: Account, start: dt.datetime, end: dt.datetime) -> tuple[int, list[Sums]]:
+    """The balance before `start`, and what has moved from then up to `end`, by kind."""
+    return entries.net([account.pk], before=start), _sums(account, start, end)
+
+
 def _sums(account: Account, start: dt.datetime, end: dt.datetime) -> list[Sums]:
     period = Transfer.objects.filter(created_at__gte=start, created_at__lt=end).order_by()
     found: dict[str, tuple[int, int]] = {}
@@ -158,7 +167,7 @@ def _sums(account: Account, start: dt.datetime, end: dt.datetime) -> list[Sums]:
     named = dict(TransferKind.choices)
     order = list(TransferKind.values)
     return [
-        Sums(str(named.get(kind, kind)), *found[kind])
+        Sums(kind, str(named.get(kind, kind)), *found[kind])
         for kind in sorted(found, key=lambda kind: order.index(kind) if kind in order else len(order))
     ]
 

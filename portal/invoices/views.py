@@ -6,7 +6,6 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -49,16 +48,11 @@ def show(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
 
 @require_GET
 def as_pdf(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
-    invoice = _invoice(team, pk)
-    response = HttpResponse(pdf.render(document.of(invoice)), content_type="application/pdf")
-    language = "" if get_language() == "en" else f"-{get_language()}"
-    response["Content-Disposition"] = f'attachment; filename="{invoice.number}{language}.pdf"'
-    return response
+    return pdf.download(_invoice(team, pk))
 
 
 def _invoice(team: Team, pk: int) -> Invoice:
-    mine = Invoice.objects.filter(account__team=team).select_related("corrects", "standing")
-    return get_object_or_404(mine, pk=pk)
+    return get_object_or_404(reading.documents(team), pk=pk)
 
 
 @require_GET

@@ -60,6 +60,14 @@ def deliver(number: int, *, now: dt.datetime | None = None) -> bool:
     return result.arrived
 
 
+def test(user: User, webhook: Webhook | None) -> Delivery:
+    """Sends a test to that webhook, or by e-mail, at once; the delivery says whether it arrived."""
+    row = telling.test(user, webhook)
+    deliver(row.pk)
+    row.refresh_from_db()
+    return row
+
+
 def _claim(number: int, now: dt.datetime) -> Delivery | None:
     row = Delivery.objects.select_related("notice__user", "webhook").filter(pk=number).first()
     if row is None or row.state != DeliveryState.WAITING or row.next_at > now:

@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from billing import money
-from portal.models import NoticeKind, NoticeSettings, User
-from portal.notice_models import ADMINISTRATORS
+from portal.models import NoticeSettings, User
+from portal.notices import telling
 
 
 class SettingsForm(forms.Form):
@@ -26,11 +26,7 @@ class SettingsForm(forms.Form):
     language = forms.ChoiceField(label=_("Language of e-mails"), choices=settings.LANGUAGES)
 
     def __init__(self, data: Any = None, *, user: User, chosen: NoticeSettings) -> None:
-        told = [
-            (kind.value, kind.label)
-            for kind in NoticeKind
-            if kind != NoticeKind.TEST and (user.is_superuser or kind not in ADMINISTRATORS)
-        ]
+        told = [(kind.value, kind.label) for kind in telling.offered(user)]
         super().__init__(
             data,
             initial={
@@ -40,7 +36,7 @@ class SettingsForm(forms.Form):
                 "language": chosen.language or settings.LANGUAGE_CODE,
             },
         )
-        self.chosen, self.told = chosen, told
+        self.chosen = chosen
         kinds, threshold = self.fields["kinds"], self.fields["threshold"]
         assert isinstance(kinds, forms.MultipleChoiceField)
         kinds.choices = told
@@ -57,17 +53,8 @@ class SettingsForm(forms.Form):
             raise ValidationError(str(error)) from error
 
     def save(self) -> None:
-        """Writes down what was chosen, of a form that is valid. What is not offered stays as it was."""
-        asked = self.cleaned_data
-        offered = {kind for kind, _label in self.told}
-        kept = [kind for kind in self.chosen.muted if kind not in offered]
-        values = {
-            "muted": sorted(kept + [kind for kind in offered if kind not in asked["kinds"]]),
-            "threshold": asked["threshold"],
-            "by_email": asked["by_email"],
-            "language": asked["language"],
-        }
-        NoticeSettings.objects.update_or_create(user=self.chosen.user, defaults=values)
+        """Writes down what was chosen, of a form that is valid."""
+        telling.choose(user=self.chosen.user, **self.cleaned_data)
 
 
 class WebhookForm(forms.Form):

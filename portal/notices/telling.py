@@ -3,6 +3,7 @@
 import datetime as dt
 import secrets
 import uuid
+from collections.abc import Collection
 
 import structlog
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from portal.models import Delivery, DeliveryState, Notice, NoticeKind, NoticeSettings, User, Webhook
+from portal.notice_models import ADMINISTRATORS
 from portal.notices import finding
 from portal.notices.finding import Due
 from relay import vault
@@ -69,6 +71,33 @@ def send(notice: Notice) -> None:
 def wishes(user: User) -> NoticeSettings:
     """What the user has chosen, else what holds for everybody; not written down before it is chosen."""
     return NoticeSettings.objects.filter(user=user).first() or NoticeSettings(user=user)
+
+
+def offered(user: User) -> list[NoticeKind]:
+    """What the user can choose to be told: administrators more than others."""
+    return [
+        kind for kind in NoticeKind if kind != NoticeKind.TEST and (user.is_superuser or kind not in ADMINISTRATORS)
+    ]
+
+
+def chosen(user: User) -> list[str]:
+    """What of it the user is told."""
+    muted = wishes(user).muted
+    return [kind.value for kind in offered(user) if kind not in muted]
+
+
+def choose(
+    *, user: User, kinds: Collection[str], threshold: int | None, by_email: bool, language: str
+) -> NoticeSettings:
+    """Writes down what a user wants to be told. Kinds that are not offered to the user stay as they were.
+
+    `threshold` is nano-units; None is the installation's, 0 is never.
+    """
+    choice = {kind.value for kind in offered(user)}
+    kept = [kind for kind in wishes(user).muted if kind not in choice]
+    muted = sorted(kept + [kind for kind in choice if kind not in kinds])
+    values = {"muted": muted, "threshold": threshold, "by_email": by_email, "language": language}
+    return NoticeSettings.objects.update_or_create(user=user, defaults=values)[0]
 
 
 def language_of(user: User) -> str:

@@ -123,7 +123,7 @@ def team_of(request: Request) -> Team:
 class View(APIView):
     for_people = False
     authentication_classes = (ManagementKey, SessionAuthentication)
-    permission_classes = (Member,)
+    permission_classes: tuple[type[BasePermission], ...] = (Member,)
     throttle_classes = (PerTeam,)
     parser_classes = (JSONParser,)
     content_negotiation_class = OneForm

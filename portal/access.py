@@ -11,7 +11,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponseBase
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, re_path
 
 from portal import services
 from portal.models import Team
@@ -52,6 +52,12 @@ def member(route: str, view: MemberView, name: str) -> URLPattern:
 def api(route: str, view: Callable[..., HttpResponseBase], name: str, access: Access = Access.API) -> URLPattern:
     """An endpoint of the management API, which guards itself (`portal.api.access.View`)."""
     return _declared(route, view, name, access)
+
+
+def api_otherwise(view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
+    """What answers whatever else is asked of the management API, in its own form."""
+    view.access = Access.API  # type: ignore[attr-defined]
+    return re_path(r"^[\s\S]*$", view, name=name)
 
 
 def _declared(route: str, view: Callable[..., HttpResponseBase], name: str, access: Access) -> URLPattern:

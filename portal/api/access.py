@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
+from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission
@@ -123,7 +123,7 @@ def team_of(request: Request) -> Team:
 class View(APIView):
     for_people = False
     authentication_classes = (ManagementKey, SessionAuthentication)
-    permission_classes = (Member,)
+    permission_classes: tuple[type[BasePermission], ...] = (Member,)
     throttle_classes = (PerTeam,)
     parser_classes = (JSONParser,)
     content_negotiation_class = OneForm
@@ -151,3 +151,13 @@ class PersonView(View):
 
     for_people = True
     permission_classes = (Member, Person)
+
+
+class Nowhere(View):
+    """Every address that is none: 404 in the API's own form, to whoever may call it."""
+
+    schema = None
+
+    def initial(self, request: Request, *parts: Any, **named: Any) -> None:
+        super().initial(request, *parts, **named)
+        raise NotFound

@@ -46,4 +46,4 @@ def said_as_fields() -> Iterator[None]:
 def valid(form: BaseForm) -> None:
     """What a page's form refuses, the API refuses with the same words. Raises ValidationError by field."""
     if not form.is_valid():
-        raise ValidationError({name: list(problems) for name, problems in form.errors.items()})
+        raise ValidationError({name: [str(problem) for problem in problems] for name, problems in form.errors.items()})

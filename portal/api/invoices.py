@@ -36,7 +36,9 @@ class StandingShape(serializers.Serializer[Any]):
 class InvoiceShape(serializers.ModelSerializer[Invoice]):
     """An invoice, or a credit note, which has no standing of its own."""
 
-    corrects = serializers.SlugRelatedField("number", read_only=True, allow_null=True)
+    corrects: serializers.SlugRelatedField[Invoice] = serializers.SlugRelatedField(
+        "number", read_only=True, allow_null=True
+    )
     month = serializers.DateField()
     amount = Amount()
     tax = Amount(help_text="What of the amount is tax.")
@@ -73,7 +75,9 @@ class WholeInvoice(InvoiceShape):
     seller = serializers.DictField(child=serializers.CharField(allow_blank=True))
     buyer = serializers.DictField(child=serializers.CharField(allow_blank=True))
     lines = LineShape(many=True)
-    credit_notes = serializers.SlugRelatedField("number", many=True, read_only=True)
+    credit_notes: serializers.SlugRelatedField[Invoice] = serializers.SlugRelatedField(
+        "number", many=True, read_only=True
+    )
 
     class Meta(InvoiceShape.Meta):
         fields = (  # type: ignore[assignment]

@@ -2,8 +2,9 @@
 
 from drf_spectacular.views import SpectacularAPIView
 
-from portal.access import Access, api
+from portal.access import Access, api, api_otherwise
 from portal.api import calls, invoices, keys, limits, money, notices, payments, usage
+from portal.api.access import Nowhere
 
 urlpatterns = [
     api("keys", keys.Keys.as_view(), "api_keys"),
@@ -46,4 +47,5 @@ urlpatterns = [
     api("webhooks/<int:pk>/deliveries", notices.Deliveries.as_view(), "api_webhook_deliveries"),
     api("deliveries/<int:pk>/again", notices.Redeliver.as_view(), "api_redeliver"),
     api("schema", SpectacularAPIView.as_view(), "api_schema", Access.PUBLIC),
+    api_otherwise(Nowhere.as_view(), "api_nowhere"),
 ]

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.http.response import HttpResponseBase
@@ -42,7 +42,7 @@ class UsageFilter(Filter):
 
     def grouping(self) -> Grouping:
         asked = self.validated_data
-        step = "" if asked["step"] == "none" else asked["step"]
+        step: Literal["hour", "day", ""] = "" if asked["step"] == "none" else asked["step"]
         return Grouping(step, tuple(name for name in exports.DIMENSIONS if name in asked["by"]), asked["zone"])
 
 
@@ -57,7 +57,7 @@ class SumShape(serializers.Serializer[Any]):
     channel = serializers.CharField(allow_null=True)
     state = serializers.CharField(allow_null=True)
     calls = serializers.IntegerField()
-    errors = serializers.IntegerField()
+    errors = serializers.IntegerField()  # type: ignore[assignment]
     usage = serializers.DictField(child=serializers.IntegerField(), help_text="Units by bucket.")
     cost = Amount()
 
@@ -69,7 +69,7 @@ class UsageShape(serializers.Serializer[Any]):
     end = serializers.DateTimeField()
     currency = serializers.CharField()
     calls = serializers.IntegerField()
-    errors = serializers.IntegerField()
+    errors = serializers.IntegerField()  # type: ignore[assignment]
     cost = Amount()
     results = SumShape(many=True)
 

@@ -56,7 +56,7 @@ OPERATIONS = [found.ok() for found in DOCUMENT.get_all_operations() if isinstanc
 @pytest.fixture
 def called(
     team: Team, alice: User, key: ApiKey, price: PriceVersion, settings: LazySettings, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, dict[str, str]]:
+) -> dict[str, dict[str, dict[str, str]]]:
     """Something is there of most kinds. How programs and people call, by the name of their way."""
     made.call(key, price)
     ledger.adjust(wallet=ledger.wallet_of(team.pk), amount=money.NANO, actor="tests", reason="x")
@@ -66,8 +66,11 @@ def called(
     program = management(team).client.defaults["HTTP_AUTHORIZATION"]
     person = Client()
     person.force_login(alice)
-    session = f"sessionid={person.cookies['sessionid'].value}; csrftoken={TOKEN}"
-    return {"managementKey": {"Authorization": program}, "cookieAuth": {"Cookie": session, "X-CSRFToken": TOKEN}}
+    session = {"sessionid": person.cookies["sessionid"].value, "csrftoken": TOKEN}
+    return {
+        "managementKey": {"headers": {"Authorization": program}},
+        "cookieAuth": {"headers": {"X-CSRFToken": TOKEN}, "cookies": session},
+    }
 
 
 def _nowhere(*_where: Any, **_how: Any) -> Any:
@@ -78,18 +81,18 @@ def _nowhere(*_where: Any, **_how: Any) -> Any:
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.definition.raw["operationId"])
 def test_whatever_is_sent_is_answered_as_the_document_says(
-    called: dict[str, dict[str, str]], operation: Any, mode: GenerationMode
+    called: dict[str, dict[str, dict[str, str]]], operation: Any, mode: GenerationMode
 ) -> None:
     if mode is GenerationMode.NEGATIVE and not {"parameters", "requestBody"} & operation.definition.raw.keys():
         return  # nothing can be wrong with what takes nothing
     ways = [name for way in operation.definition.raw["security"] for name in way]
-    headers = called[ways[0]]
+    how = called[ways[0]]
     statuses: list[int] = []
 
     @PRINTED
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: Any) -> None:
-        answer = case.call(headers=headers)
+        answer = case.call(**how)
         case.validate_response(answer, checks=CHECKS)
         statuses.append(answer.status_code)
 

@@ -48,7 +48,8 @@ def group_named(name: str) -> By:
 
 def report(team: Team, wanted: Wanted, period: Period, by: By) -> Report:
     """What the page shows; its sums are those of the calls."""
-    found = reports.lines(wanted, by=(dashboard.COLUMNS[by],) if by != "day" else (), edges=period.edges)
+    columns = (dashboard.COLUMNS[by],) if by != "day" else ()
+    found = reports.lines(wanted, by=columns, edges=period.edges, of=reports.TOKENS)
     names = dashboard.names_of(team, by)
     total = _group("", "", found, 0)
     pieces: dict[str, list[Line]] = {}

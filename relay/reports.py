@@ -24,6 +24,16 @@ from relay.rollups import DAY, DIMENSIONS, EVERYBODY, HOUR, MEASURES, NAME, QUAR
 Dimension = Literal["key_id", "model", "channel", "state"]
 ERRORS = (CallState.FAILED, CallState.REFUSED, CallState.LOST)
 
+# What can be asked for, `calls` always: the fewer, the quicker. What attempts cost us is no business of customers.
+_OF_ATTEMPTS = ("attempts", "provider_cost", "uncosted")
+EVERYTHING = MEASURES
+CUSTOMERS = tuple(name for name in MEASURES if name not in _OF_ATTEMPTS)
+SPEND = ("calls", "cost")
+TOKENS = (
+    *SPEND, "used_input", "used_cache_read", "used_cache_write", "used_audio_in", "used_output", "used_reasoning",
+    "used_audio_out",
+)  # fmt: skip
+
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which calls: of a team (EVERYBODY for all), from `start` up to and without `end`, and what they must have.
@@ -41,10 +51,10 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """The sums of one bucket and of the dimensions that were asked for; the others are 0 and empty.
+    """The sums of one bucket; dimensions and sums that were not asked for are 0 and empty.
 
     `bucket` is the number of the bucket in the period. `errors` counts the calls that ended as one. `cost` and
-    `provider_cost` are nano-units; the latter, `attempts` and `uncosted` are there where they were asked for.
+    `provider_cost` are nano-units.
     """
 
     bucket: int
@@ -132,66 +142,61 @@ def lines(
     *,
     by: Sequence[Dimension] = (),
     edges: Sequence[dt.datetime] | None = None,
-    ours: bool = False,
+    of: Sequence[str] = CUSTOMERS,
 ) -> list[Line]:
     """The sums, by bucket in order; groups without a call are left out.
 
     `edges` are where the period is divided into buckets, its start and end among them; those in between begin quarters
-    of an hour. `ours` adds what the attempts cost us, which is under the attempts' own channels.
+    of an hour. `of` names the sums; those of attempts are under the attempts' own channels.
     """
     if wanted.team == EVERYBODY and (wanted.key is not None or "key_id" in by):
         raise ValueError("everybody's calls are rolled up without their keys")
     if not wanted.start < wanted.end:
         return []
-    statement = _composed(wanted, by, edges or (wanted.start, wanted.end), ours)
+    statement = _composed(wanted, by, edges or (wanted.start, wanted.end), of)
     with connection.cursor() as cursor:
         cursor.execute("".join(statement.parts), statement.parameters)
         return [Line(*row) for row in cursor.fetchall()]
 
 
 def total(wanted: Wanted) -> Line:
-    """The sums of everything that is wanted."""
-    found = lines(wanted)
+    """How many calls there are, how many of them ended as errors, and what they cost."""
+    found = lines(wanted, of=SPEND)
     return found[0] if found else Line(0, 0, "", "", "", *([0] * (len(MEASURES) + 1)))
 
 
-def _composed(wanted: Wanted, by: Sequence[Dimension], edges: Sequence[dt.datetime], ours: bool) -> _Statement:
+def _composed(wanted: Wanted, by: Sequence[Dimension], edges: Sequence[dt.datetime], of: Sequence[str]) -> _Statement:
     """Roll-ups of the whole quarters, then what has arrived since, then the quarters at the edges."""
     statement = _Statement()
     start, end = wanted.start.timestamp(), wanted.end.timestamp()
     inner = [int(edge.timestamp()) for edge in edges[1:-1]]
     first, last = _up(start), max(_up(start), _down(end))
-    columns = ", ".join((*DIMENSIONS, *MEASURES))
     statement.add("WITH ")
     _values(statement, "seg", segments([first, *inner, last]) if first < last else [])
     cuts = [_down(start), *inner, _up(end)]
     if not rollups.is_postgres():
         _values(statement, "cut", [Segment(n, 0, *pair) for n, pair in enumerate(itertools.pairwise(cuts))])
-    _from_rollups(statement, wanted)
+    _from_rollups(statement, wanted, of)
     horizon = f"(SELECT horizon FROM relay_rollupcursor WHERE name = '{NAME}')"
     # The first condition says nothing that the second does not, but the planner knows its value.
     arrived = f"c.arrival >= {rollups.cursor().horizon:d} AND c.arrival >= {horizon}"
-    _from_log(statement, wanted, (wanted.start, wanted.end), arrived, cuts, ours)
+    _from_log(statement, wanted, (wanted.start, wanted.end), arrived, cuts, of)
     for low, high in _ends(wanted, first, last):
-        _from_log(statement, wanted, (low, high), f"c.arrival < {horizon}", cuts, ours)
+        _from_log(statement, wanted, (low, high), f"c.arrival < {horizon}", cuts, of)
     own = [name if name in by else ("0" if name == "key_id" else "''") for name in DIMENSIONS]
     groups = ", ".join(("n", *by))
     failed = ", ".join(f"'{state}'" for state in ERRORS)
+    summed = [f"CAST(sum({name}) AS bigint)" if name in of else "0" for name in MEASURES]
     statement.add(
-        f") SELECT n, {', '.join(own)}, {rollups.sums() if ours else _without_ours()}, "
-        f"CAST(sum(CASE WHEN state IN ({failed}) THEN calls ELSE 0 END) AS bigint) "
-        f"FROM (SELECT n, {columns} FROM found) AS f GROUP BY {groups} "
-        f"HAVING sum(calls) > 0{' OR sum(attempts) > 0' if ours else ''} ORDER BY {groups}"
+        f") SELECT n, {', '.join(own)}, {', '.join(summed)}, "
+        f"CAST(sum(CASE WHEN state IN ({failed}) THEN calls ELSE 0 END) AS bigint) FROM found GROUP BY {groups} "
+        f"HAVING sum(calls) > 0{' OR sum(attempts) > 0' if _of_attempts(of) else ''} ORDER BY {groups}"
     )
     return statement
 
 
-def _without_ours() -> str:
-    """Of what the attempts cost us there is only what has been rolled up: it is left out."""
-    return ", ".join(
-        "0" if name in ("attempts", "provider_cost", "uncosted") else f"CAST(sum({name}) AS bigint)"
-        for name in MEASURES
-    )
+def _of_attempts(of: Sequence[str]) -> bool:
+    return any(name in of for name in _OF_ATTEMPTS)
 
 
 def _ends(wanted: Wanted, first: int, last: int) -> list[tuple[dt.datetime, dt.datetime]]:
@@ -219,11 +224,11 @@ def _values(statement: _Statement, name: str, found: Sequence[Segment]) -> None:
         statement.add(f"{name} AS (SELECT {parts} FROM json_each(%s)), ", json.dumps(rows))
 
 
-def _from_rollups(statement: _Statement, wanted: Wanted) -> None:
+def _from_rollups(statement: _Statement, wanted: Wanted, of: Sequence[str]) -> None:
     """Segment by segment, each a range of the primary key. PostgreSQL would rather read all of the team's and compare
     each row with each segment; OFFSET 0 keeps it from that."""
     postgres = rollups.is_postgres()
-    columns = ", ".join((*DIMENSIONS, *MEASURES))
+    columns = ", ".join((*DIMENSIONS, *of))
     statement.add(f"found AS (SELECT seg.n AS n, {columns} FROM seg ")
     statement.add("CROSS JOIN LATERAL (SELECT * FROM relay_rollup r WHERE " if postgres else "JOIN relay_rollup r ON ")
     statement.add("r.team_id = %s AND r.grain = seg.grain AND r.bucket >= seg.low AND r.bucket < seg.high", wanted.team)
@@ -237,20 +242,20 @@ def _from_log(
     period: tuple[dt.datetime, dt.datetime],
     arrived: str,
     cuts: Sequence[int],
-    ours: bool,
+    of: Sequence[str],
 ) -> None:
     """Calls one by one: summed by quarters, and these put into the buckets that begin with `cuts`."""
     quarter = rollups.quarter_of("c.created_at")
-    dimensions, measures = ", ".join(DIMENSIONS), ", ".join(MEASURES)
+    dimensions = ", ".join(DIMENSIONS)
     for facts, channel in ((rollups.facts_of_calls, "c.channel"), (rollups.facts_of_attempts, "p.channel")):
-        if facts is rollups.facts_of_attempts and not ours:
+        if facts is rollups.facts_of_attempts and not _of_attempts(of):
             continue
         if rollups.is_postgres():
             statement.add(" UNION ALL SELECT width_bucket(quarter, %s::bigint[]) - 1 AS n, ", list(cuts[:-1]))
         else:
             statement.add(" UNION ALL SELECT cut.n AS n, ")
         statement.add(
-            f"{dimensions}, {measures} FROM (SELECT quarter, {dimensions}, {rollups.sums()} "
+            f"{dimensions}, {', '.join(of)} FROM (SELECT quarter, {dimensions}, {rollups.sums(of)} "
             f"FROM ({facts(f'{quarter} AS quarter')} "
             f"WHERE {arrived} AND c.created_at >= %s AND c.created_at < %s AND c.id >= %s AND c.id < %s",
             *_bounds(*period),

@@ -108,9 +108,8 @@ def facts_of_attempts(what: str) -> str:
     )
 
 
-def sums(source: str = "") -> str:
-    prefix = f"{source}." if source else ""
-    return ", ".join(f"CAST(sum({prefix}{name}) AS bigint) AS {name}" for name in MEASURES)
+def sums(of: Sequence[str] = MEASURES) -> str:
+    return ", ".join(f"CAST(sum({name}) AS bigint) AS {name}" for name in of)
 
 
 def selected(condition: str, grains: Sequence[int]) -> str:
@@ -125,7 +124,7 @@ def selected(condition: str, grains: Sequence[int]) -> str:
              grains (grain) AS (VALUES {", ".join(f"({grain})" for grain in grains)}),
              whose (own) AS (VALUES (1), (0))
         SELECT q.team_id * w.own AS team_id, g.grain AS grain, q.bucket - q.bucket %% g.grain AS bucket,
-               q.key_id * w.own AS key_id, {own}, {sums("q")}
+               q.key_id * w.own AS key_id, {own}, {sums()}
         FROM quarters q CROSS JOIN grains g CROSS JOIN whose w GROUP BY 1, 2, 3, 4, 5, 6, 7"""
 
 

@@ -132,10 +132,13 @@ def _within(wanted: Wanted, mark: "_Mark | None", forward: bool, size: int) -> Q
     if mark is not None:
         start, end = (max(start, mark[0]), end) if forward else (start, min(end, mark[0]))
     found = call_windows.find(wanted.reported(), start, end, forward=forward, enough=size + 1)
-    within = Q(pk__in=[])
+    if not found:
+        return Q(pk__in=[])
+    within = Q()
     for low, high in found:
         within |= Q(created_at__gte=low, created_at__lt=high)
-    return within
+    first, last = rollups.id_range(found[0][0], found[-1][1])
+    return within & Q(pk__gte=first, pk__lt=last)
 
 
 def totals(wanted: Wanted) -> Totals:
@@ -153,7 +156,7 @@ def slices(wanted: reports.Wanted, edges: Sequence[dt.datetime], by: Dimension) 
     """The period's sums by bucket and by model, key, channel or state; buckets without a call are left out."""
     return [
         Slice(edges[line.bucket], str(getattr(line, by) or ""), line.calls, line.errors, line.cost)
-        for line in reports.lines(wanted, by=(by,), edges=edges)
+        for line in reports.lines(wanted, by=(by,), edges=edges, of=reports.SPEND)
     ]
 
 
@@ -167,7 +170,7 @@ def recent(team: int, count: int) -> list[CallLog]:
 
 def offered(team: int, start: dt.datetime, end: dt.datetime) -> tuple[list[str], list[str]]:
     """The names of the models and of the channels of the period's calls."""
-    found = reports.lines(reports.Wanted(team=team, start=start, end=end), by=("model", "channel"))
+    found = reports.lines(reports.Wanted(team=team, start=start, end=end), by=("model", "channel"), of=reports.SPEND)
     models, channels = {line.model for line in found}, {line.channel for line in found}
     return sorted(filter(None, models)), sorted(filter(None, channels))
 
@@ -187,7 +190,7 @@ def never_used(keys: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
 
 def spend_by_key(team: int, start: dt.datetime, end: dt.datetime) -> dict[int, int]:
     """Nano-units spent in the period, by key."""
-    found = reports.lines(reports.Wanted(team=team, start=start, end=end), by=("key_id",))
+    found = reports.lines(reports.Wanted(team=team, start=start, end=end), by=("key_id",), of=reports.SPEND)
     return {line.key_id: line.cost for line in found if line.key_id}
 
 

@@ -61,7 +61,13 @@ class House:
         return sorted({principal.team for principal in self.principals})
 
     def begin(
-        self, at: dt.datetime, *, who: int = 0, model: str = "chat", channels: tuple[str, ...] = ("main",)
+        self,
+        at: dt.datetime,
+        *,
+        who: int = 0,
+        model: str = "chat",
+        channels: tuple[str, ...] = ("main",),
+        plans: tuple[int, ...] = (),
     ) -> Call:
         """A call that holds money, and tried these channels."""
         call = Call("", "chat.completions", "openai", "127.0.0.1", principal=self.principals[who], model=model)
@@ -71,7 +77,7 @@ class House:
         call.candidates = [self._candidate(name, model) for name in channels]
         price = self.prices[model].id
         account = self.principals[who].account
-        opening = OpenHold(call.id, account, 10_000_000, 1, price, (), call.facts(), "tests", 45.0, at)
+        opening = OpenHold(call.id, account, 10_000_000, 1, price, (), call.facts(), "tests", 45.0, at, plans=plans)
         (outcome,) = run(opening, revenue=self.revenue)
         assert isinstance(outcome, ActiveHold)
         call.hold = outcome

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from billing import audit
-from billing.models import AuditFinding
+from billing import audit, plans
+from billing.audit.recent import CALLS
+from billing.models import AuditFinding, PlanKind, PlanOffer, Transfer
 from relay import reports, rollup_audit, rollups, tasks
 from relay.models import CallLog, Rollup, RollupCursor
 from relay.rollups import EVERYBODY, HOUR
@@ -211,6 +213,20 @@ def test_a_difference_is_a_finding_and_is_repaired_from_the_log(house: House, sq
     assert row.gone_at is not None
     assert list(Rollup.objects.order_by("pk").values_list()) == before
     assert audit.run() == []
+
+
+def test_what_plans_pay_and_what_nobody_can_pay_is_charged_too(house: House) -> None:
+    at, who = timezone.now() - LONG_AGO, house.principals[0]
+    offer = PlanOffer.objects.create(name="small", kind=PlanKind.CREDIT, price=5, value=400_000, days=30)
+    plan = plans.buy(team=who.team, offer=offer, order=uuid.uuid4(), actor="tests")
+    house.call(at, plans=(plan.account_id,))  # costs more than the plan has
+    house.call(at, tokens=(10**12, 0))  # costs more than the wallet has
+    kinds = Transfer.objects.filter(kind__in=CALLS).values_list("kind", flat=True)
+    assert set(kinds) == {"draw", "charge", "shortfall"}
+    rollups.roll_up()
+    assert rollup_audit.look([int(at.timestamp()) // HOUR * HOUR]) == []
+    assert rolled() == reported(house)
+    assert rollup_audit.CHECK not in {finding.check for finding in audit.run()}
 
 
 def test_what_the_log_cannot_explain_stays_a_finding(house: House) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from relay.snapshot import POLL_EVERY
 from tests.faults.proxy import Proxy
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
@@ -49,6 +50,8 @@ def behind(upstream: Upstream, black_hole: str) -> Iterator[Behind]:
 def payer(behind: Behind) -> Iterator[Customer]:
     """A customer whose key the server knows. Whatever happened, the books are whole in the end, and nothing is held."""
     customer = behind.gateway.customer()
+    assert client.chat(behind.url, customer.token).status_code == 200
+    time.sleep(POLL_EVERY + 0.2)  # then it learns that the key is new, and forgets it
     assert client.chat(behind.url, customer.token).status_code == 200
     yield customer
     behind.proxy.mode, behind.proxy.delay = "pass", 0.0

@@ -58,7 +58,7 @@ class Running:
     def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         self.process, self.port, self.log = process, port, log
 
-    def wait(self, text: str = "Pisces is ready", seconds: float = 50) -> str:
+    def wait(self, text: str = "Pisces is ready", seconds: float = 180) -> str:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if text in (said := self.log.read_text()):

@@ -12,7 +12,6 @@ from typing import Any
 from django.db import connection
 
 from relay import rollups
-from relay.models import CallLog
 from relay.reports import Wanted
 from relay.rollups import DAY, HOUR, QUARTER
 
@@ -75,17 +74,20 @@ def _buckets(
 def _arrived(wanted: Wanted, start: dt.datetime, end: dt.datetime) -> list[int]:
     """The quarters of matching calls that are not in the roll-ups yet. Read before these: else a call that is rolled up
     in between would be in neither."""
-    calls = CallLog.objects.filter(
-        team_id=wanted.team, arrival__gte=rollups.cursor().horizon, created_at__gte=start, created_at__lte=end
+    adapt = connection.ops.adapt_datetimefield_value
+    conditions: list[tuple[str, Any]] = [(f"{rollups.arrival()} >= %s", rollups.cursor().horizon)]
+    conditions += [("c.team_id = %s", wanted.team)]
+    conditions += [("c.created_at >= %s", adapt(start)), ("c.created_at <= %s", adapt(end))]
+    for column, value in (("model", wanted.model), ("channel", wanted.channel), ("state", wanted.state)):
+        if value:
+            conditions.append((f"c.{column} = %s", value))
+    sql = (
+        f"SELECT DISTINCT {rollups.quarter_of('c.created_at')} FROM relay_calllog c "
+        f"WHERE {' AND '.join(condition for condition, _ in conditions)}"
     )
-    if wanted.model:
-        calls = calls.filter(model=wanted.model)
-    if wanted.channel:
-        calls = calls.filter(channel=wanted.channel)
-    if wanted.state:
-        calls = calls.filter(state=wanted.state)
-    moments = calls.order_by().values_list("created_at", flat=True)
-    return sorted({int(moment.timestamp()) // QUARTER * QUARTER for moment in moments})
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [value for _, value in conditions])
+        return [int(quarter) for (quarter,) in cursor.fetchall()]
 
 
 def _joined(quarters: Sequence[int]) -> list[tuple[int, int]]:

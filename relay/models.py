@@ -164,7 +164,7 @@ class CallState(models.TextChoices):
 
 
 class Arrival(models.Func):
-    """The number of the transaction that writes a row, by PostgreSQL. On SQLite a trigger counts instead (0010)."""
+    """The number of the transaction that writes a row, by PostgreSQL. Nothing on SQLite: see `rollups.arrival`."""
 
     output_field = models.BigIntegerField()
 
@@ -181,8 +181,9 @@ class CallLog(models.Model):
     `id` is the hold's. `cost` and `held` are nano-units and `cost` equals the charge; `usage` has the buckets of
     `billing.usage`, `lines` the charge's lines. Times are milliseconds from `created_at`.
 
-    `arrival` orders the records by when they became visible, by whole transactions (`relay.rollups`); the database
-    fills it in. On PostgreSQL this table and that of the attempts are partitioned by month (`relay.partitions`).
+    `arrival` orders the records by when they became visible, by whole transactions; PostgreSQL fills it in, and on
+    SQLite the `rowid` does it (`relay.rollups`). On PostgreSQL this table and that of the attempts are partitioned by
+    month (`relay.partitions`).
     """
 
     id = models.UUIDField(primary_key=True)
@@ -222,7 +223,7 @@ class CallLog(models.Model):
             models.Index(name="call_team_time", fields=["team", "-created_at"]),
             models.Index(name="call_key_time", fields=["key", "-created_at"]),
             models.Index(name="call_request", fields=["request_id"], opclasses=["varchar_pattern_ops"]),
-            models.Index(name="call_arrival", fields=["arrival"]),
+            models.Index(name="call_arrival", fields=["arrival"], condition=Q(arrival__isnull=False)),
             # For the few that an administrator looks for among everybody's.
             models.Index(name="call_not_settled", fields=["state", "id"], condition=~Q(state=CallState.SETTLED)),
             models.Index(

@@ -192,11 +192,13 @@ def _delete(table: str, before: dt.datetime) -> int:
     sql = f"DELETE FROM {source} WHERE {key} IN (SELECT {key} FROM {source} WHERE {key} < %s ORDER BY {key} LIMIT %s)"
     count = 0
     while True:
-        with connection.cursor() as cursor:
+        with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(sql, [value, SLICE])
-            if not cursor.rowcount:
-                return count
-            count += cursor.rowcount
+            deleted = cursor.rowcount
+            rollups.step_back()
+        if not deleted:
+            return count
+        count += deleted
 
 
 def missing_ahead() -> list[str]:

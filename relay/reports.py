@@ -179,10 +179,11 @@ def _composed(wanted: Wanted, by: Sequence[Dimension], edges: Sequence[dt.dateti
     _from_rollups(statement, wanted, of)
     horizon = f"(SELECT horizon FROM relay_rollupcursor WHERE name = '{NAME}')"
     # The first condition says nothing that the second does not, but the planner knows its value.
-    arrived = f"c.arrival >= {rollups.cursor().horizon:d} AND c.arrival >= {horizon}"
+    number = rollups.arrival()
+    arrived = f"{number} >= {rollups.cursor().horizon:d} AND {number} >= {horizon}"
     _from_log(statement, wanted, (wanted.start, wanted.end), arrived, cuts, of)
     for low, high in _ends(wanted, first, last):
-        _from_log(statement, wanted, (low, high), f"c.arrival < {horizon}", cuts, of)
+        _from_log(statement, wanted, (low, high), f"{number} < {horizon}", cuts, of)
     own = [name if name in by else ("0" if name == "key_id" else "''") for name in DIMENSIONS]
     groups = ", ".join(("n", *by))
     failed = ", ".join(f"'{state}'" for state in ERRORS)

@@ -128,7 +128,7 @@ def _arrived(start: int, end: int) -> Sums:
     seconds = rollups.seconds_of("c.created_at")
     sql = (
         f"SELECT ({seconds}) - ({seconds}) %% {HOUR}, c.team_id, sum(c.cost) FROM relay_calllog c "
-        "WHERE c.arrival >= %s AND c.created_at >= %s AND c.created_at < %s GROUP BY 1, 2"
+        f"WHERE {rollups.arrival()} >= %s AND c.created_at >= %s AND c.created_at < %s GROUP BY 1, 2"
     )
     return _summed(_rows(sql, [rollups.cursor().horizon, *_range(start, end)]))
 

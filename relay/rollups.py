@@ -4,9 +4,13 @@ A call's record appears when the call has ended, which may be hours after it beg
 that began first may commit last. So neither times nor ids say up to where everything has been seen. `arrival` does: on
 PostgreSQL it is the number of the transaction that wrote the record, and once no transaction below some number is
 running any more (`pg_snapshot_xmin`), all records below it are visible and no other will ever be. SQLite has one
-writer, and counts. A run adds the records between the last such number and the next to the roll-ups and moves the
-cursor, in one transaction under the cursor's lock. So a record is in the roll-ups if and only if its arrival is below
-`RollupCursor.horizon`, in every snapshot, and whoever reads adds what has arrived since (`relay.reports`).
+writer, and its `rowid` counts up. A run adds the records between the last such number and the next to the roll-ups and
+moves the cursor, in one transaction under the cursor's lock. So a record is in the roll-ups if and only if its arrival
+is below `RollupCursor.horizon`, in every snapshot, and whoever reads adds what has arrived since (`relay.reports`).
+
+Both numbers may begin anew: a restored database has another server's transactions, VACUUM numbers SQLite's rows again.
+A run that finds the cursor above them begins the roll-ups anew too (`restart`); the audit finds the few calls that may
+have arrived in between, and makes their hours anew.
 
 Buckets are in UTC, of a quarter of an hour, an hour and a day. All offsets of time zones are multiples of a quarter of
 an hour, so days of every zone are sums of buckets, of hours but for the edges. A call counts in the bucket in which it
@@ -52,6 +56,11 @@ _KEYS = ("team_id", "grain", "bucket", *DIMENSIONS)
 
 def is_postgres() -> bool:
     return connection.vendor == "postgresql"
+
+
+def arrival() -> str:
+    """The number by which records of `relay_calllog c` have arrived."""
+    return "c.arrival" if is_postgres() else "c.rowid"
 
 
 def seconds_of(column: str) -> str:
@@ -185,7 +194,7 @@ def roll_up(*, within: float = 60.0) -> int:
         with _locked() as row:
             if row is None or (upper := _upper(row.horizon)) is None:
                 return touched
-            touched += _add("c.arrival >= %s AND c.arrival < %s", [row.horizon, upper], GRAINS)
+            touched += _add(f"{arrival()} >= %s AND {arrival()} < %s", [row.horizon, upper], GRAINS)
             RollupCursor.objects.filter(pk=row.pk).update(horizon=upper)
     return touched
 
@@ -193,7 +202,8 @@ def roll_up(*, within: float = 60.0) -> int:
 def _upper(horizon: int) -> int | None:
     """The arrival up to which the next batch goes; None where nothing has arrived."""
     end = _decided(horizon)
-    arrived = "SELECT arrival FROM relay_calllog WHERE arrival >= %s AND arrival < %s ORDER BY arrival LIMIT 1"
+    number = arrival()
+    arrived = f"SELECT {number} FROM relay_calllog c WHERE {number} >= %s AND {number} < %s ORDER BY {number} LIMIT 1"
     if _one(arrived, [horizon, end]) is None:
         return None
     last = _one(f"{arrived} OFFSET {BATCH}", [horizon, end])
@@ -205,7 +215,10 @@ def _upper(horizon: int) -> int | None:
 def _decided(horizon: int) -> int:
     """The arrival below which every record is visible that will ever be. Raises Restarted where numbers began anew."""
     if not is_postgres():
-        return int(_one("SELECT coalesce(max(arrival), 0) FROM relay_calllog")) + 1
+        end = int(_one("SELECT coalesce(max(rowid), 0) FROM relay_calllog")) + 1
+        if horizon > end:
+            raise Restarted
+        return end
     snapshot = "SELECT pg_snapshot_{}(pg_current_snapshot())::text::bigint"
     if horizon > _one(snapshot.format("xmax")):
         raise Restarted
@@ -213,24 +226,22 @@ def _decided(horizon: int) -> int:
 
 
 class Restarted(Exception):
-    """The database was restored into a server whose transactions have smaller numbers than the cursor."""
+    """Records are numbered anew, with smaller numbers than the cursor has."""
 
 
 def restart() -> None:
-    """Forgets all roll-ups of calls that are still there, and numbers these anew, so that the next runs add them.
-
-    For a database that was restored into another server. Roll-ups of pruned hours stay.
-    """
+    """Forgets the roll-ups of all calls that are still there: the next runs add them. Those of pruned hours stay."""
     with _locked() as row:
         if row is None:
             return
         kept = -(-row.pruned // DAY) * DAY
         with connection.cursor() as statements:
             statements.execute("DELETE FROM relay_rollup WHERE bucket >= %s", [kept])
-            statements.execute(
-                "UPDATE relay_calllog SET arrival = n.number - n.count FROM (SELECT id, count(*) OVER () AS count, "
-                "row_number() OVER (ORDER BY id) AS number FROM relay_calllog) AS n WHERE relay_calllog.id = n.id"
-            )
+            if is_postgres():  # below those of transactions to come
+                statements.execute(
+                    "UPDATE relay_calllog SET arrival = n.number - n.count FROM (SELECT id, count(*) OVER () AS count, "
+                    "row_number() OVER (ORDER BY id) AS number FROM relay_calllog) AS n WHERE relay_calllog.id = n.id"
+                )
         RollupCursor.objects.filter(pk=row.pk).update(horizon=BEGINNING)
     log.warning("rollups.restarted")
 
@@ -246,7 +257,7 @@ def of_hour(hour: int, horizon: int) -> tuple[str, list[Any]]:
     keys: list[Any] = [low, high] if is_postgres() else [low.hex, high.hex]
     adapt = connection.ops.adapt_datetimefield_value
     return (
-        "c.id >= %s AND c.id < %s AND c.created_at >= %s AND c.created_at < %s AND c.arrival < %s",
+        f"c.id >= %s AND c.id < %s AND c.created_at >= %s AND c.created_at < %s AND {arrival()} < %s",
         [*keys, adapt(start), adapt(end), horizon],
     )
 
@@ -284,10 +295,17 @@ def oldest_not_in(before: dt.datetime) -> bool:
     limit = ids.first(before)
     return bool(
         _one(
-            "SELECT 1 FROM relay_calllog WHERE arrival >= %s AND id < %s LIMIT 1",
+            f"SELECT 1 FROM relay_calllog c WHERE {arrival()} >= %s AND c.id < %s LIMIT 1",
             [cursor().horizon, limit if is_postgres() else limit.hex],
         )
     )
+
+
+def step_back() -> None:
+    """For SQLite, which gives the numbers of its last rows again when these are deleted: in the same transaction."""
+    if not is_postgres():
+        last = int(_one("SELECT coalesce(max(rowid), 0) FROM relay_calllog"))
+        RollupCursor.objects.filter(name=NAME, horizon__gt=last + 1).update(horizon=last + 1)
 
 
 def note_pruned(before: dt.datetime) -> None:

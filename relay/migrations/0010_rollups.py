@@ -1,8 +1,8 @@
 """Roll-ups; the order in which calls arrive; calls and attempts in partitions by month on PostgreSQL.
 
 On PostgreSQL the existing rows are copied into the partitions in one transaction, which nobody may read or write
-meanwhile; the disk needs room for them twice. They get arrival numbers up to 0, so that the first runs of
-`roll_up_usage` come to them, in slices. Going back copies them into plain tables.
+meanwhile; the disk needs room for them twice. They get arrival numbers up to 0. The first runs of `roll_up_usage` come
+to them, in slices. Going back copies them into plain tables.
 """
 
 import datetime as dt
@@ -24,18 +24,10 @@ INDEXES = (
 )
 NEW_INDEXES = (
     "CREATE INDEX call_request ON relay_calllog (request_id{pattern})",
-    "CREATE INDEX call_arrival ON relay_calllog (arrival)",
+    "CREATE INDEX call_arrival ON relay_calllog (arrival) WHERE arrival IS NOT NULL",
     "CREATE INDEX call_not_settled ON relay_calllog (state, id) WHERE NOT (state = 'settled')",
     "CREATE INDEX call_not_reported ON relay_calllog (usage_source, id) WHERE NOT (usage_source = 'reported')",
 )
-TRIGGER = """
-CREATE TRIGGER relay_calllog_arrival AFTER INSERT ON relay_calllog WHEN NEW.arrival IS NULL
-BEGIN
-    UPDATE relay_calllog SET arrival = 1 + max(
-        (SELECT coalesce(max(arrival), 0) FROM relay_calllog),
-        (SELECT coalesce(max(horizon), 0) FROM relay_rollupcursor)) WHERE rowid = NEW.rowid;
-END
-"""
 
 
 def forward(apps: Any, schema_editor: Any) -> None:
@@ -43,10 +35,8 @@ def forward(apps: Any, schema_editor: Any) -> None:
     run = _runner(schema_editor)
     if schema_editor.connection.vendor != "postgresql":
         run("ALTER TABLE relay_calllog ADD COLUMN arrival bigint NULL")
-        run("UPDATE relay_calllog SET arrival = rowid - (SELECT max(rowid) FROM relay_calllog)")
         for sql in NEW_INDEXES:
             run(sql.format(pattern=""))
-        run(TRIGGER)
         return
     by_call = _index_of_calls(schema_editor)
     for table, key in KEYS.items():
@@ -88,7 +78,6 @@ def _number_attempts(run: Any) -> None:
 def backward(apps: Any, schema_editor: Any) -> None:
     run = _runner(schema_editor)
     if schema_editor.connection.vendor != "postgresql":
-        run("DROP TRIGGER relay_calllog_arrival")
         for name in ("call_arrival", "call_not_settled", "call_not_reported"):
             run(f"DROP INDEX {name}")
         run("DROP INDEX call_request")
@@ -254,7 +243,9 @@ class Migration(migrations.Migration):
                 ),
                 migrations.AddIndex(
                     model_name="calllog",
-                    index=models.Index(fields=["arrival"], name="call_arrival"),
+                    index=models.Index(
+                        condition=models.Q(("arrival__isnull", False)), fields=["arrival"], name="call_arrival"
+                    ),
                 ),
                 migrations.AddIndex(
                     model_name="calllog",

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections, transaction
+from django.test import override_settings
 from django.utils import timezone
 
 from billing import audit, plans
 from billing.audit.recent import CALLS
 from billing.models import AuditFinding, PlanKind, PlanOffer, Transfer
-from relay import reports, rollup_audit, rollups, tasks
+from relay import partitions, reports, rollup_audit, rollups, tasks
 from relay.models import CallLog, Rollup, RollupCursor
 from relay.rollups import EVERYBODY, HOUR
 from tests.kit import databases
@@ -30,7 +31,7 @@ def rolled(team: int = EVERYBODY, grain: int = HOUR) -> tuple[int, int]:
 
 def reported(house: House) -> tuple[int, int]:
     now = timezone.now()
-    wanted = reports.Wanted(team=EVERYBODY, start=now - dt.timedelta(days=30), end=now + dt.timedelta(days=1))
+    wanted = reports.Wanted(team=EVERYBODY, start=now - dt.timedelta(days=400), end=now + dt.timedelta(days=1))
     found = reports.total(wanted)
     return found.calls, found.cost
 
@@ -272,3 +273,41 @@ def test_a_database_that_was_restored_elsewhere_begins_anew() -> None:
             assert audit.run() == []
     finally:
         databases.drop(url)
+
+
+def test_a_vacuum_of_sqlite_loses_no_call() -> None:
+    """It numbers the rows anew where some are missing."""
+    url = databases.new("sqlite")
+    try:
+        with databases.inside(url):
+            house = House("sqlite")
+            now = timezone.now()
+            for number in range(6):
+                house.call(now - dt.timedelta(days=100 if number < 4 else 0, hours=number))
+            rollups.roll_up()
+            with override_settings(CALL_LOG_MONTHS=1):
+                assert partitions.prune() > 0
+            with connection.cursor() as cursor:
+                cursor.execute("VACUUM")
+            house.call(now)
+            for _ in range(2):
+                tasks.roll_up_usage()
+            assert rolled() == reported(house)
+            assert rolled()[0] == 7
+            assert audit.run() == []
+    finally:
+        databases.drop(url)
+
+
+def test_a_call_that_arrives_before_new_numbers_are_noticed_is_found_by_the_audit(house: House) -> None:
+    at = timezone.now() - LONG_AGO
+    house.call(at)
+    rollups.roll_up()
+    RollupCursor.objects.update(horizon=rollups.cursor().horizon + 1_000)
+    house.call(at)  # its number is below what counts as rolled up
+    assert rolled()[0] == reported(house)[0] == 1
+    RollupCursor.objects.update(horizon=rollups._decided(rollups.BEGINNING))
+    tasks.roll_up_usage()
+    assert rolled() == reported(house)
+    assert rolled()[0] == 2
+    assert AuditFinding.objects.get().gone_at is not None

@@ -193,8 +193,8 @@ def drift(house: House, sql: str) -> None:
         "DELETE FROM relay_rollup WHERE team_id > 0",
         "INSERT INTO relay_rollup SELECT team_id, grain, bucket, key_id + 100, model, channel, state, calls, cost, "
         "attempts, provider_cost, uncosted, duration_ms, first_bytes, first_byte_ms, used_input, used_cache_read, "
-        "used_cache_write, used_output, used_reasoning, used_audio_in, used_audio_out, used_images, used_seconds, "
-        "used_calls FROM relay_rollup WHERE grain = 3600",
+        "used_cache_write, used_output, used_reasoning, used_audio_in, used_audio_out, used_characters, used_images, "
+        "used_seconds, used_calls FROM relay_rollup WHERE grain = 3600",
     ],
 )
 def test_a_difference_is_a_finding_and_is_repaired_from_the_log(house: House, sql: str) -> None:

@@ -9,6 +9,7 @@ import itertools
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -20,7 +21,7 @@ EPAY_PID, EPAY_KEY = "1001", "tests-only-epay-key-0123456789ab"
 _numbers = itertools.count(1)
 
 
-class Scripted:
+class Scripted(ABC):
     """A server on a port of its own. `asked` lists the requests: method, path, parameters, headers."""
 
     def __init__(self) -> None:
@@ -59,10 +60,11 @@ class Scripted:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
+    @abstractmethod
     def answer(
         self, method: str, path: str, parameters: dict[str, str], headers: dict[str, str]
     ) -> tuple[int, dict[str, Any]]:
-        raise NotImplementedError
+        """The status and the body for a request."""
 
     def stop(self) -> None:
         self._server.shutdown()

@@ -8,9 +8,21 @@ from collections.abc import Iterator
 
 from billing.audit import checks, invariants, snapshot
 from billing.audit.checks import Check, Finding, Rows, Subject, register, register_sql
+from billing.invoices import audit as invoices
 from billing.payments import audit as payments
 
-__all__ = ["Check", "Finding", "Rows", "Subject", "invariants", "payments", "register", "register_sql", "run"]
+__all__ = [
+    "Check",
+    "Finding",
+    "Rows",
+    "Subject",
+    "invariants",
+    "invoices",
+    "payments",
+    "register",
+    "register_sql",
+    "run",
+]
 
 
 def run(*, ledger_only: bool = False) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""What must be true between payments and the books."""
+"""What must be true between the books and what moves money into a wallet: payments, redeem codes, adjustments."""
 
 from collections.abc import Iterator
 
@@ -53,3 +53,40 @@ def _payments(rows: Rows) -> Iterator[Found]:
         WHERE credited <> CASE WHEN h.paid_at IS NULL THEN 0 ELSE h.amount END OR back <> h.taken"""
     for key, state, amount, taken, credited, back, wallet in query(sql, rows):
         yield None, f"payment {key} is {state}: {credited} credited of {amount}, {back} taken of {taken}", wallet
+
+
+register_sql(
+    _("a redemption is of a code that was redeemed by it, for its team, at its worth"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, CASE WHEN r.id IS NULL THEN 'no code ' || t.reference
+                      ELSE 'code is ' || r.state || ', worth ' || b.amount END, {_WALLET}
+    FROM billing_transfer t {_SIDES}
+    LEFT JOIN billing_redeemcode r ON r.transfer_id = t.id LEFT JOIN billing_redeembatch b ON b.id = r.batch_id
+    WHERE {{rows:t.id}} AND t.kind = 'redemption'
+      AND (r.id IS NULL OR b.id IS NULL OR r.state <> 'redeemed' OR b.amount <> t.amount
+           OR t.reference <> 'code:' || r.id OR coalesce(r.team_id, -1) <> coalesce(c.team_id, -2))""",
+)
+
+
+@register(_("a code that was redeemed, and an adjustment that was made, have their transfer"), Subject.BOOKS, deep=True)
+def _given(rows: Rows) -> Iterator[Found]:
+    if not rows.everything:
+        return
+    codes = """
+        SELECT 'code ' || r.id || ' is ' || r.state || CASE WHEN t.id IS NULL THEN ', no transfer'
+               ELSE ', transfer of kind ' || t.kind END, w.id
+        FROM billing_redeemcode r LEFT JOIN billing_transfer t ON t.id = r.transfer_id
+        LEFT JOIN billing_account w ON w.team_id = r.team_id AND w.kind = 'wallet'
+        WHERE {rows:1} AND (r.state = 'redeemed') <> (coalesce(t.kind, '') = 'redemption')"""
+    adjustments = """
+        SELECT 'adjustment ' || a.id || ' of ' || a.amount || ' is ' || a.state || CASE WHEN t.id IS NULL
+               THEN ', no transfer' ELSE ', ' || t.kind || ' of ' || t.amount END, a.account_id
+        FROM billing_adjustment a LEFT JOIN billing_transfer t ON t.id = a.transfer_id
+        WHERE {rows:1} AND CASE WHEN a.kind = 'balance' AND a.state = 'done'
+              THEN t.id IS NULL OR t.kind <> 'adjustment' OR t.amount <> abs(a.amount)
+                   OR a.account_id <> CASE WHEN a.amount > 0 THEN t.credit_id ELSE t.debit_id END
+              ELSE a.transfer_id IS NOT NULL END"""
+    for sql in (codes, adjustments):
+        for said, wallet in query(sql, rows):
+            yield None, said, wallet

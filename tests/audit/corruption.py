@@ -113,6 +113,7 @@ def _rows(rich: int, poor: int) -> Iterator[tuple[type[models.Model], str, model
         yield Account, f"the account for {kind}", Account.objects.get(kind=kind)
     for kind in ("charge", "shortfall", "credit", "reversal"):
         yield Transfer, f"a {kind}", Transfer.objects.filter(kind=kind)[0]
+    yield Transfer, "a redemption", Transfer.objects.get(kind="redemption")
     yield Transfer, "an adjustment", Transfer.objects.get(kind="adjustment", credit=rich)
     yield Transfer, "an adjustment that was reversed", Transfer.objects.get(kind="adjustment", debit=rich)
     calls = CallLog.objects.order_by("id")

@@ -1,5 +1,6 @@
 """A book with one of everything that a ledger can contain, made by real calls through a real server."""
 
+import uuid
 from typing import Any
 
 import msgspec
@@ -8,6 +9,8 @@ from django.utils import timezone
 from billing import audit, budgets, catalog, connections, ids, ledger, prices
 from billing.models import Account, BudgetOwner, CatalogModel, Hold, HoldState, PriceVersion
 from billing.operations import ActiveHold, CloseHold, OpenHold
+from billing.payments import redeem
+from portal import services
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
@@ -71,11 +74,20 @@ def _by_hand(rich: Customer, poor: Customer) -> None:
     taken = ledger.adjust(wallet=wallet, amount=-1_000, actor="tests", reason="taken back")
     ledger.reverse(transfer=taken, actor="tests", reason="given again")
     ledger.credit(wallet=other, amount=500, actor="tests", reason="a little")
+    _redeemed(rich)
     again = catalog.set_price(CatalogModel.objects.get(name="chat"), prices.parse_card({"input": "3"}), actor="tests")
     assert again is not None
     reviewed = open_hold(rich, 700)
     open_hold(rich, 900)
     Hold.objects.filter(pk=reviewed.id).update(state=HoldState.REVIEW)
+
+
+def _redeemed(rich: Customer) -> None:
+    """One redeem code's worth."""
+    person = services.user_with_team("codes@example.com")[0].pk
+    wanted = redeem.Wanted(label="spring", amount=7_000, number=1)
+    _, (text,) = redeem.make(wanted=wanted, reference=uuid.uuid4(), user=person)
+    redeem.redeem(text=text, team=rich.team, user=person, actor="tests", address="127.0.0.1")
 
 
 def open_hold(customer: Customer, amount: int) -> ActiveHold:

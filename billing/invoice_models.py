@@ -4,9 +4,13 @@ All amounts are nano-units. What a wallet has been invoiced and what it still ca
 every closed month says what was owed, what came over from the month before, what was invoiced, and what goes on.
 """
 
+from typing import ClassVar
+
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
+
+from billing.models import Account, AccountKind
 
 
 class BillingDetails(models.Model):
@@ -230,3 +234,24 @@ class ClosedMonth(models.Model):
 
     def __str__(self) -> str:
         return f"{self.account_id} {self.month:%Y-%m}"
+
+
+class InvoicedWallets(models.Manager["InvoicedWallet"]):
+    """Wallets with a credit limit, those that owe, and those that have been invoiced."""
+
+    def get_queryset(self) -> models.QuerySet["InvoicedWallet"]:
+        wallets = super().get_queryset().filter(kind=AccountKind.WALLET)
+        return wallets.filter(
+            Q(credit_limit__gt=0) | Q(balance__lt=0) | Q(pk__in=ClosedMonth.objects.values("account"))
+        )
+
+
+class InvoicedWallet(Account):
+    """A wallet and its next month, which an administrator may look at and close by hand."""
+
+    objects: ClassVar[InvoicedWallets] = InvoicedWallets()
+
+    class Meta:
+        proxy = True
+        verbose_name = _("month to close")
+        verbose_name_plural = _("months to close")

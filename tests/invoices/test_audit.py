@@ -14,14 +14,13 @@ MONTH = "month = '2026-02-01'"
 
 @pytest.fixture
 def past(books: str) -> Past:
-    """January paid, February with a shortfall, a correction and a plan's worth carried; one credit note."""
+    """January with an amount that is carried on, February, and a credit note for it."""
     made = Past()
     closing.begin(made.wallet, moment=at("2026-01-05 00:00"))
     made.call(2 * UNIT + 7, at("2026-01-10 00:00"))
     made.pay(2 * UNIT, at("2026-01-20 00:00"))
-    call = made.call(3 * UNIT, at("2026-02-10 00:00"))
+    made.call(3 * UNIT, at("2026-02-10 00:00"))
     made.pay(4 * UNIT, at("2026-03-02 00:00"))
-    assert call
     closing.close_due(made.wallet, now=at("2026-03-10 00:00"))
     invoice = Invoice.objects.get(month=at("2026-02-01 00:00").date())
     issuing.credit(invoice=invoice, amount=UNIT, reason="slow", actor="root", request="one")

@@ -5,17 +5,17 @@ from django.db import connection, transaction
 from billing import audit
 
 
-def found(table: str, change: str, *values: object) -> str:
+def found(table: str, change: str, *values: int) -> str:
     """The audit's findings after `UPDATE table SET change`, a line each; everything is undone."""
     return _after(table, f"UPDATE {table} SET {change}", values)
 
 
-def found_without(table: str, condition: str, *values: object) -> str:
+def found_without(table: str, condition: str, *values: int) -> str:
     """As `found`, after rows were deleted."""
     return _after(table, f"DELETE FROM {table} WHERE {condition}", values)
 
 
-def _after(table: str, sql: str, values: tuple[object, ...]) -> str:
+def _after(table: str, sql: str, values: tuple[int, ...]) -> str:
     with transaction.atomic(), connection.cursor() as cursor:
         _drop_triggers(table)
         cursor.execute(sql, values)

@@ -5,7 +5,7 @@ import hashlib
 import ipaddress
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -59,15 +59,7 @@ class Principal(msgspec.Struct, frozen=True):
         return not self.endpoints or endpoint in self.endpoints
 
     def may_come_from(self, address: str) -> bool:
-        if not self.networks:
-            return True
-        try:
-            ip = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-            ip = ip.ipv4_mapped
-        return any(ip in network for network in self.networks)
+        return not self.networks or _within(address, self.networks)
 
 
 class InvalidKey(Exception):
@@ -181,7 +173,7 @@ def management_key(token: str, *, address: str) -> ApiKey:
         raise InvalidKey(masked, "expired")
     if row.type != KeyType.MANAGEMENT:
         raise InvalidKey(masked, "type")
-    if not _principal(row).may_come_from(address):
+    if row.networks and not _within(address, _networks(row)):
         raise InvalidKey(masked, "address")
     return row
 
@@ -204,13 +196,28 @@ def _principal(row: ApiKey) -> Principal:
         expires_at=row.expires_at.timestamp() if row.expires_at else None,
         models=frozenset(row.models),
         endpoints=frozenset(row.endpoints),
-        networks=tuple(ipaddress.ip_network(network) for network in row.networks),
+        networks=_networks(row),
         scopes=_scopes(row),
         type=row.type,
         on_credit=row.payment == PaymentType.POSTPAID,
         plans=plans.of_team(row.team_id) if row.payment == PaymentType.PLAN else (),
         group=wallet.group_id,
     )
+
+
+def _networks(row: ApiKey) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(network) for network in row.networks)
+
+
+def _within(address: str, networks: Iterable[Network]) -> bool:
+    """Whether the address is in one of them; an IPv4 address may be written as an IPv6 one."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in networks)
 
 
 def _scopes(row: ApiKey) -> tuple[limits.Scope, ...]:

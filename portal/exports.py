@@ -76,7 +76,7 @@ def portions(wanted: Wanted, grouped: Grouping, days: tuple[dt.date, dt.date] | 
     zone = windows.zone(grouped.zone)
     for edges in _portions(_edges(wanted, grouped, days)):
         found = reports.lines(
-            msgspec.structs.replace(wanted.reported(), start=edges[0], end=edges[-1]),
+            msgspec.structs.replace(wanted, start=edges[0], end=edges[-1]),
             by=[DIMENSIONS[name] for name in grouped.by],
             edges=edges,
         )

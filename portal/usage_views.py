@@ -18,7 +18,7 @@ def usage(request: HttpRequest, team: Team) -> HttpResponse:
     period = periods.named(request.GET.get("period", ""), timezone.now())
     form = UsageFilter(request.GET, team=team, period=period)
     wanted, by = form.wanted(), usage_report.group_named(request.GET.get("by", ""))
-    report = None if wanted.search else usage_report.report(team, wanted.reported(), period, by)
+    report = None if wanted.search else usage_report.report(team, wanted, period, by)
     context = {
         "form": form,
         "period": period,

@@ -201,7 +201,8 @@ def _affordable(bound: Bound, wanted: int, asked: Asked, call: Call) -> int:
 async def _hold(bound: Bound, wanted: int, asked: Asked, call: Call) -> None:
     assert call.principal
     most, least = bound.amount(wanted * asked.n), bound.amount(min(wanted, LEAST_OUTPUT) * asked.n)
-    paying = tuple(plan.account for plan in call.principal.plans if plan.rate is None and plan.covers(call.model))
+    plans = call.principal.plans
+    paying = tuple(plan.account for plan in plans if plan.rate is None and plan.covers(call.model)) if plans else ()
     try:
         await _reserve(call, most, least, plans=paying)
     except holds.Insufficient as error:

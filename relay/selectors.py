@@ -21,29 +21,10 @@ PAGE = 50
 MOST_FOUND = 5_000  # calls whose request ids begin alike, up to which they are looked up one by one
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """Which calls: of a team, from `start` up to and without `end`, and what they must have besides."""
+class Wanted(reports.Wanted, frozen=True, kw_only=True):
+    """As what is reported, and besides what to search for in ids and models. Sums know nothing of a search."""
 
-    team: int
-    start: dt.datetime
-    end: dt.datetime
-    key: int | None = None
-    model: str = ""
-    channel: str = ""
-    state: str = ""
     search: str = ""
-
-    def reported(self) -> reports.Wanted:
-        """The same for sums, without the search."""
-        return reports.Wanted(
-            team=self.team,
-            start=self.start,
-            end=self.end,
-            key=self.key,
-            model=self.model,
-            channel=self.channel,
-            state=self.state,
-        )
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -131,7 +112,7 @@ def _within(wanted: Wanted, mark: "_Mark | None", forward: bool, size: int) -> Q
     start, end = wanted.start, wanted.end
     if mark is not None:
         start, end = (max(start, mark[0]), end) if forward else (start, min(end, mark[0]))
-    found = call_windows.find(wanted.reported(), start, end, forward=forward, enough=size + 1)
+    found = call_windows.find(wanted, start, end, forward=forward, enough=size + 1)
     if not found:
         return Q(pk__in=[])
     within = Q()
@@ -144,7 +125,7 @@ def _within(wanted: Wanted, mark: "_Mark | None", forward: bool, size: int) -> Q
 def totals(wanted: Wanted) -> Totals:
     """The filter's sums over its period."""
     if not wanted.search:
-        found = reports.total(wanted.reported())
+        found = reports.total(wanted)
         return Totals(found.calls, found.errors, found.cost)
     sums = matching(wanted).aggregate(
         calls=Count("pk"), errors=Count("pk", filter=Q(state__in=reports.ERRORS)), spend=Sum("cost")

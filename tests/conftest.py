@@ -6,7 +6,7 @@ from billing import ledger, money
 from portal import services
 from portal.models import Membership, Role, Team, User
 
-pytest_plugins = ["tests.kit.plugin"]
+pytest_plugins = ["tests.kit.plugin", "tests.kit.browser"]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from django.utils.translation import gettext_noop as _
 
-from relay.statements.values import Bill, Get, Script, Unreadable, amount
+from relay.statements.values import Bill, Get, Script, Unreadable, running_total
 
 LABEL = "one-api, new-api: dashboard/billing"
 BASE_URL = ""
@@ -26,9 +26,4 @@ def read(day: dt.date, scope: tuple[str, ...]) -> Script:
     if not isinstance(subscription, dict) or "hard_limit_usd" not in subscription:
         raise Unreadable(_("The gateway tells nothing of its billing (dashboard/billing/subscription)."))
     usage = yield Get("/dashboard/billing/usage")
-    if not isinstance(usage, dict):
-        raise Unreadable(_("The provider's answer has no list “%(name)s”."), name="total_usage")
-    total = amount(usage.get("total_usage"), "total_usage") / 100
-    if total < 0:
-        raise Unreadable(_("“%(name)s” is no amount."), name="total_usage")
-    return Bill("USD", total)
+    return Bill("USD", running_total(usage, "total_usage") / 100)

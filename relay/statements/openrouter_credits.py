@@ -3,9 +3,7 @@
 import datetime as dt
 from collections.abc import Mapping
 
-from django.utils.translation import gettext_noop as _
-
-from relay.statements.values import Bill, Get, Script, Unreadable, amount
+from relay.statements.values import Bill, Get, Script, running_total
 
 LABEL = "OpenRouter: credits"
 BASE_URL = "https://openrouter.ai/api/v1"
@@ -19,9 +17,4 @@ def headers(secret: str) -> Mapping[str, str]:
 def read(day: dt.date, scope: tuple[str, ...]) -> Script:
     answer = yield Get("/credits")
     found = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(found, dict):
-        raise Unreadable(_("The provider's answer has no list “%(name)s”."), name="data")
-    total = amount(found.get("total_usage"), "total_usage")
-    if total < 0:
-        raise Unreadable(_("“%(name)s” is no amount."), name="total_usage")
-    return Bill("USD", total)
+    return Bill("USD", running_total(found, "total_usage"))

@@ -117,6 +117,16 @@ def amount(found: Any, name: str) -> Decimal:
     return value
 
 
+def running_total(found: Any, name: str) -> Decimal:
+    """What was used up in all: money that is not below zero. Raises Unreadable."""
+    total = amount(found.get(name), name) if isinstance(found, dict) else None
+    if total is None:
+        raise Unreadable(_("The provider's answer has no “%(name)s”."), name=name)
+    if total < 0:
+        raise Unreadable(_("“%(name)s” is no amount."), name=name)
+    return total
+
+
 def text(found: Any, longest: int = 200) -> str:
     """A name, without what cannot be printed; "" for what is none."""
     return "".join(c for c in found if c.isprintable())[:longest] if isinstance(found, str) else ""

@@ -4,30 +4,10 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from django.contrib.auth.hashers import PBKDF2PasswordHasher
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from portal.models import User
+from tests.kit.browser import let_sign_in, sign_in
 from tests.kit.gateway import Customer, Gateway
-from tests.kit.services import services
-
-PASSWORD = "correct horse battery staple"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page that records what its console says is wrong; a page without faults says nothing."""
-    program = services.get("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program.path, args=FLAGS)
-        page = browser.new_page(locale="en-US")
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        yield page
-        browser.close()
-    assert faults == []
 
 
 @pytest.fixture
@@ -35,9 +15,7 @@ def member(breakable: Gateway) -> Iterator[Customer]:
     """A customer who can sign in, on an installation whose pages have their style sheets. The books stay whole."""
     breakable.manage("collectstatic", "--noinput", "--verbosity", "0")
     made = breakable.customer()
-    password = PBKDF2PasswordHasher().encode(PASSWORD, "a-salt-of-the-tests-own")
-    with breakable.inside():
-        User.objects.filter(email=made.email).update(password=password)
+    let_sign_in(breakable, made)
     breakable.start()
     yield made
     assert breakable.audit() == []
@@ -46,11 +24,7 @@ def member(breakable: Gateway) -> Iterator[Customer]:
 def test_a_member_signs_in_creates_a_key_and_finds_the_call_with_its_cost(
     breakable: Gateway, member: Customer, page: Page
 ) -> None:
-    page.goto(f"{breakable.url}/accounts/login/")
-    page.get_by_label("E-mail").fill(member.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{breakable.url}/")
+    sign_in(page, breakable, member)
 
     page.goto(f"{breakable.url}/keys/create/")
     page.locator("#id_name").fill("from the browser")

@@ -50,13 +50,13 @@ def new(kind: str, postgres: Postgres | None = None) -> str:
         postgres.execute(f"CREATE DATABASE {name}")
         _migrate(postgres.url(name))
         return postgres.url(name)
-    template = _template(kind)
+    source = template(kind)
     name = f"pisces_{uuid.uuid4().hex[:12]}"
     if kind == "postgres":
-        services.postgres.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        services.postgres.execute(f"CREATE DATABASE {name} TEMPLATE {source}")
         return services.postgres.url(name)
     path = Path(tempfile.mkdtemp(prefix="sqlite-", dir=_folder)) / f"{name}.sqlite3"
-    shutil.copyfile(template, path)
+    shutil.copyfile(source, path)
     return f"sqlite:///{path}"
 
 
@@ -83,10 +83,11 @@ def drop(url: str) -> None:
 
 def prepared() -> str:
     """Migrates a database of each kind; the value of `TEST_TEMPLATES` for the sessions that shall copy them."""
-    return json.dumps({kind: _template(kind) for kind in KINDS})
+    return json.dumps({kind: template(kind) for kind in KINDS})
 
 
-def _template(kind: str) -> str:
+def template(kind: str) -> str:
+    """What databases of the kind are copies of: the name of one, or a file."""
     if kind not in _templates:
         if kind == "postgres":
             services.postgres.execute("CREATE DATABASE pisces_template")

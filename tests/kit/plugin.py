@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
 
 from relay import demo
-from tests.kit import databases, scripts, soak
+from tests.kit import databases, lending, scripts, soak
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
 from tests.kit.services import required, services
@@ -60,10 +60,14 @@ def black_hole() -> Iterator[str]:
 @pytest.fixture(params=databases.KINDS)
 def books(request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty database of each kind, in which this process works. The value is its kind."""
-    url = databases.new(request.param)
+    postgres = request.param == "postgres"
+    url = lending.take() if postgres else databases.new(request.param)
     with databases.inside(url):
         yield request.param
-    databases.drop(url)
+    if postgres:
+        lending.give_back(url)
+    else:
+        databases.drop(url)
 
 
 @pytest.fixture(scope="session", params=databases.KINDS)

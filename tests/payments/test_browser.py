@@ -7,19 +7,14 @@ from pathlib import Path
 
 import pytest
 import requests
-from django.contrib.auth.hashers import PBKDF2PasswordHasher
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from billing.payments import rates
-from portal.models import User
 from tests.kit import databases
+from tests.kit.browser import let_sign_in, sign_in
 from tests.kit.gateway import Customer, Gateway
-from tests.kit.services import services
 from tests.payments import scripted
 from tests.payments.scripted import ScriptedStripe
-
-PASSWORD = "correct-horse-battery"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture
@@ -47,37 +42,19 @@ def till(stripe: ScriptedStripe) -> Iterator[tuple[Gateway, Customer]]:
         gateway.manage("prepare")  # both languages
     made = gateway.customer("0")
     with gateway.inside():
-        User.objects.filter(email=made.email).update(password=PBKDF2PasswordHasher().encode(PASSWORD, "tests"))
         rates.put(currency="CNY", rate=rates.parse("7.1035"), actor="tests")
+    let_sign_in(gateway, made)
     gateway.start()
     yield gateway, made
     assert gateway.audit() == []
     gateway.stop()
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    program = services.get("chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program.path, args=FLAGS)
-        page = browser.new_page(locale="en-US")
-        faults: list[str] = []
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        yield page
-        browser.close()
-    assert [fault for fault in faults if "404" not in fault] == []  # the scripted provider has no icon
-
-
 def test_a_member_pays_with_stripe_and_sees_it_when_it_is_confirmed(
     till: tuple[Gateway, Customer], stripe: ScriptedStripe, page: Page
 ) -> None:
     gateway, member = till
-    page.goto(f"{gateway.url}/accounts/login/?next=/wallet/")
-    page.get_by_label("E-mail").fill(member.email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url(f"{gateway.url}/wallet/")
+    sign_in(page, gateway, member, to="/wallet/")
     page.get_by_label("Other amount").fill("12.34")
     page.get_by_role("button", name="Continue to payment").click()
     page.wait_for_url(f"{stripe.url}/pay/**")

@@ -22,6 +22,8 @@ MOST = 4
 def main(arguments: list[str]) -> int:
     os.chdir(ROOT)
     os.environ["TEST_ALL_SERVICES"] = "1"
+    # What pytest makes of the tests' files is kept for the other processes and the next run, wherever this runs.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     translations.compile_all([ROOT / "locale"])
     shuffled = "--random" in arguments
     passed_on = [argument for argument in arguments if argument != "--random"]

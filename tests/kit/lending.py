@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from billing import ledger
 from tests.kit import databases
 from tests.kit.services import services
 
@@ -23,6 +24,7 @@ def take() -> str:
 
 def give_back(url: str) -> None:
     """Nobody needs it any more; whoever is still connected is thrown out."""
+    ledger.forget_revenue_account()  # of a database by this name
     if emptied(url):
         _spare.append(url)
     else:
@@ -54,12 +56,12 @@ def _shape(connection: psycopg.Connection[Any]) -> Any:
     """Tables, indexes, constraints and triggers, counted, and what each is; another one is another number."""
     found = connection.execute(
         """
-        SELECT (SELECT sum(hashtext(relname || relkind)::bigint) FROM pg_class WHERE relnamespace = n),
-               (SELECT sum(hashtext(conname || pg_get_constraintdef(oid))::bigint)
+        SELECT (SELECT sum(hashtext(relname::text || relkind::text)::bigint) FROM pg_class WHERE relnamespace = n),
+               (SELECT sum(hashtext(conname::text || pg_get_constraintdef(oid))::bigint)
                 FROM pg_constraint WHERE connamespace = n),
-               (SELECT sum(hashtext(tgname || tgenabled)::bigint) FROM pg_trigger WHERE NOT tgisinternal),
-               (SELECT sum(hashtext(attname || attnotnull)::bigint) FROM pg_attribute JOIN pg_class ON oid = attrelid
-                WHERE relnamespace = n AND attnum > 0)
+               (SELECT sum(hashtext(tgname::text || tgenabled::text)::bigint) FROM pg_trigger WHERE NOT tgisinternal),
+               (SELECT sum(hashtext(attname::text || attnotnull::text)::bigint)
+                FROM pg_attribute JOIN pg_class ON oid = attrelid WHERE relnamespace = n AND attnum > 0)
         FROM (SELECT 'public'::regnamespace::oid AS n) AS space"""
     )
     return found.fetchone()

@@ -77,6 +77,7 @@ def gateway(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str)
     furnish(installation, upstream, black_hole)
     installation.start()
     yield installation
+    assert installation.audit() == []
     installation.stop()
 
 
@@ -102,11 +103,11 @@ def breakable(request: pytest.FixtureRequest, upstream: Upstream, black_hole: st
 
 @pytest.fixture
 def customer(gateway: Gateway) -> Iterator[Customer]:
-    """A fresh team with 10 units of money and a key. Whatever the test did, it leaves the books whole."""
+    """A fresh team with 10 units of money and a key. Whatever the test did, it leaves its books whole."""
     made = gateway.customer()
     yield made
     eventually(lambda: gateway.wallet(made.wallet)["held"] == 0)
-    assert gateway.audit() == []
+    assert gateway.audit_of(made.team) == []
 
 
 def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:

@@ -7,9 +7,12 @@ looks closely at it does: the long forms, coverage, a debugger. Says what was us
 """
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
+import django
 import pytest
 
 from portal import translations
@@ -27,7 +30,26 @@ def main(arguments: list[str]) -> int:
     translations.compile_all([ROOT / "locale"])
     shuffled = "--random" in arguments
     passed_on = [argument for argument in arguments if argument != "--random"]
-    return int(pytest.main([*_processes(arguments), *([] if shuffled else ["-p", "no:randomly"]), *passed_on]))
+    folder = Path(tempfile.mkdtemp(prefix="pisces-prepared-"))
+    try:
+        _prepare(folder)
+        return int(pytest.main([*_processes(arguments), *([] if shuffled else ["-p", "no:randomly"]), *passed_on]))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _prepare(folder: Path) -> None:
+    """Migrates a database of each kind once, for all processes to copy."""
+    os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", VAR_DIR=str(folder))
+    django.setup()
+    # Only now: these read the settings.
+    from tests.kit import databases
+    from tests.kit.services import services
+
+    os.environ["TEST_TEMPLATES"] = databases.prepared()
+    if "postgres" in services.used:
+        services.used.pop("postgres").keep(folder / "postgres")
+        os.environ["TEST_POSTGRES_DATA"] = str(folder / "postgres")
 
 
 def _processes(arguments: list[str]) -> list[str]:

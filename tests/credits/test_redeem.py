@@ -217,6 +217,8 @@ def at_once(count: int, work: Any) -> list[Any]:
 
     def one(number: int) -> None:
         try:
+            with guard:  # one after another: two hundred handshakes at once outlast the time that one may take
+                connection.ensure_connection()
             gate.wait()
             try:
                 found: Any = work(number)

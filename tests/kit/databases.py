@@ -16,6 +16,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,9 @@ def drop(url: str) -> None:
 
 def prepared() -> str:
     """Migrates a database of each kind; the value of `TEST_TEMPLATES` for the sessions that shall copy them."""
-    return json.dumps({kind: template(kind) for kind in KINDS})
+    kinds = [kind for kind in KINDS if kind == "sqlite" or services.probe("postgres")]
+    with ThreadPoolExecutor() as pool:
+        return json.dumps(dict(zip(kinds, pool.map(template, kinds), strict=True)))
 
 
 def template(kind: str) -> str:

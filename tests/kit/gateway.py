@@ -7,6 +7,7 @@ installation's database; the servers are told nothing and have to notice.
 import contextlib
 import datetime as dt
 import itertools
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,6 +135,7 @@ class Gateway:
             server.stop()
         self.servers.clear()
         databases.drop(self.database)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def url(self) -> str:

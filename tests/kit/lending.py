@@ -14,12 +14,18 @@ from tests.kit import databases
 from tests.kit.services import services
 
 _spare: list[str] = []
-_fresh: list[tuple[Any, Any]] = []
+_fresh: list[tuple[Any, Any]] = []  # the shape and the contents of a new one
 
 
 def take() -> str:
     """The URL of a database as new."""
-    return _spare.pop() if _spare else databases.new("postgres")
+    if _spare:
+        return _spare.pop()
+    url = databases.new("postgres")
+    if not _fresh:
+        with _connected(url) as connection:
+            _fresh.append((_shape(connection), _contents(connection)))
+    return url
 
 
 def give_back(url: str) -> None:
@@ -33,11 +39,8 @@ def give_back(url: str) -> None:
 
 def emptied(url: str) -> bool:
     """Takes all rows away but those of a fresh one. False where more than rows had changed."""
-    if not _fresh:
-        with services.postgres.connect(databases.template("postgres")) as connection:
-            _fresh.append((_shape(connection), _contents(connection)))
     shape, contents = _fresh[0]
-    with services.postgres.connect(url.rsplit("/", 1)[1]) as connection:
+    with _connected(url) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -50,6 +53,10 @@ def emptied(url: str) -> bool:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
         _rewind(connection, contents)
         return bool(_contents(connection) == contents)
+
+
+def _connected(url: str) -> psycopg.Connection[Any]:
+    return services.postgres.connect(url.rsplit("/", 1)[1])
 
 
 def _shape(connection: psycopg.Connection[Any]) -> Any:

@@ -2,10 +2,12 @@
 
 import os
 import socket
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
 
@@ -31,6 +33,16 @@ SHORT = {"connect": 0.4, "first_byte": 0.5, "idle": 0.5, "total": 1.5}
 @pytest.fixture(scope="session", autouse=True)
 def _blocker(django_db_blocker: DjangoDbBlocker) -> None:
     databases.use_blocker(django_db_blocker)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """The tests' own database, in memory: a copy of the one that was migrated for all."""
+    with django_db_blocker.unblock(), sqlite3.connect(databases.template("sqlite")) as source:
+        connection.close()
+        connection.settings_dict["NAME"] = "file:tests?mode=memory&cache=shared"
+        connection.ensure_connection()
+        source.backup(connection.connection)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,8 @@ class Postgres:
     makes a database in a fourth of the time.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, data: Path | None = None) -> None:
+        """Begins with a copy of `data`, the folder of one that was kept (`keep`), else empty."""
         self._durable = durable
         self._programs = _postgres_programs()
         self._folder = Path(tempfile.mkdtemp(prefix="pisces-postgres-"))
@@ -47,7 +48,10 @@ class Postgres:
         self.port = free_port()
         if self._user:
             shutil.chown(self._folder, self._user)
-        self._initialise()
+        if data is None:
+            self._initialise()
+        else:
+            subprocess.run(["cp", "-a", data, self._folder / "data"], check=True)
         self._process = self._start()
         try:
             self.version = self._wait()
@@ -73,6 +77,12 @@ class Postgres:
     def stop(self) -> None:
         _end(self._process, signal.SIGINT)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def keep(self, data: Path) -> None:
+        """Stops, and leaves its data in that folder."""
+        _end(self._process, signal.SIGINT)
+        subprocess.run(["cp", "-a", self._folder / "data", data], check=True)
+        self.stop()
 
     def kill(self) -> None:
         """`kill -9` of the server and, before anything starts again, of all that it left behind."""
@@ -150,9 +160,10 @@ class RunningPostgres(Postgres):
 
 
 def _postgres() -> Postgres:
-    """`TEST_POSTGRES_PORT` is for harnesses whose sessions are many and short (tests/mutants.py)."""
-    port = os.environ.get("TEST_POSTGRES_PORT")
-    return RunningPostgres(int(port)) if port else Postgres()
+    """`TEST_POSTGRES_PORT` is for harnesses whose sessions are many and short (tests/mutants.py); `TEST_POSTGRES_DATA`
+    is where one was kept that has the template already (tests/run.py)."""
+    port, data = os.environ.get("TEST_POSTGRES_PORT"), os.environ.get("TEST_POSTGRES_DATA")
+    return RunningPostgres(int(port)) if port else Postgres(data=Path(data) if data else None)
 
 
 def _postgres_programs() -> Path:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from relay.protocols import capabilities, names
-from relay.protocols.canonical import Request, ToolResult
+from relay.protocols.canonical import Opaque, Request, ToolResult
 from relay.protocols.gemini import DIALECT
 from relay.protocols.gemini.request import GeminiRequest
 
@@ -16,6 +16,7 @@ CAPS_25 = capabilities.of("gemini-2.5-flash", "gemini")
 CAPS_3 = capabilities.of("gemini-3-pro", "gemini")
 CAPS_OLD = capabilities.of("gemini-2.0-flash", "gemini")
 SIGNATURE = "CiQB0e2Kb3+lHnVqJX/8m0QkzJx1qKZyYy9sVw4cYw2c1nqcXm4KaAHR7YpvOw=="
+SIGNED, FOREIGN = Opaque("gemini", SIGNATURE), Opaque("anthropic", "EqQBCkgIARABGAIiQ/sig+", "")
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PISCES = {"gateway": "Pisces", "cost": "0.1"}
 # Both a stream and the same answer whole.

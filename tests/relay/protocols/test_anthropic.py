@@ -1,24 +1,17 @@
 """Anthropic's wire, without a server: answers whole and streamed, as its clients see them and as its upstreams send
 them. The pitfalls' numbers are those of the list of protocol facts."""
 
-import itertools
 import json
-from pathlib import Path
 from typing import Any
 
-import anthropic
-import httpx2
 import pytest
 from anthropic.types import Message as SdkMessage
-from anthropic.types import RawMessageStreamEvent
-from pydantic import TypeAdapter
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
-from relay.protocols import fold, sse, states
-from relay.protocols.anthropic import DIALECT, errors, usage
+from relay.protocols import fold, states
+from relay.protocols.anthropic import DIALECT
 from relay.protocols.anthropic.encoder import MessagesEncoder
-from relay.protocols.anthropic.stream import MessagesStream
 from relay.protocols.canonical import (
     Finish,
     Media,
@@ -42,31 +35,16 @@ from relay.protocols.events import (
     Started,
 )
 from tests.relay.protocols import laws
-
-WIRE = Path(__file__).parents[2] / "wire" / "anthropic"
-ANSWERS = sorted(path.stem for path in WIRE.glob("*.sse") if path.with_suffix(".json").exists())
-ASKED = DIALECT.read(b'{"model":"m","max_tokens":10,"messages":[{"role":"user","content":"hi"}],"stream":true}')
-PISCES = {"gateway": "Pisces", "request_id": "r-1", "cost": "0.1"}
-_sdk_event: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
-
-
-def stream_of(name: str) -> bytes:
-    return (WIRE / f"{name}.sse").read_bytes()
-
-
-def whole_of(name: str) -> bytes:
-    return (WIRE / f"{name}.json").read_bytes()
-
-
-def events_of(wire: bytes) -> list[dict[str, Any]]:
-    """What a client reads: every event named, its data of the same type."""
-    found = []
-    for frame in sse.Splitter().feed(wire):
-        name, _, data = frame.partition(b"\n")
-        event = json.loads(data.removeprefix(b"data: "))
-        assert name == b"event: " + event["type"].encode()
-        found.append(event)
-    return found
+from tests.relay.protocols.anthropic_made import (
+    ANSWERS,
+    ASKED,
+    PISCES,
+    events_of,
+    passed,
+    sdk_reads,
+    stream_of,
+    whole_of,
+)
 
 
 def encoded(*events: Event, tokens: int = 7) -> tuple[bytes, MessagesEncoder]:
@@ -78,22 +56,6 @@ def streamed(*parts: Part, finish: Finish = Finish.STOP, usage: Usage | None = N
     response = Response(id="x", model="up", parts=list(parts), finish=finish, usage=usage)
     wire, encoder = encoded(*fold.unfold(response))
     return events_of(wire + encoder.last(PISCES))
-
-
-def sdk_reads(events: list[dict[str, Any]]) -> SdkMessage:
-    """What the official SDK makes of a stream; each event is checked against its type first."""
-    for event in events:
-        if event["type"] != "ping":
-            _sdk_event.validate_python(event)
-    wire = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
-
-    def answer(_: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=wire)
-
-    with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
-        client = anthropic.Anthropic(api_key="k", base_url="http://127.0.0.1:9", http_client=http)
-        with client.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}]) as stream:
-            return stream.get_final_message()
 
 
 # ---- laws -----------------------------------------------------------------------------------------------------------
@@ -175,7 +137,11 @@ START = {
     "type": "message_start",
     "message": {"id": "a", "model": "m", "usage": {"input_tokens": 5, "output_tokens": 1}},
 }
+
+
 END = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}}
+
+
 STOP = {"type": "message_stop"}
 
 
@@ -408,205 +374,3 @@ def test_pings_mean_nothing_to_the_sdk() -> None:
     wire, encoder = encoded(Started("a", "m"))
     assert encoder.ping() == passed(b"").ping() == b'event: ping\ndata: {"type":"ping"}\n\n'
     assert events_of(wire + encoder.ping())[-1] == {"type": "ping"}
-
-
-# ---- passing --------------------------------------------------------------------------------------------------------
-
-
-def passed(wire: bytes, cuts: tuple[int, ...] = ()) -> MessagesStream:
-    return run(wire, cuts)[0]
-
-
-def run(wire: bytes, cuts: tuple[int, ...] = ()) -> tuple[MessagesStream, bytes]:
-    stream = DIALECT.passing(ASKED, model="offered", upstream_model="claude-sonnet-4-5")
-    assert isinstance(stream, MessagesStream)
-    edges = [0, *cuts, len(wire)]
-    out = b"".join(stream.feed(wire[a:b]) for a, b in itertools.pairwise(edges)) + stream.close()
-    return stream, out
-
-
-@pytest.mark.parametrize("name", ANSWERS)
-def test_a_passed_stream_keeps_its_bytes_but_for_the_model_and_its_end(name: str) -> None:
-    wire = stream_of(name)
-    stream, out = run(wire)
-    end = stream.last(PISCES)
-    before, ends = wire.split(b"event: message_delta")
-    model = json.loads(whole_of(name))["model"].encode()
-    assert out == before.replace(b'"model":"%s"' % model, b'"model":"offered"')
-    assert end.startswith(b"event: message_delta" + ends.split(b"event: message_stop")[0])
-    assert events_of(end)[-1] == {"type": "message_stop", "pisces": PISCES}
-    response = DIALECT.decode_response(whole_of(name))
-    assert (stream.done, stream.failure, stream.usage) == (True, None, response.usage)
-    assert (stream.id, stream.finish) == (response.id, response.finish.value)
-    assert sdk_reads(events_of(out + end)).stop_reason == json.loads(whole_of(name))["stop_reason"]
-
-
-@pytest.mark.parametrize("name", ["text", "thinking", "tools"])
-def test_a_passed_stream_is_the_same_however_it_is_cut(name: str) -> None:
-    wire = stream_of(name)
-    whole, out = run(wire)
-    for cut in range(1, len(wire), 3):
-        stream, same = run(wire, (cut,))
-        assert same == out
-        assert stream.last(PISCES) == whole.last(PISCES)
-        assert stream.output_bytes == whole.output_bytes
-
-
-@pytest.mark.parametrize("name", [name for name in ANSWERS if name != "search"])
-def test_what_passes_is_counted_as_what_is_translated(name: str) -> None:
-    whole = DIALECT.whole(whole_of(name), ASKED).seen("claude-sonnet-4-5")
-    seen = passed(stream_of(name)).seen
-    assert (seen.baseline(), seen.calls) == (whole.baseline(), whole.calls)
-
-
-def test_long_texts_are_counted_and_not_kept() -> None:
-    piece = 'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"some wörds "}}\n\n'  # noqa: E501
-    stream, out = run(stream_of("text").split(b"event: content_block_delta")[0] + piece.encode() * 2000)
-    assert out.endswith(piece.encode())
-    assert stream.seen.waiting < 8192
-    assert stream.output_bytes == len("some wörds ".encode()) * 2000
-
-
-def test_a_passed_error_in_mid_stream_is_a_failure_and_what_came_before_it_stands() -> None:
-    stream, out = run(stream_of("error"))
-    assert stream.failure is not None
-    assert stream.failure.cause is Cause.UNAVAILABLE
-    assert events_of(out)[-1]["delta"]["text"] == "Hel"
-    assert events_of(stream.fail(stream.failure, PISCES))[0]["error"]["type"] == "overloaded_error"
-
-
-def test_an_end_without_a_reason_is_no_end() -> None:
-    before, _, after = stream_of("text").partition(b"event: message_delta")
-    torn = before + b"event: message_stop" + after.partition(b"event: message_stop")[2]
-    assert passed(torn).failure is not None
-    assert isinstance(laws.decoded(DIALECT, torn)[-1], Failed)
-
-
-def test_a_passed_stream_that_breaks_off_is_a_failure() -> None:
-    assert passed(stream_of("broken_off")).failure is not None
-    assert passed(b"").failure is not None
-    assert passed(b"data: [DONE]\n\n").failure is not None
-
-
-def test_events_without_names_get_them_and_comments_pass() -> None:
-    """Pitfall: the SDKs overlook every event that has no name."""
-    wire = b": keep\n\n" + b"".join(
-        b"data: " + data.partition(b"data: ")[2] + b"\n\n" for data in stream_of("text").strip().split(b"\n\n")
-    )
-    stream, out = run(wire)
-    assert out.startswith(b": keep\n\n")
-    assert sdk_reads(events_of(out.removeprefix(b": keep\n\n") + stream.last(PISCES))).content[0].to_dict()["text"]
-
-
-def test_a_second_beginning_does_not_reach_the_client() -> None:
-    """Pitfall 3."""
-    start, _, rest = stream_of("text").partition(b"event: content_block_start")
-    _, out = run(start + start + b"event: content_block_start" + rest)
-    assert out.count(b"event: message_start") == 1
-
-
-def test_text_that_is_no_utf_8_is_a_failure() -> None:
-    assert passed(stream_of("text").replace(b"Hello", b"H\xffllo")).failure is not None
-    assert passed(stream_of("tools").replace(b"San Fra", b"\xc3\x28")).failure is not None
-
-
-def test_a_whole_answer_passes_with_what_nobody_here_knows() -> None:
-    body = whole_of("search").replace(b'"stop_reason"', b'"container":{"id":"c"},"new_field":1e400,"stop_reason"')
-    passed = DIALECT.whole(body, ASKED)
-    out = passed.encode(model="offered", pisces=PISCES)
-    assert b'"new_field":1e400' in out
-    assert b'"encrypted_content":"EqgfCioIARgBIiQ3YTAw"' in out
-    assert json.loads(out.replace(b"1e400", b"1"))["model"] == "offered"
-    assert (passed.usage, passed.finish) == (DIALECT.decode_response(whole_of("search")).usage, "stop")
-
-
-@pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"content":null}', b'{"content":[{"type":1}]}', b'{"content":[],"id":7}', b"\xff", b'{"type":"error","error":{"type":"api_error","message":"no"}}'],  # noqa: E501
-)  # fmt: skip
-def test_what_is_no_answer_is_the_upstream_s_fault(body: bytes) -> None:
-    with pytest.raises(RelayError) as raised:
-        DIALECT.decode_response(body)
-    assert raised.value.cause is Cause.UPSTREAM_ERROR
-
-
-# ---- usage ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_buckets_are_disjoint_and_their_sum_is_what_was_reported() -> None:
-    """Pitfalls 24 and 25: the cache's share is a bucket of its own, thinking is in the output once."""
-    wire = {"input_tokens": 10, "output_tokens": 30, "cache_read_input_tokens": 20, "cache_creation_input_tokens": 40,
-            "output_tokens_details": {"thinking_tokens": 25}}  # fmt: skip
-    found = usage.decode(json.dumps(wire).encode())
-    assert found == Usage(input=10, cache_read=20, cache_write=40, output=5, reasoning=25)
-    assert (found.tokens_in, found.tokens_out) == (70, 30)
-    assert usage.encode(found) == wire
-
-
-def test_cache_writes_told_by_lifetime_only_are_counted() -> None:
-    wire = {"input_tokens": 1, "output_tokens": 1,
-            "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 12}}  # fmt: skip
-    found = usage.decode(json.dumps(wire).encode())
-    assert found is not None
-    assert found.cache_write == 42
-    total = usage.decode(json.dumps({**wire, "cache_creation_input_tokens": 42}).encode())
-    assert total is not None
-    assert total.cache_write == 42
-
-
-@pytest.mark.parametrize(
-    "wire",
-    [
-        {}, {"input_tokens": 1}, {"input_tokens": -1, "output_tokens": 1}, {"input_tokens": "1", "output_tokens": 1},
-        {"input_tokens": 2**41, "output_tokens": 1}, {"input_tokens": 1, "output_tokens": 1.5}, None, [], "x",
-        {"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": -5},
-    ],
-)  # fmt: skip
-def test_usage_that_makes_no_sense_is_none(wire: object) -> None:
-    assert usage.decode(json.dumps(wire).encode()) is None
-
-
-def test_more_thinking_than_output_does_not_make_a_bucket_negative() -> None:
-    wire = {"input_tokens": 1, "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 99}}
-    assert usage.decode(json.dumps(wire).encode()) == Usage(input=1, cache_read=0, cache_write=0, output=0, reasoning=5)
-
-
-def test_sound_of_other_vendors_is_in_the_total() -> None:
-    told = usage.encode(Usage(input=1, audio_in=2, output=3, audio_out=4, reasoning=5))
-    assert (told["input_tokens"], told["output_tokens"]) == (3, 12)
-
-
-# ---- errors ---------------------------------------------------------------------------------------------------------
-
-
-def test_errors_are_in_anthropic_s_envelope() -> None:
-    body = json.loads(DIALECT.encode_error(RelayError(Cause.INVALID_MESSAGES, "No.", param="messages"), PISCES))
-    assert body["type"] == "error"
-    assert body["error"]["type"] == "invalid_request_error"
-    assert body["request_id"] == "r-1"
-    assert anthropic._exceptions.extract_error_code(body) == "invalid_messages"
-    for cause in Cause:
-        assert json.loads(DIALECT.encode_error(RelayError(cause, "x"), {}))["error"]["type"].endswith(
-            ("_error", "_large")
-        )
-
-
-def test_an_upstream_s_refusal_keeps_its_words() -> None:
-    """Clients match on them."""
-    content = b'{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 209 > 200"}}'
-    error = DIALECT.decode_error(400, content, retry_after=None)
-    assert (error.cause, error.message, error.status) == (Cause.UPSTREAM_REJECTED, "prompt is too long: 209 > 200", 400)
-    again = json.loads(DIALECT.encode_error(error, {}))["error"]
-    assert (again["type"], again["message"]) == ("invalid_request_error", "prompt is too long: 209 > 200")
-
-
-@pytest.mark.parametrize(
-    ("status", "cause"),
-    [
-        (401, Cause.UPSTREAM_ERROR), (404, Cause.UPSTREAM_ERROR), (413, Cause.UPSTREAM_REJECTED),
-        (429, Cause.RATE_LIMITED), (500, Cause.UPSTREAM_ERROR), (529, Cause.UNAVAILABLE),
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("content", [b"", b"<html>", b'{"error":"x"}', b'{"error":{"type":1}}', b"\xff"])
-def test_any_error_of_an_upstream_is_understood(status: int, cause: Cause, content: bytes) -> None:
-    assert DIALECT.decode_error(status, content, retry_after="7").cause is cause
-    assert isinstance(errors.decode_in_band(content), RelayError)

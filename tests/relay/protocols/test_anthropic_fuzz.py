@@ -38,7 +38,7 @@ from relay.protocols.canonical import (
 )
 from relay.protocols.events import Failed, Finished, Grammar
 from tests.relay.protocols import laws
-from tests.relay.protocols.test_anthropic import ANSWERS, ASKED, PISCES, stream_of, whole_of
+from tests.relay.protocols.anthropic_made import ANSWERS, ASKED, PISCES, stream_of, whole_of
 from tests.relay.protocols.test_anthropic_requests import BODY
 
 quietly = settings(deadline=None, max_examples=80)  # others use the machine too, and the first call loads a vocabulary

@@ -5,7 +5,6 @@ import json
 import random
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,27 +17,20 @@ from pydantic import TypeAdapter
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
-from relay.protocols import capabilities, customs, fold, sse, states
+from relay.protocols import capabilities, fold
 from relay.protocols.canonical import (
     Finish,
-    Media,
-    Message,
-    Opaque,
     Part,
     Raw,
     Reasoning,
-    Refusal,
     Request,
     Response,
-    Sampling,
     Text,
     Thinking,
-    Tool,
     ToolCall,
     ToolChoice,
-    ToolResult,
 )
-from relay.protocols.codec import Asked, Encoded
+from relay.protocols.codec import Asked
 from relay.protocols.events import (
     BrokenGrammar,
     Event,
@@ -50,54 +42,38 @@ from relay.protocols.events import (
     PartStarted,
     Started,
 )
-from relay.protocols.responses import DIALECT, errors, kept, reading, usage
+from relay.protocols.responses import DIALECT, errors, reading, usage
 from relay.protocols.responses.decoder import Decoder
 from relay.protocols.responses.request import ResponsesRequest
-from relay.protocols.translating import TranslatedStream, restored
 from tests.relay.protocols import laws
+from tests.relay.protocols.responses_made import (
+    TOLD,
+    WIRE,
+    ask,
+    events_in,
+    opaques,
+    parts,
+    refused,
+    rich,
+    whole,
+)
 
-WIRE = Path(__file__).parents[2] / "wire" / "responses"
 WHOLE = sorted(path.stem for path in WIRE.glob("*.json") if path.stem != "request")
+
+
 STREAMS = sorted(path.stem for path in WIRE.glob("*.sse"))
+
+
 GPT5 = msgspec.structs.replace(capabilities.of("gpt-5", "responses"), input=capabilities.MODALITIES)
-TOLD = {"gateway": "Pisces", "cost": "0.1"}
 
 
 def wire(name: str) -> bytes:
     return (WIRE / f"{name}.sse").read_bytes()
 
 
-def whole(name: str) -> bytes:
-    return (WIRE / f"{name}.json").read_bytes()
-
-
-def ask(**fields: Any) -> ResponsesRequest:
-    return DIALECT.read(json.dumps({"model": "m", "input": "hi", **fields}).encode())  # type: ignore[return-value]
-
-
 def streamed(response: Response, asked: Asked | None = None) -> bytes:
     encoder = DIALECT.encoder(asked or ask(), model="m", prompt_tokens=0)
     return b"".join(encoder.feed(event) for event in fold.unfold(response)) + encoder.last(TOLD)
-
-
-def events_in(stream: bytes) -> list[dict[str, Any]]:
-    """Every event's data; each bears its type in its `event:` line too, and no `id:`."""
-    found = []
-    for frame in sse.Splitter().feed(stream):
-        if frame.startswith(b":"):
-            continue
-        lines = frame.split(b"\n")
-        assert len(lines) == 2
-        data = json.loads(lines[1].removeprefix(b"data: "))
-        assert lines[0] == b"event: " + data["type"].encode()
-        found.append(data)
-    return found
-
-
-def refused(call: Any, *arguments: Any, **named: Any) -> RelayError:
-    with pytest.raises(RelayError) as caught:
-        call(*arguments, **named)
-    return caught.value
 
 
 # ---- the laws -------------------------------------------------------------------------------------------------------
@@ -185,16 +161,6 @@ def test_a_field_that_nobody_knows_is_named_as_lost_in_translation_and_survives_
     assert b'"x_new":{"y":[1, 2.50]}' in asked.encode(model="gpt-5", limit=None).replace(b'": ', b'":')
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-some_text = texts.filter(bool)
-opaques = st.none() | st.builds(Opaque, st.sampled_from(["anthropic", "gemini"]), some_text)
-parts = st.one_of(
-    st.builds(Text, text=texts),
-    st.builds(Refusal, text=texts),
-    st.builds(Reasoning, text=some_text, state=opaques, summary=st.just(True)),
-    st.builds(Reasoning, state=st.builds(Opaque, st.just("anthropic"), some_text), redacted=st.just(True)),
-    st.builds(Media, kind=st.just("image"), mime=st.sampled_from(["image/png", "image/webp"]), data=st.just("aGk=")),
-)
 calls = st.builds(
     ToolCall,
     id=st.uuids().map(lambda found: f"call_{found.hex}"),
@@ -203,7 +169,11 @@ calls = st.builds(
     custom=st.booleans(),
     state=opaques,
 )
+
+
 numbers = st.integers(0, 10**6)
+
+
 usages = st.none() | st.builds(
     Usage, input=numbers, cache_read=numbers, cache_write=numbers, audio_in=numbers, output=numbers,
     reasoning=numbers, audio_out=numbers,
@@ -240,22 +210,8 @@ def test_any_conversation_comes_back_as_it_went(found: list[Part], data: st.Data
 
 # ---- what the SDK takes ---------------------------------------------------------------------------------------------
 
+
 _EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
-
-
-def _rich() -> Response:
-    return Response(
-        id="up", model="up", finish=Finish.TOOL_CALLS,
-        parts=[
-            Reasoning(text="Hm.", state=Opaque("anthropic", "sig"), summary=True),
-            Text(text="See", citations=[{"url": "https://example.org", "title": "T", "end_index": 3}]),
-            Refusal(text="No"),
-            Media(kind="image", mime="image/png", data="aGk="),
-            ToolCall(id="toolu_1", name="f", arguments=""),
-            ToolCall(id="toolu_2", name="p", arguments="*** Begin", custom=True),
-        ],
-        usage=Usage(input=10, cache_read=4, output=7, reasoning=2),
-    )  # fmt: skip
 
 
 FULL = {
@@ -269,7 +225,7 @@ FULL = {
 
 def test_the_sdk_s_strict_types_take_an_answer_and_it_repeats_the_request_s_settings() -> None:
     asked = ask(**FULL)
-    body = DIALECT.encode_response(_rich(), asked=asked, model="offered", pisces=TOLD)
+    body = DIALECT.encode_response(rich(), asked=asked, model="offered", pisces=TOLD)
     found = SdkResponse.model_validate_json(body, strict=True)
     assert (found.id, found.model, found.status, found.output_text) == (asked.id, "offered", "completed", "See")
     assert found.usage is not None
@@ -285,7 +241,7 @@ def test_the_sdk_s_strict_types_take_an_answer_and_it_repeats_the_request_s_sett
 
 
 def test_the_sdk_s_strict_types_take_every_event() -> None:
-    for stream in (streamed(_rich()), streamed(_rich(), ask(**FULL)), _failing()):
+    for stream in (streamed(rich()), streamed(rich(), ask(**FULL)), _failing()):
         for event in events_in(stream):
             _EVENT.validate_json(json.dumps(event), strict=True)
 
@@ -299,7 +255,7 @@ def _failing() -> bytes:
 
 def test_a_stream_obeys_its_grammar() -> None:
     """Pitfalls 32, 34: ids that stay, nothing closed that was not opened, everything closed that was, one end."""
-    events = events_in(streamed(_rich()))
+    events = events_in(streamed(rich()))
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [event["type"] for event in events[:2]] == ["response.created", "response.in_progress"]
     ends = {"response.completed", "response.incomplete", "response.failed"}
@@ -330,7 +286,7 @@ def test_a_stream_obeys_its_grammar() -> None:
 
 def test_a_summary_s_part_is_added_before_its_words_and_a_content_s_before_its_text() -> None:
     """Pitfall 34."""
-    kinds = [event["type"] for event in events_in(streamed(_rich()))]
+    kinds = [event["type"] for event in events_in(streamed(rich()))]
     assert kinds.index("response.reasoning_summary_part.added") < kinds.index("response.reasoning_summary_text.delta")
     assert kinds.index("response.content_part.added") < kinds.index("response.output_text.delta")
 
@@ -528,424 +484,8 @@ def test_an_answer_that_has_not_ended_well_is_none(status: str) -> None:
     assert refused(DIALECT.whole, body, ask()).cause is Cause.UPSTREAM_ERROR
 
 
-# ---- requests -------------------------------------------------------------------------------------------------------
-
-
-def test_the_client_s_bytes_are_untouched_where_nothing_has_to_change() -> None:
-    body = b'{"model":"m", "input" : "hi","unknown":[1.50,{"z":null}] }'
-    asked = DIALECT.read(body)
-    assert asked.encode(model="m", limit=None) is asked.body  # type: ignore[attr-defined]
-    changed = json.loads(asked.encode(model="up", limit=77))
-    assert changed == {"model": "up", "input": "hi", "unknown": [1.5, {"z": None}], "max_output_tokens": 77}
-
-
-def test_our_key_and_a_second_spelling_of_a_field_do_not_reach_the_upstream() -> None:
-    body = b'{"model":"cheap","model":"m","input":"hi","api_key":"pisces-x"}'
-    sent = DIALECT.read(body).encode(model="m", limit=None)
-    assert json.loads(sent) == {"model": "m", "input": "hi"}
-    assert sent.count(b"model") == 1
-
-
-@pytest.mark.parametrize(
-    ("body", "cause", "param"),
-    [
-        (b"", Cause.INVALID_JSON, None),
-        (b"[]", Cause.INVALID_JSON, None),
-        (b'{"model":"m","input":"\xff"}', Cause.INVALID_JSON, None),
-        (b'{"model":"m","input":' + b"[" * 100_000, Cause.INVALID_JSON, None),
-        (b'{"model":1,"input":"x"}', Cause.INVALID_PARAMETER, "model"),
-        (b'{"model":"m"}', Cause.INVALID_MESSAGES, "input"),
-        (b'{"model":"m","input":""}', Cause.INVALID_MESSAGES, "input"),
-        (b'{"model":"m","input":[]}', Cause.INVALID_MESSAGES, "input"),
-        (b'{"model":"m","input":[1]}', Cause.INVALID_MESSAGES, "input"),
-        (b'{"model":"m","input":{}}', Cause.INVALID_MESSAGES, "input"),
-        (b'{"model":"m","input":"x","Model":"y"}', Cause.INVALID_PARAMETER, "Model"),
-        (b'{"model":"m","input":"x","max_output_tokens":-1}', Cause.INVALID_PARAMETER, "max_output_tokens"),
-        (b'{"model":"m","input":"x","max_output_tokens":0}', Cause.INVALID_PARAMETER, "max_output_tokens"),
-        (b'{"model":"m","input":"x","stream":"yes"}', Cause.INVALID_PARAMETER, "stream"),
-        (b'{"model":"m","input":"x","background":true}', Cause.INVALID_PARAMETER, "background"),
-        (b'{"model":"m","input":"x","conversation":"conv_1"}', Cause.INVALID_PARAMETER, "conversation"),
-        (b'{"model":"m","input":"x","prompt":{"id":"pmpt_1"}}', Cause.INVALID_PARAMETER, "prompt"),
-    ],
-)
-def test_a_malformed_request_is_refused_by_the_field_s_name(body: bytes, cause: Cause, param: str | None) -> None:
-    error = refused(DIALECT.read, body)
-    assert (error.cause, error.param, error.status) == (cause, param, 400)
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"input": [{"role": "robot", "content": "x"}]}, "input"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
-        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": 7}]}]}, "input[0]"),
-        ({"input": [{"type": "function_call", "call_id": "c"}]}, "input[0]"),
-        ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0]"),
-        ({"tools": [{"name": "f"}]}, "tools"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tools": [{"type": "function", "name": "f", "parameters": []}]}, "tools"),
-        ({"tool_choice": "perhaps"}, "tool_choice"),
-        ({"tool_choice": {"name": "f"}}, "tool_choice"),
-        ({"text": {"format": {"type": "xml"}}}, "text.format"),
-        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format"),
-        ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
-        ({"temperature": "hot"}, "temperature"),
-    ],
-)
-def test_what_cannot_be_read_is_refused_by_its_name(fields: dict[str, Any], param: str) -> None:
-    error = refused(lambda: ask(**fields).canonical())
-    assert (error.status, error.param) == (400, param)
-
-
-def test_text_and_reasoning_settings_and_the_schema_are_flat_here() -> None:
-    asked = ask(
-        reasoning={"effort": "minimal"},
-        text={"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}, "verbosity": "high"},
-        max_output_tokens=50,
-    )
-    body = encoded(asked.canonical()).body
-    assert body["reasoning"] == {"effort": "minimal"}
-    assert body["text"]["format"] == {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
-    assert body["max_output_tokens"] == 50
-
-
-# ---- for an upstream of this protocol -------------------------------------------------------------------------------
-
-
-def encoded(request: Request, model: str = "gpt-5", limit: int | None = None) -> Encoded:
-    return DIALECT.encode_request(request, model=model, limit=limit, caps=capabilities.of(model, "responses"))
-
-
-def said(*parts: Part, **fields: Any) -> Request:
-    return Request(model="m", messages=[Message(role="user", parts=list(parts))], **fields)
-
-
-def test_nothing_is_kept_upstream_and_the_state_of_thoughts_comes_back() -> None:
-    body = encoded(said(Text(text="hi"))).body
-    assert (body["store"], body["include"]) == (False, ["reasoning.encrypted_content"])
-    assert "include" not in encoded(said(Text(text="hi")), "gpt-4o").body  # which has no thoughts, and refuses it
-
-
-@pytest.mark.parametrize(
-    ("thinking", "owner", "expected"),
-    [
-        (Thinking(effort="high"), "openai", {"effort": "high"}),
-        (Thinking(effort="max"), "openai", {"effort": "high"}),
-        (Thinking(budget=3000), "anthropic", {"effort": "medium", "summary": "auto"}),
-        (Thinking(budget=3000, visible=False), "anthropic", {"effort": "medium"}),
-        (Thinking(adaptive=True), "anthropic", {"summary": "auto"}),
-        (Thinking(budget=-1, visible=True), "gemini", {"summary": "auto"}),
-        (Thinking(budget=0), "gemini", {"effort": "minimal"}),
-    ],
-)
-def test_thinking_is_asked_for_as_near_as_the_model_has_it(
-    thinking: Thinking, owner: Any, expected: dict[str, str]
-) -> None:
-    assert encoded(said(Text(text="hi"), thinking=thinking, owner=owner)).body["reasoning"] == expected
-
-
-def test_what_there_is_no_field_for_is_named_as_the_client_wrote_it() -> None:
-    sampling = Sampling(temperature=0.2, top_p=0.9, top_k=40, seed=7, stop=["\n"], frequency_penalty=1.0, logprobs=2)
-    names = {
-        "openai": ["frequency_penalty", "logprobs", "seed", "stop", "temperature", "top_k", "top_p"],
-        "anthropic": ["frequency_penalty", "logprobs", "seed", "stop_sequences", "temperature", "top_k", "top_p"],
-        "gemini": ["frequencyPenalty", "responseLogprobs", "seed", "stopSequences", "temperature", "topK", "topP"],
-    }
-    for owner, expected in names.items():
-        request = said(Text(text="hi"), sampling=sampling, owner=owner)
-        assert sorted(encoded(request).losses) == expected
-        plain = encoded(request, "gpt-4o")
-        assert (plain.body["temperature"], plain.body["top_p"]) == (0.2, 0.9)
-        assert "stop" not in plain.body
-
-
-def test_a_tool_is_not_made_strict_because_it_says_nothing() -> None:
-    tools = [Tool(name="f"), Tool(name="g", schema={"type": "object"}, strict=True)]
-    found = encoded(said(Text(text="hi"), tools=tools)).body["tools"]
-    assert [(tool["name"], tool["strict"]) for tool in found] == [("f", False), ("g", True)]
-
-
-def test_a_long_name_is_shortened_everywhere_and_found_again() -> None:
-    """Pitfalls 16, 17: names and ids from elsewhere that are longer than OpenAI takes."""
-    name, call = "mcp__" + "x" * 90, "toolu_" + "y" * 90
-    request = Request(
-        model="m",
-        messages=[
-            Message(role="user", parts=[Text(text="hi")]),
-            Message(role="assistant", parts=[ToolCall(id=call, name=name, arguments="")]),
-            Message(role="user", parts=[ToolResult(call=call, parts=[Text(text="ok")])]),
-        ],
-        tools=[Tool(name=name)],
-        choice=ToolChoice(mode="tool", names=[name]),
-    )
-    sent = encoded(request)
-    short = sent.body["tools"][0]["name"]
-    assert len(short) <= 64
-    assert sent.names == {short: name}
-    assert sent.body["tool_choice"] == {"type": "function", "name": short}
-    _, function_call, output = sent.body["input"]
-    assert (function_call["name"], function_call["arguments"]) == (short, "{}")
-    assert len(function_call["call_id"]) <= 64
-    assert function_call["call_id"] == output["call_id"]
-
-
-def test_calls_without_results_and_results_without_calls_are_mended() -> None:
-    """Pitfall 20."""
-    request = Request(
-        model="m",
-        messages=[
-            Message(role="assistant", parts=[ToolCall(id="a", name="f", arguments="{}")]),
-            Message(role="user", parts=[ToolResult(call="b", parts=[Text(text="lost")]), Text(text="on")]),
-        ],
-    )
-    items = encoded(request).body["input"]
-    assert [item["type"] for item in items] == ["function_call", "function_call_output", "message"]
-    assert items[1]["call_id"] == "a"
-    assert "lost" in json.dumps(items[2])
-
-
-def test_a_picture_in_a_tool_s_result_is_not_dropped() -> None:
-    """Pitfall 22."""
-    request = Request(
-        model="m",
-        messages=[
-            Message(role="assistant", parts=[ToolCall(id="a", name="f")]),
-            Message(
-                role="user",
-                parts=[ToolResult(call="a", failed=True, parts=[Media(kind="image", mime="image/png", data="aGk=")])],
-            ),
-        ],
-    )
-    output = encoded(request).body["input"][1]["output"]
-    assert output == [
-        {"type": "input_text", "text": "Error: "},
-        {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,aGk="},
-    ]
-
-
-def test_only_openai_s_own_state_goes_to_openai_and_byte_for_byte() -> None:
-    """Pitfalls 14, 15, 18."""
-    thoughts: list[Part] = [
-        Reasoning(text="mine", summary=True, state=Opaque("openai", "gAAA==", "rs_1")),
-        Reasoning(text="theirs", state=Opaque("anthropic", "sig")),
-        Reasoning(redacted=True, state=Opaque("anthropic", "data")),
-        Reasoning(text="nobody's"),
-        ToolCall(id="c", name="f", arguments="{}", state=Opaque("gemini", "sig")),
-    ]
-    request = Request(
-        model="m",
-        messages=[
-            Message(role="assistant", parts=thoughts),
-            Message(role="user", parts=[ToolResult(call="c", parts=[Text(text="ok")])]),
-        ],
-    )
-    items = encoded(request).body["input"]
-    assert [item["type"] for item in items] == ["reasoning", "function_call", "function_call_output"]
-    assert items[0] == {
-        "type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "mine"}],
-        "encrypted_content": "gAAA==",
-    }  # fmt: skip
-    assert "sig" not in json.dumps(items)
-
-
-def test_another_vendor_s_thoughts_do_not_pass_to_openai_and_its_own_do() -> None:
-    """Pitfall 18, for a conversation that changes its upstream and is not translated."""
-    foreign = states.wrapped(Opaque("anthropic", "sig"), native="openai")
-    moved = states.wrapped(Opaque("openai", "gAAA==", "rs_up"), native="anthropic")
-    ours = f"rs_{'0' * 32}_0"
-    items = [
-        {"role": "user", "content": "hi"},
-        {"type": "reasoning", "id": ours, "summary": [], "encrypted_content": foreign},
-        {"type": "reasoning", "id": ours, "summary": [{"type": "summary_text", "text": "x"}]},
-        {"type": "reasoning", "id": ours, "summary": [], "encrypted_content": moved},
-        {"type": "reasoning", "id": "rs_theirs", "summary": []},
-    ]
-    sent = json.loads(ask(input=items).encode(model="m", limit=None))["input"]
-    assert sent == [
-        items[0],
-        {"type": "reasoning", "id": "rs_up", "summary": [], "encrypted_content": "gAAA=="},
-        items[4],
-    ]
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        Raw(owner="anthropic", label="server_tool_use", value={}),
-        Media(kind="image", file="file_1", owner="anthropic"),
-        Media(kind="video", mime="video/mp4", data="aGk="),
-        Media(kind="audio", mime="audio/wav", data="aGk="),
-    ],
-)
-def test_what_the_model_cannot_be_shown_is_refused_and_not_dropped(part: Part) -> None:
-    assert refused(encoded, said(part)).status == 400
-
-
-def test_a_tool_that_another_vendor_runs_is_refused_by_its_name() -> None:
-    tool = Tool(name="web_search", raw=Raw(owner="anthropic", label="web_search_20250305", value={}))
-    error = refused(encoded, said(Text(text="hi"), tools=[tool]))
-    assert "web_search_20250305" in error.message
-
-
-def test_a_model_without_custom_tools_gets_functions_and_only_those_that_may_be_called() -> None:
-    """Pitfall 36, for older models of the same protocol."""
-    request = Request(
-        model="m",
-        messages=[
-            Message(role="user", parts=[Text(text="hi")]),
-            Message(role="assistant", parts=[ToolCall(id="c", name="patch", arguments="*** x", custom=True)]),
-            Message(role="user", parts=[ToolResult(call="c", parts=[Text(text="ok")], custom=True)]),
-        ],
-        tools=[Tool(name="patch", custom=True), Tool(name="f")],
-        choice=ToolChoice(mode="any", names=["patch"]),
-        verbosity="low",
-    )
-    sent = encoded(request, "gpt-4.1")
-    assert [(tool["type"], tool["name"]) for tool in sent.body["tools"]] == [("function", "patch")]
-    assert (sent.customs, sent.body["tool_choice"], sent.losses) == (frozenset(["patch"]), "required", ["verbosity"])
-    assert sent.body["input"][1]["arguments"] == '{"input":"*** x"}'
-    assert sent.body["input"][2]["type"] == "function_call_output"
-    native = encoded(request)
-    assert (native.customs, native.body["tool_choice"]["type"]) == (frozenset(), "allowed_tools")
-
-
-def test_documents_go_as_files() -> None:
-    request = said(
-        Media(kind="document", mime="application/pdf", data="JVBE", name="a.pdf"),
-        Media(kind="document", url="https://example.org/a.pdf"),
-        Media(kind="document", text="plain"),
-        Media(kind="document", file="file-1", owner="openai"),
-    )
-    content = encoded(request).body["input"][0]["content"]
-    assert content == [
-        {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBE"},
-        {"type": "input_file", "file_url": "https://example.org/a.pdf"},
-        {"type": "input_file", "filename": "document.txt", "file_data": "data:text/plain;base64,cGxhaW4="},
-        {"type": "input_file", "file_id": "file-1"},
-    ]
-
-
-# ---- custom tools ---------------------------------------------------------------------------------------------------
-
-
-def test_a_custom_tool_is_one_in_history_in_answers_and_in_streams() -> None:
-    """Pitfall 36: Codex's `apply_patch`, at an upstream that knows functions only."""
-    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: x"}
-    patch = '*** Begin Patch\n"x"\n'
-    asked = ask(
-        input=[
-            {"role": "user", "content": "Patch it"},
-            {"type": "custom_tool_call", "call_id": "c1", "name": "apply_patch", "input": patch},
-            {"type": "custom_tool_call_output", "call_id": "c1", "output": "Done"},
-        ],
-        tools=[{"type": "custom", "name": "apply_patch", "format": grammar}],
-    )  # fmt: skip
-    request = asked.canonical()
-    _, call, result = request.messages
-    assert call.parts == [ToolCall(id="c1", name="apply_patch", arguments=patch, custom=True)]
-    assert result.parts == [ToolResult(call="c1", parts=[Text(text="Done")], custom=True)]
-    assert "start: x" in customs.as_function(request.tools[0]).description
-    assert [item["type"] for item in encoded(request).body["input"][1:]] == [
-        "custom_tool_call", "custom_tool_call_output",
-    ]  # fmt: skip
-
-    sent = Encoded({}, customs=frozenset(("apply_patch",)))
-    arguments = customs.arguments_for(patch)
-    answer = Response(
-        id="x", model="m", parts=[ToolCall(id="c2", name="apply_patch", arguments=arguments)], finish=Finish.TOOL_CALLS
-    )
-    stream = TranslatedStream(Decoder(), DIALECT.encoder(asked, model="m", prompt_tokens=0), sent, upstream_model="m")
-    out = stream.put(fold.unfold(msgspec.structs.replace(answer, parts=[*answer.parts]))) + stream.last(TOLD)
-    done = events_in(out)[-1]["response"]["output"]
-    assert [(item["type"], item["input"], item["call_id"]) for item in done] == [("custom_tool_call", patch, "c2")]
-    kinds = [event["type"] for event in events_in(out)]
-    assert kinds.index("response.custom_tool_call_input.delta") < kinds.index("response.custom_tool_call_input.done")
-    fresh = Response(
-        id="x", model="m", parts=[ToolCall(id="c2", name="apply_patch", arguments=arguments)], finish=Finish.TOOL_CALLS
-    )
-    body = DIALECT.encode_response(restored(fresh, sent), asked=asked, model="m", pisces=TOLD)
-    assert json.loads(body)["output"][0]["input"] == patch
-
-
-# ---- usage and errors -----------------------------------------------------------------------------------------------
-
-numbers_seen = st.none() | st.integers(-10, 10**13) | st.floats() | st.text(max_size=3) | st.booleans()
-details = st.none() | st.dictionaries(
-    st.sampled_from(["cached_tokens", "audio_tokens", "reasoning_tokens", "cache_write_tokens", "other"]), numbers_seen
-)
-
-
-@given(
-    st.fixed_dictionaries(
-        {},
-        optional={
-            "input_tokens": numbers_seen,
-            "output_tokens": numbers_seen,
-            "input_tokens_details": details,
-            "output_tokens_details": details,
-        },
-    )
-)
-@settings(deadline=None)
-def test_decoded_usage_is_never_negative_and_never_more_than_was_told(told: dict[str, Any]) -> None:
-    found = usage.decode(json.dumps(told).encode())
-    if found is not None:
-        assert all(quantity > 0 for _, quantity in found.buckets())
-        assert found.tokens_in == told["input_tokens"]
-        assert found.tokens_out == (told.get("output_tokens") or 0)
-        written = usage.encode(found)
-        assert usage.decode(msgspec.json.encode(written)) == found
-
-
-def test_usage_that_nobody_reported_is_null_and_not_nothing() -> None:
-    assert usage.encode(None) is None
-    assert (
-        json.loads(DIALECT.encode_response(_rich(), asked=ask(), model="m", pisces=TOLD))["usage"]["total_tokens"] == 23
-    )
-
-
-@pytest.mark.parametrize(
-    ("status", "cause"),
-    [
-        (400, Cause.UPSTREAM_REJECTED),
-        (401, Cause.UPSTREAM_ERROR),
-        (429, Cause.RATE_LIMITED),
-        (500, Cause.UPSTREAM_ERROR),
-    ],
-)
-def test_an_upstream_s_error_keeps_its_words_where_they_are_the_caller_s_business(status: int, cause: Cause) -> None:
-    content = b'{"error":{"message":"Item rs_1 not found","type":"invalid_request_error","param":"input","code":"x"}}'
-    error = DIALECT.decode_error(status, content, retry_after="7")
-    assert error.cause is cause
-    assert ("rs_1" in error.message) is (status != 401)
-    told = json.loads(DIALECT.encode_error(error, TOLD))
-    assert set(told["error"]) >= {"message", "type", "param", "code"}
-
-
-def test_a_picture_that_cannot_be_read_is_the_request_s_own_fault() -> None:
-    error = errors.decode_in_band(b'{"code":"invalid_image_url","message":"no"}')
-    assert (error.cause, error.status) == (Cause.UPSTREAM_REJECTED, 400)
-
-
-# ---- histories ------------------------------------------------------------------------------------------------------
-
-
-def test_a_history_refers_to_nothing_that_a_provider_keeps() -> None:
-    output = [msgspec.Raw(msgspec.json.encode(item)) for item in json.loads(whole("silent"))["output"]]
-    output += [msgspec.Raw(msgspec.json.encode(item)) for item in json.loads(whole("tools"))["output"]]
-    found = [json.loads(bytes(raw)) for raw in kept.history(output)]
-    assert [item["type"] for item in found] == ["message", "reasoning", "function_call", "function_call"]
-    assert [item["type"] for item in found if "id" in item] == ["reasoning"]
-
-
-def test_ids_of_ours_are_known_and_others_are_not() -> None:
-    asked = ask()
-    assert kept.parse_id(asked.id) == kept.parse_id(f"msg_{asked.answer.hex}_3") == asked.answer
-    for other in ("resp_123", "", "msg_68f8d5c0a1b481908b2d7c3e5f60718293a4b5c6d7e8f901", f"call_{asked.answer.hex}"):
-        assert kept.parse_id(other) is None
-
-
 # ---- no bytes break it ----------------------------------------------------------------------------------------------
+
 
 json_values: Any = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False) | st.text(max_size=4)

@@ -1,0 +1,227 @@
+"""What a Responses client asks for, with custom tools and histories."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.errors import Cause
+from relay.protocols import customs, fold
+from relay.protocols.canonical import (
+    Finish,
+    Response,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from relay.protocols.codec import Encoded
+from relay.protocols.responses import DIALECT, errors, kept, usage
+from relay.protocols.responses.decoder import Decoder
+from relay.protocols.translating import TranslatedStream, restored
+from tests.relay.protocols.responses_made import TOLD, ask, encoded, events_in, refused, rich, whole
+
+# ---- requests -------------------------------------------------------------------------------------------------------
+
+
+def test_the_client_s_bytes_are_untouched_where_nothing_has_to_change() -> None:
+    body = b'{"model":"m", "input" : "hi","unknown":[1.50,{"z":null}] }'
+    asked = DIALECT.read(body)
+    assert asked.encode(model="m", limit=None) is asked.body  # type: ignore[attr-defined]
+    changed = json.loads(asked.encode(model="up", limit=77))
+    assert changed == {"model": "up", "input": "hi", "unknown": [1.5, {"z": None}], "max_output_tokens": 77}
+
+
+def test_our_key_and_a_second_spelling_of_a_field_do_not_reach_the_upstream() -> None:
+    body = b'{"model":"cheap","model":"m","input":"hi","api_key":"pisces-x"}'
+    sent = DIALECT.read(body).encode(model="m", limit=None)
+    assert json.loads(sent) == {"model": "m", "input": "hi"}
+    assert sent.count(b"model") == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "cause", "param"),
+    [
+        (b"", Cause.INVALID_JSON, None),
+        (b"[]", Cause.INVALID_JSON, None),
+        (b'{"model":"m","input":"\xff"}', Cause.INVALID_JSON, None),
+        (b'{"model":"m","input":' + b"[" * 100_000, Cause.INVALID_JSON, None),
+        (b'{"model":1,"input":"x"}', Cause.INVALID_PARAMETER, "model"),
+        (b'{"model":"m"}', Cause.INVALID_MESSAGES, "input"),
+        (b'{"model":"m","input":""}', Cause.INVALID_MESSAGES, "input"),
+        (b'{"model":"m","input":[]}', Cause.INVALID_MESSAGES, "input"),
+        (b'{"model":"m","input":[1]}', Cause.INVALID_MESSAGES, "input"),
+        (b'{"model":"m","input":{}}', Cause.INVALID_MESSAGES, "input"),
+        (b'{"model":"m","input":"x","Model":"y"}', Cause.INVALID_PARAMETER, "Model"),
+        (b'{"model":"m","input":"x","max_output_tokens":-1}', Cause.INVALID_PARAMETER, "max_output_tokens"),
+        (b'{"model":"m","input":"x","max_output_tokens":0}', Cause.INVALID_PARAMETER, "max_output_tokens"),
+        (b'{"model":"m","input":"x","stream":"yes"}', Cause.INVALID_PARAMETER, "stream"),
+        (b'{"model":"m","input":"x","background":true}', Cause.INVALID_PARAMETER, "background"),
+        (b'{"model":"m","input":"x","conversation":"conv_1"}', Cause.INVALID_PARAMETER, "conversation"),
+        (b'{"model":"m","input":"x","prompt":{"id":"pmpt_1"}}', Cause.INVALID_PARAMETER, "prompt"),
+    ],
+)
+def test_a_malformed_request_is_refused_by_the_field_s_name(body: bytes, cause: Cause, param: str | None) -> None:
+    error = refused(DIALECT.read, body)
+    assert (error.cause, error.param, error.status) == (cause, param, 400)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"input": [{"role": "robot", "content": "x"}]}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": 7}]}]}, "input[0]"),
+        ({"input": [{"type": "function_call", "call_id": "c"}]}, "input[0]"),
+        ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0]"),
+        ({"tools": [{"name": "f"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function", "name": "f", "parameters": []}]}, "tools"),
+        ({"tool_choice": "perhaps"}, "tool_choice"),
+        ({"tool_choice": {"name": "f"}}, "tool_choice"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format"),
+        ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
+        ({"temperature": "hot"}, "temperature"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_its_name(fields: dict[str, Any], param: str) -> None:
+    error = refused(lambda: ask(**fields).canonical())
+    assert (error.status, error.param) == (400, param)
+
+
+def test_text_and_reasoning_settings_and_the_schema_are_flat_here() -> None:
+    asked = ask(
+        reasoning={"effort": "minimal"},
+        text={"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}, "verbosity": "high"},
+        max_output_tokens=50,
+    )
+    body = encoded(asked.canonical()).body
+    assert body["reasoning"] == {"effort": "minimal"}
+    assert body["text"]["format"] == {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+    assert body["max_output_tokens"] == 50
+
+
+# ---- custom tools ---------------------------------------------------------------------------------------------------
+
+
+def test_a_custom_tool_is_one_in_history_in_answers_and_in_streams() -> None:
+    """Pitfall 36: Codex's `apply_patch`, at an upstream that knows functions only."""
+    grammar = {"type": "grammar", "syntax": "lark", "definition": "start: x"}
+    patch = '*** Begin Patch\n"x"\n'
+    asked = ask(
+        input=[
+            {"role": "user", "content": "Patch it"},
+            {"type": "custom_tool_call", "call_id": "c1", "name": "apply_patch", "input": patch},
+            {"type": "custom_tool_call_output", "call_id": "c1", "output": "Done"},
+        ],
+        tools=[{"type": "custom", "name": "apply_patch", "format": grammar}],
+    )  # fmt: skip
+    request = asked.canonical()
+    _, call, result = request.messages
+    assert call.parts == [ToolCall(id="c1", name="apply_patch", arguments=patch, custom=True)]
+    assert result.parts == [ToolResult(call="c1", parts=[Text(text="Done")], custom=True)]
+    assert "start: x" in customs.as_function(request.tools[0]).description
+    assert [item["type"] for item in encoded(request).body["input"][1:]] == [
+        "custom_tool_call", "custom_tool_call_output",
+    ]  # fmt: skip
+
+    sent = Encoded({}, customs=frozenset(("apply_patch",)))
+    arguments = customs.arguments_for(patch)
+    answer = Response(
+        id="x", model="m", parts=[ToolCall(id="c2", name="apply_patch", arguments=arguments)], finish=Finish.TOOL_CALLS
+    )
+    stream = TranslatedStream(Decoder(), DIALECT.encoder(asked, model="m", prompt_tokens=0), sent, upstream_model="m")
+    out = stream.put(fold.unfold(msgspec.structs.replace(answer, parts=[*answer.parts]))) + stream.last(TOLD)
+    done = events_in(out)[-1]["response"]["output"]
+    assert [(item["type"], item["input"], item["call_id"]) for item in done] == [("custom_tool_call", patch, "c2")]
+    kinds = [event["type"] for event in events_in(out)]
+    assert kinds.index("response.custom_tool_call_input.delta") < kinds.index("response.custom_tool_call_input.done")
+    fresh = Response(
+        id="x", model="m", parts=[ToolCall(id="c2", name="apply_patch", arguments=arguments)], finish=Finish.TOOL_CALLS
+    )
+    body = DIALECT.encode_response(restored(fresh, sent), asked=asked, model="m", pisces=TOLD)
+    assert json.loads(body)["output"][0]["input"] == patch
+
+
+# ---- usage and errors -----------------------------------------------------------------------------------------------
+
+
+numbers_seen = st.none() | st.integers(-10, 10**13) | st.floats() | st.text(max_size=3) | st.booleans()
+
+
+details = st.none() | st.dictionaries(
+    st.sampled_from(["cached_tokens", "audio_tokens", "reasoning_tokens", "cache_write_tokens", "other"]), numbers_seen
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "input_tokens": numbers_seen,
+            "output_tokens": numbers_seen,
+            "input_tokens_details": details,
+            "output_tokens_details": details,
+        },
+    )
+)
+@settings(deadline=None)
+def test_decoded_usage_is_never_negative_and_never_more_than_was_told(told: dict[str, Any]) -> None:
+    found = usage.decode(json.dumps(told).encode())
+    if found is not None:
+        assert all(quantity > 0 for _, quantity in found.buckets())
+        assert found.tokens_in == told["input_tokens"]
+        assert found.tokens_out == (told.get("output_tokens") or 0)
+        written = usage.encode(found)
+        assert usage.decode(msgspec.json.encode(written)) == found
+
+
+def test_usage_that_nobody_reported_is_null_and_not_nothing() -> None:
+    assert usage.encode(None) is None
+    assert (
+        json.loads(DIALECT.encode_response(rich(), asked=ask(), model="m", pisces=TOLD))["usage"]["total_tokens"] == 23
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "cause"),
+    [
+        (400, Cause.UPSTREAM_REJECTED),
+        (401, Cause.UPSTREAM_ERROR),
+        (429, Cause.RATE_LIMITED),
+        (500, Cause.UPSTREAM_ERROR),
+    ],
+)
+def test_an_upstream_s_error_keeps_its_words_where_they_are_the_caller_s_business(status: int, cause: Cause) -> None:
+    content = b'{"error":{"message":"Item rs_1 not found","type":"invalid_request_error","param":"input","code":"x"}}'
+    error = DIALECT.decode_error(status, content, retry_after="7")
+    assert error.cause is cause
+    assert ("rs_1" in error.message) is (status != 401)
+    told = json.loads(DIALECT.encode_error(error, TOLD))
+    assert set(told["error"]) >= {"message", "type", "param", "code"}
+
+
+def test_a_picture_that_cannot_be_read_is_the_request_s_own_fault() -> None:
+    error = errors.decode_in_band(b'{"code":"invalid_image_url","message":"no"}')
+    assert (error.cause, error.status) == (Cause.UPSTREAM_REJECTED, 400)
+
+
+# ---- histories ------------------------------------------------------------------------------------------------------
+
+
+def test_a_history_refers_to_nothing_that_a_provider_keeps() -> None:
+    output = [msgspec.Raw(msgspec.json.encode(item)) for item in json.loads(whole("silent"))["output"]]
+    output += [msgspec.Raw(msgspec.json.encode(item)) for item in json.loads(whole("tools"))["output"]]
+    found = [json.loads(bytes(raw)) for raw in kept.history(output)]
+    assert [item["type"] for item in found] == ["message", "reasoning", "function_call", "function_call"]
+    assert [item["type"] for item in found if "id" in item] == ["reasoning"]
+
+
+def test_ids_of_ours_are_known_and_others_are_not() -> None:
+    asked = ask()
+    assert kept.parse_id(asked.id) == kept.parse_id(f"msg_{asked.answer.hex}_3") == asked.answer
+    for other in ("resp_123", "", "msg_68f8d5c0a1b481908b2d7c3e5f60718293a4b5c6d7e8f901", f"call_{asked.answer.hex}"):
+        assert kept.parse_id(other) is None

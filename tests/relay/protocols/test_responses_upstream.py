@@ -1,0 +1,234 @@
+"""What an upstream that speaks Responses is asked for."""
+
+import json
+from typing import Any
+
+import pytest
+
+from relay.protocols import states
+from relay.protocols.canonical import (
+    Media,
+    Message,
+    Opaque,
+    Part,
+    Raw,
+    Reasoning,
+    Request,
+    Sampling,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from tests.relay.protocols.responses_made import ask, encoded, refused
+
+
+def said(*parts: Part, **fields: Any) -> Request:
+    return Request(model="m", messages=[Message(role="user", parts=list(parts))], **fields)
+
+
+def test_nothing_is_kept_upstream_and_the_state_of_thoughts_comes_back() -> None:
+    body = encoded(said(Text(text="hi"))).body
+    assert (body["store"], body["include"]) == (False, ["reasoning.encrypted_content"])
+    assert "include" not in encoded(said(Text(text="hi")), "gpt-4o").body  # which has no thoughts, and refuses it
+
+
+@pytest.mark.parametrize(
+    ("thinking", "owner", "expected"),
+    [
+        (Thinking(effort="high"), "openai", {"effort": "high"}),
+        (Thinking(effort="max"), "openai", {"effort": "high"}),
+        (Thinking(budget=3000), "anthropic", {"effort": "medium", "summary": "auto"}),
+        (Thinking(budget=3000, visible=False), "anthropic", {"effort": "medium"}),
+        (Thinking(adaptive=True), "anthropic", {"summary": "auto"}),
+        (Thinking(budget=-1, visible=True), "gemini", {"summary": "auto"}),
+        (Thinking(budget=0), "gemini", {"effort": "minimal"}),
+    ],
+)
+def test_thinking_is_asked_for_as_near_as_the_model_has_it(
+    thinking: Thinking, owner: Any, expected: dict[str, str]
+) -> None:
+    assert encoded(said(Text(text="hi"), thinking=thinking, owner=owner)).body["reasoning"] == expected
+
+
+def test_what_there_is_no_field_for_is_named_as_the_client_wrote_it() -> None:
+    sampling = Sampling(temperature=0.2, top_p=0.9, top_k=40, seed=7, stop=["\n"], frequency_penalty=1.0, logprobs=2)
+    names = {
+        "openai": ["frequency_penalty", "logprobs", "seed", "stop", "temperature", "top_k", "top_p"],
+        "anthropic": ["frequency_penalty", "logprobs", "seed", "stop_sequences", "temperature", "top_k", "top_p"],
+        "gemini": ["frequencyPenalty", "responseLogprobs", "seed", "stopSequences", "temperature", "topK", "topP"],
+    }
+    for owner, expected in names.items():
+        request = said(Text(text="hi"), sampling=sampling, owner=owner)
+        assert sorted(encoded(request).losses) == expected
+        plain = encoded(request, "gpt-4o")
+        assert (plain.body["temperature"], plain.body["top_p"]) == (0.2, 0.9)
+        assert "stop" not in plain.body
+
+
+def test_a_tool_is_not_made_strict_because_it_says_nothing() -> None:
+    tools = [Tool(name="f"), Tool(name="g", schema={"type": "object"}, strict=True)]
+    found = encoded(said(Text(text="hi"), tools=tools)).body["tools"]
+    assert [(tool["name"], tool["strict"]) for tool in found] == [("f", False), ("g", True)]
+
+
+def test_a_long_name_is_shortened_everywhere_and_found_again() -> None:
+    """Pitfalls 16, 17: names and ids from elsewhere that are longer than OpenAI takes."""
+    name, call = "mcp__" + "x" * 90, "toolu_" + "y" * 90
+    request = Request(
+        model="m",
+        messages=[
+            Message(role="user", parts=[Text(text="hi")]),
+            Message(role="assistant", parts=[ToolCall(id=call, name=name, arguments="")]),
+            Message(role="user", parts=[ToolResult(call=call, parts=[Text(text="ok")])]),
+        ],
+        tools=[Tool(name=name)],
+        choice=ToolChoice(mode="tool", names=[name]),
+    )
+    sent = encoded(request)
+    short = sent.body["tools"][0]["name"]
+    assert len(short) <= 64
+    assert sent.names == {short: name}
+    assert sent.body["tool_choice"] == {"type": "function", "name": short}
+    _, function_call, output = sent.body["input"]
+    assert (function_call["name"], function_call["arguments"]) == (short, "{}")
+    assert len(function_call["call_id"]) <= 64
+    assert function_call["call_id"] == output["call_id"]
+
+
+def test_calls_without_results_and_results_without_calls_are_mended() -> None:
+    """Pitfall 20."""
+    request = Request(
+        model="m",
+        messages=[
+            Message(role="assistant", parts=[ToolCall(id="a", name="f", arguments="{}")]),
+            Message(role="user", parts=[ToolResult(call="b", parts=[Text(text="lost")]), Text(text="on")]),
+        ],
+    )
+    items = encoded(request).body["input"]
+    assert [item["type"] for item in items] == ["function_call", "function_call_output", "message"]
+    assert items[1]["call_id"] == "a"
+    assert "lost" in json.dumps(items[2])
+
+
+def test_a_picture_in_a_tool_s_result_is_not_dropped() -> None:
+    """Pitfall 22."""
+    request = Request(
+        model="m",
+        messages=[
+            Message(role="assistant", parts=[ToolCall(id="a", name="f")]),
+            Message(
+                role="user",
+                parts=[ToolResult(call="a", failed=True, parts=[Media(kind="image", mime="image/png", data="aGk=")])],
+            ),
+        ],
+    )
+    output = encoded(request).body["input"][1]["output"]
+    assert output == [
+        {"type": "input_text", "text": "Error: "},
+        {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,aGk="},
+    ]
+
+
+def test_only_openai_s_own_state_goes_to_openai_and_byte_for_byte() -> None:
+    """Pitfalls 14, 15, 18."""
+    thoughts: list[Part] = [
+        Reasoning(text="mine", summary=True, state=Opaque("openai", "gAAA==", "rs_1")),
+        Reasoning(text="theirs", state=Opaque("anthropic", "sig")),
+        Reasoning(redacted=True, state=Opaque("anthropic", "data")),
+        Reasoning(text="nobody's"),
+        ToolCall(id="c", name="f", arguments="{}", state=Opaque("gemini", "sig")),
+    ]
+    request = Request(
+        model="m",
+        messages=[
+            Message(role="assistant", parts=thoughts),
+            Message(role="user", parts=[ToolResult(call="c", parts=[Text(text="ok")])]),
+        ],
+    )
+    items = encoded(request).body["input"]
+    assert [item["type"] for item in items] == ["reasoning", "function_call", "function_call_output"]
+    assert items[0] == {
+        "type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "mine"}],
+        "encrypted_content": "gAAA==",
+    }  # fmt: skip
+    assert "sig" not in json.dumps(items)
+
+
+def test_another_vendor_s_thoughts_do_not_pass_to_openai_and_its_own_do() -> None:
+    """Pitfall 18, for a conversation that changes its upstream and is not translated."""
+    foreign = states.wrapped(Opaque("anthropic", "sig"), native="openai")
+    moved = states.wrapped(Opaque("openai", "gAAA==", "rs_up"), native="anthropic")
+    ours = f"rs_{'0' * 32}_0"
+    items = [
+        {"role": "user", "content": "hi"},
+        {"type": "reasoning", "id": ours, "summary": [], "encrypted_content": foreign},
+        {"type": "reasoning", "id": ours, "summary": [{"type": "summary_text", "text": "x"}]},
+        {"type": "reasoning", "id": ours, "summary": [], "encrypted_content": moved},
+        {"type": "reasoning", "id": "rs_theirs", "summary": []},
+    ]
+    sent = json.loads(ask(input=items).encode(model="m", limit=None))["input"]
+    assert sent == [
+        items[0],
+        {"type": "reasoning", "id": "rs_up", "summary": [], "encrypted_content": "gAAA=="},
+        items[4],
+    ]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Raw(owner="anthropic", label="server_tool_use", value={}),
+        Media(kind="image", file="file_1", owner="anthropic"),
+        Media(kind="video", mime="video/mp4", data="aGk="),
+        Media(kind="audio", mime="audio/wav", data="aGk="),
+    ],
+)
+def test_what_the_model_cannot_be_shown_is_refused_and_not_dropped(part: Part) -> None:
+    assert refused(encoded, said(part)).status == 400
+
+
+def test_a_tool_that_another_vendor_runs_is_refused_by_its_name() -> None:
+    tool = Tool(name="web_search", raw=Raw(owner="anthropic", label="web_search_20250305", value={}))
+    error = refused(encoded, said(Text(text="hi"), tools=[tool]))
+    assert "web_search_20250305" in error.message
+
+
+def test_a_model_without_custom_tools_gets_functions_and_only_those_that_may_be_called() -> None:
+    """Pitfall 36, for older models of the same protocol."""
+    request = Request(
+        model="m",
+        messages=[
+            Message(role="user", parts=[Text(text="hi")]),
+            Message(role="assistant", parts=[ToolCall(id="c", name="patch", arguments="*** x", custom=True)]),
+            Message(role="user", parts=[ToolResult(call="c", parts=[Text(text="ok")], custom=True)]),
+        ],
+        tools=[Tool(name="patch", custom=True), Tool(name="f")],
+        choice=ToolChoice(mode="any", names=["patch"]),
+        verbosity="low",
+    )
+    sent = encoded(request, "gpt-4.1")
+    assert [(tool["type"], tool["name"]) for tool in sent.body["tools"]] == [("function", "patch")]
+    assert (sent.customs, sent.body["tool_choice"], sent.losses) == (frozenset(["patch"]), "required", ["verbosity"])
+    assert sent.body["input"][1]["arguments"] == '{"input":"*** x"}'
+    assert sent.body["input"][2]["type"] == "function_call_output"
+    native = encoded(request)
+    assert (native.customs, native.body["tool_choice"]["type"]) == (frozenset(), "allowed_tools")
+
+
+def test_documents_go_as_files() -> None:
+    request = said(
+        Media(kind="document", mime="application/pdf", data="JVBE", name="a.pdf"),
+        Media(kind="document", url="https://example.org/a.pdf"),
+        Media(kind="document", text="plain"),
+        Media(kind="document", file="file-1", owner="openai"),
+    )
+    content = encoded(request).body["input"][0]["content"]
+    assert content == [
+        {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBE"},
+        {"type": "input_file", "file_url": "https://example.org/a.pdf"},
+        {"type": "input_file", "filename": "document.txt", "file_data": "data:text/plain;base64,cGxhaW4="},
+        {"type": "input_file", "file_id": "file-1"},
+    ]

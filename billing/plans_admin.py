@@ -11,7 +11,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from billing import catalog, money, plans
 from billing.admin import Kept, money_column
-from billing.models import Plan, PlanOffer, PlanState
+from billing.models import Plan, PlanOffer, PlanState, Window
 
 
 def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> forms.CharField:
@@ -21,12 +21,12 @@ def _amount(label: Any, help_text: Any = "", *, required: bool = True) -> forms.
 
 
 class OfferForm(forms.ModelForm):  # type: ignore[type-arg]
-    price_text = _amount(_("price"))
+    price_text = _amount(_("Price"))
     value_text = _amount(
-        _("worth"), _("what a plan of credit is filled with; empty for a plan of calls"), required=False
+        _("Worth"), _("what a plan of credit is filled with; empty for a plan of calls"), required=False
     )
     models_text = forms.CharField(
-        label=_("models"),
+        label=_("Models"),
         required=False,
         help_text=_("the models that it pays for, one a line; empty for all"),
         widget=UnfoldAdminTextareaWidget({"rows": 4}),
@@ -38,6 +38,9 @@ class OfferForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        refill = self.fields["refill"]
+        assert isinstance(refill, forms.TypedChoiceField)
+        refill.choices = [(value, _("never") if value == Window.TOTAL else label) for value, label in Window.choices]
         offer = self.instance
         if offer.pk:
             self.initial["price_text"] = money.to_text(offer.price)
@@ -111,7 +114,7 @@ class PlanOfferAdmin(Kept):
 
 class PlanForm(forms.ModelForm):  # type: ignore[type-arg]
     reason = forms.CharField(
-        label=_("cancel because"),
+        label=_("Cancel because"),
         required=False,
         max_length=500,
         help_text=_("Ends the plan now; what it has left is lost. Money is given back by an adjustment of the wallet."),

@@ -28,6 +28,8 @@ from billing.operations import (
 )
 
 OVERDUE = "overdue: "  # how the reason begins for which a wallet is frozen whose invoice is not paid
+# How the reasons end for which a wallet is frozen whose team owes something besides.
+OVERRUN, UNPAID = "cost more than the wallet could pay", "could not be paid"
 
 
 class AccountTotals(msgspec.Struct):
@@ -221,7 +223,7 @@ def _close(books: Books, op: CloseHold, changes: Changes) -> Outcome:
         changes.transfers.append(NewTransfer("charge", account.id, books.revenue, paid, str(hold.id)))
     if owed > paid:
         # More was used than held, and the wallet cannot pay it: the debt is a row, and the wallet stops.
-        account.frozen = f"call {hold.id} cost more than the wallet could pay"
+        account.frozen = f"call {hold.id} {OVERRUN}"
         changes.transfers.append(
             NewTransfer("shortfall", None, books.revenue, owed - paid, str(hold.id), wallet=account.id)
         )

@@ -13,7 +13,7 @@ from celery import shared_task
 from django.db import connection
 from django.utils import timezone
 
-from billing import invoices, plans
+from billing import debts, invoices, plans
 from billing.audit import reports
 from billing.payments import redeem, sweep
 
@@ -70,6 +70,12 @@ def close_invoices() -> bool:
 def _invoices() -> None:
     invoices.close_all()
     invoices.mark_overdue()
+
+
+@shared_task
+def settle_debts() -> int:
+    """Lets teams pay what they owe out of what has come into their wallets. How many."""
+    return debts.settle_all()
 
 
 @shared_task

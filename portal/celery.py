@@ -80,6 +80,7 @@ app.conf.update(
             "options": {"expires": 3600},
         },
         "close_invoices": {"task": "billing.tasks.close_invoices", "schedule": 600.0, "options": {"expires": 600}},
+        "settle_debts": {"task": "billing.tasks.settle_debts", "schedule": 20.0, "options": {"expires": 20}},
         "stop_overdue": {"task": "billing.tasks.stop_overdue", "schedule": 20.0, "options": {"expires": 20}},
         "send_alerts": {"task": "portal.notices.tasks.send_alerts", "schedule": 30.0, "options": {"expires": 30}},
     },

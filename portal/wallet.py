@@ -102,7 +102,7 @@ def figures(team: int) -> Figures:
         open_calls=selectors.open_holds(wallet.pk),
         spent=calls.totals(Wanted(team=team, start=month, end=now)).spend,
         since=month,
-        days_left=available * 7 // lately if lately > 0 else None,
+        days_left=max(0, available * 7 // lately) if lately > 0 else None,
         owed=selectors.owed(receivable),
     )
 

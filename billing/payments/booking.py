@@ -34,6 +34,7 @@ from billing.payments import (
     currencies,
 )
 from billing.payments.models import OPEN, Payment, PaymentEvent, PaymentReversal, PaymentState
+from billing.rules import UNPAID
 
 log = structlog.get_logger(__name__)
 
@@ -335,7 +336,7 @@ class _Posting(msgspec.Struct):
             self._post(self.wallet, self.payments, paid, "")
         if amount > paid:
             self._post(self.receivable, self.payments, amount - paid, ":owed")
-            ledger.stop(self.wallet.pk, reason=f"payment {self.payment.pk} was taken back and could not be paid")
+            ledger.stop(self.wallet.pk, reason=f"payment {self.payment.pk} was taken back and {UNPAID}")
 
     def give_back(self, amount: int) -> None:
         """First against what the team owes, the rest into the wallet."""

@@ -43,9 +43,16 @@ def amount(nano: int | None, decimals: int = 2) -> str:
 
 
 @register.filter
+def with_sign(written: str, sign: str) -> str:
+    """An amount as it was written, after the currency's sign; a minus stands before both."""
+    minus = written[:1] if written[:1] in ("−", "-") else ""
+    return f"{minus and '−'}{sign}{written[len(minus) :]}"
+
+
+@register.filter
 def at_rate(nano: int, rate: Rate) -> str:
     """An amount in the reader's currency, with its sign: for reading, next to the ledger's own."""
-    return f"{currencies.sign_of(rate.currency)}{amount(rate.shown(nano))}"
+    return with_sign(amount(rate.shown(nano)), currencies.sign_of(rate.currency))
 
 
 @register.filter

@@ -86,6 +86,7 @@ class Checks:
             customer.wallet, customer.held, customer.limit, customer.debt,
         )  # fmt: skip
         expected = customer.stopped.replace(" is owed", " was taken back and could not be paid")
+        expected = expected.replace("owing", "what the team owes could not be paid")
         same = wallet.frozen.startswith(expected) if expected else not wallet.frozen
         assert same, f"stopped for {wallet.frozen!r}, should be {customer.stopped!r}"
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from billing import invoices, ledger, plans, tasks
+from billing import debts, invoices, ledger, plans, tasks
 from billing.credit_models import Adjustment, AdjustmentKind, AdjustmentState
 from billing.invoices import issuing
 from billing.models import (
@@ -68,7 +68,7 @@ class Play(Calls):
             (3, self.redeem), (3, self.credit), (3, self.adjust), (3, self.set_limit), (3, self.decide),
             (6, self.buy), (1, self.cancel), (5, self.tend), (22, self.call), (20, self.close), (2, self.close_again),
             (2, self.lose), (10, self.pass_time), (6, self.end_months), (3, self.pay_invoices), (2, self.credit_note),
-            (3, self.settle_debt), (1, self.move), (3, self.ask_providers), (2, self.rename),
+            (3, self.settle_debt), (3, self.settle_debts), (1, self.move), (3, self.ask_providers), (2, self.rename),
         ]  # fmt: skip
 
     def step(self) -> None:
@@ -374,9 +374,15 @@ class Play(Calls):
                 ledger.AlreadyPosted,
             )
             customer.settle_debt(self.now, amount)
-        if not customer.debt and (customer.stopped == "call" or customer.stopped.endswith(" owed")):
+        if not customer.debt and customer.stopped_for_debt:
             ledger.unfreeze(wallet=purse.account)
             customer.stopped = ""
+
+    def settle_debts(self) -> None:
+        """The job that lets teams pay what they owe out of their wallets."""
+        self.attempt(debts.settle_all)
+        for customer in self.customers:
+            customer.settle_from_wallet(self.now)
 
     # ---- plans
 

@@ -142,6 +142,26 @@ class Customer(msgspec.Struct):
     def settle_debt(self, at: dt.datetime, amount: int) -> None:
         self.moves.append(Move(at, amount, sold=False, of_debt=True))
 
+    def settle_from_wallet(self, at: dt.datetime) -> None:
+        """What the wallet has of its own pays the debt; what was stopped for it runs again."""
+        paid = max(0, min(self.debt, self.wallet - self.held))
+        self._move(at, -paid)
+        self._move(at, paid, of_debt=True)
+        if not self.debt and self.stopped_for_debt:
+            self.free(self._owing_since())
+
+    @property
+    def stopped_for_debt(self) -> bool:
+        return self.stopped in ("call", "owing") or self.stopped.endswith(" owed")
+
+    def _owing_since(self) -> dt.datetime:
+        began, owed = dt.datetime.min.replace(tzinfo=dt.UTC), 0
+        for move in self.moves:
+            if move.of_debt:
+                began = move.at if owed <= 0 else began
+                owed -= move.amount
+        return began
+
     def told_paid(self, name: str, at: dt.datetime) -> None:
         order = self.orders[name]
         if order.credited:
@@ -199,7 +219,7 @@ class Customer(msgspec.Struct):
             if any(one.kind == "dispute" and one.stage == 1 and one.at >= since for one in order.taken.values()):
                 self.stopped = f"payment {name} is disputed"
                 return
-        self.stopped = ""
+        self.stopped = "owing" if self.debt else ""
 
     # ---- calls
 

@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
 def _prepare(folder: Path) -> None:
     """Migrates a database of each kind once, for all processes to copy."""
-    os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", VAR_DIR=str(folder))
+    os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", VAR_DIR=str(folder), TEST_SHARED=str(folder))
     django.setup()
     # Only now: these read the settings.
     from tests.kit import databases

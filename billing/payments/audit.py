@@ -60,11 +60,11 @@ register_sql(
     Subject.TRANSFER,
     f"""
     SELECT t.id, CASE WHEN r.id IS NULL THEN 'no code ' || t.reference
-                      ELSE 'code is ' || r.state || ', worth ' || b.amount END, {_WALLET}
+                      ELSE t.kind || ' of a code that is ' || r.state || ', worth ' || b.amount END, {_WALLET}
     FROM billing_transfer t {_SIDES}
     LEFT JOIN billing_redeemcode r ON r.transfer_id = t.id LEFT JOIN billing_redeembatch b ON b.id = r.batch_id
-    WHERE {{rows:t.id}} AND t.kind = 'redemption'
-      AND (r.id IS NULL OR b.id IS NULL OR r.state <> 'redeemed' OR b.amount <> t.amount
+    WHERE {{rows:t.id}} AND t.kind NOT IN ('charge', 'draw') AND (t.kind = 'redemption' OR r.id IS NOT NULL)
+      AND (t.kind <> 'redemption' OR r.id IS NULL OR b.id IS NULL OR r.state <> 'redeemed' OR b.amount <> t.amount
            OR t.reference <> 'code:' || r.id OR coalesce(r.team_id, -1) <> coalesce(c.team_id, -2))""",
 )
 
@@ -90,3 +90,15 @@ def _given(rows: Rows) -> Iterator[Found]:
     for sql in (codes, adjustments):
         for said, wallet in query(sql, rows):
             yield None, said, wallet
+
+
+register_sql(
+    _("what an adjustment or a credit note is carried out by is a transfer of that kind"),
+    Subject.TRANSFER,
+    f"""
+    SELECT t.id, t.kind || ' of ' || CASE WHEN a.id IS NULL THEN n.number ELSE 'adjustment ' || a.id END, {_WALLET}
+    FROM billing_transfer t {_SIDES}
+    LEFT JOIN billing_adjustment a ON a.transfer_id = t.id LEFT JOIN billing_invoice n ON n.transfer_id = t.id
+    WHERE {{rows:t.id}} AND t.kind NOT IN ('charge', 'draw', 'adjustment')
+      AND (a.id IS NOT NULL OR n.id IS NOT NULL)""",
+)

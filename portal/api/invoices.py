@@ -19,7 +19,7 @@ from portal import streaming
 from portal.api import errors, pages
 from portal.api.access import View
 from portal.api.fields import Amount, Zone
-from portal.invoices import pdf, reading
+from portal.invoices import downloads, reading
 from portal.invoices.forms import StatementForm
 
 
@@ -110,7 +110,7 @@ class InvoicePdf(View):
         summary="An invoice as PDF, in the language of `Accept-Language`",
     )
     def get(self, request: Request, pk: int) -> HttpResponseBase:
-        return pdf.download(get_object_or_404(reading.documents(self.team), pk=pk))
+        return downloads.pdf(get_object_or_404(reading.documents(self.team), pk=pk))
 
 
 class DetailsShape(serializers.ModelSerializer[BillingDetails]):

@@ -11,8 +11,6 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from django.conf import settings
-from django.http import HttpResponse
-from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from reportlab.lib import colors
 from reportlab.lib.enums import TA_RIGHT
@@ -24,8 +22,6 @@ from reportlab.pdfbase.cidfonts import UnicodeCIDFont
 from reportlab.pdfbase.ttfonts import TTFError, TTFont
 from reportlab.platypus import Flowable, KeepTogether, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
 
-from billing.models import Invoice
-from portal.invoices import document
 from portal.invoices.document import Cells, Shown
 
 # TrueType fonts with Chinese, where Linux distributions put them. OpenType with PostScript outlines cannot be embedded.
@@ -57,14 +53,6 @@ def other_font() -> str:
         return EMBEDDED
     pdfmetrics.registerFont(UnicodeCIDFont(READERS_OWN))
     return READERS_OWN
-
-
-def download(invoice: Invoice) -> HttpResponse:
-    """The invoice as a file, in the language that is active."""
-    response = HttpResponse(render(document.of(invoice)), content_type="application/pdf")
-    language = "" if get_language() == "en" else f"-{get_language()}"
-    response["Content-Disposition"] = f'attachment; filename="{invoice.number}{language}.pdf"'
-    return response
 
 
 def render(shown: Shown) -> bytes:

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from billing import ledger
 from billing.models import Invoice
 from portal import streaming
-from portal.invoices import document, pdf, reading
+from portal.invoices import document, downloads, reading
 from portal.invoices.forms import DetailsForm, StatementForm
 from portal.models import Team
 
@@ -48,7 +48,7 @@ def show(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
 
 @require_GET
 def as_pdf(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
-    return pdf.download(_invoice(team, pk))
+    return downloads.pdf(_invoice(team, pk))
 
 
 def _invoice(team: Team, pk: int) -> Invoice:

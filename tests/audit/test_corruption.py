@@ -19,7 +19,7 @@ from tests.kit import databases
 
 # There are more than a thousand of them, and each is looked for twice. A run tries some, chosen anew each time; with
 # EVERY=1 in the environment, all of them.
-SHARE = {"sqlite": 1.0, "postgres": 1.0} if os.environ.get("EVERY") else {"sqlite": 0.35, "postgres": 0.1}
+SHARE = {"sqlite": 1.0, "postgres": 1.0} if os.environ.get("EVERY") else {"sqlite": 0.12, "postgres": 0.06}
 
 
 class Book:
@@ -64,7 +64,7 @@ def test_every_corruption_is_found_by_the_full_audit_and_within_a_round_of_the_i
     unexplained = [f"{planted} is not {way}" for planted, way in missed if corruption.reason(planted) is None]
     assert unexplained == [], f"seed {seed}: " + "\n".join(unexplained)
     found = count - len({str(planted) for planted, _ in missed})
-    assert found > 50
+    assert found > count // 2
     assert audit.run() == []
     if SHARE[book.kind] == 1:
         # What is called unknowable is: nothing stands there that could be found.

@@ -44,7 +44,7 @@ def test_one_code_and_two_hundred_attempts_at_once(breakable: Gateway) -> None:
     people = [breakable.customer(credit="0") for _ in range(PEOPLE)]
     with breakable.inside():
         cookies = [_session(person) for person in people]
-    breakable.manage("collectstatic", "--noinput", "--verbosity", "0")
+    breakable.collect_static()
     servers = breakable.start_each(*({} for _ in range(SERVERS)))
     gate, said, guard = threading.Barrier(ATTEMPTS), [], threading.Lock()
 

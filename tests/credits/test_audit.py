@@ -16,12 +16,12 @@ def test_a_redeemed_code_and_its_transfer_have_to_agree(cast: Cast) -> None:
     _, team = cast.other("bob")
     assert audit.run() == []
     said = found("billing_redeembatch", "amount = amount + 1")
-    assert "code is redeemed, worth 5000000001" in said
+    assert "of a code that is redeemed, worth 5000000001" in said
     unused = "state = 'unused', team_id = NULL, user_id = NULL, redeemed_at = NULL, team_turn = NULL, user_turn = NULL"
     assert "no code code:" in found("billing_redeemcode", f"{unused}, transfer_id = NULL WHERE state = 'redeemed'")
     assert "is redeemed, no transfer" in found("billing_redeemcode", "transfer_id = NULL WHERE state = 'redeemed'")
-    assert "code is redeemed" in found("billing_redeemcode", "team_id = %s WHERE state = 'redeemed'", team.pk)
-    assert "code is redeemed" in found("billing_transfer", "reference = 'code:0'")
+    assert "of a code that is redeemed" in found("billing_redeemcode", "team_id = %s WHERE state = 'redeemed'", team.pk)
+    assert "of a code that is redeemed" in found("billing_transfer", "reference = 'code:0'")
     assert "is redeemed, transfer of kind adjustment" in found("billing_transfer", "kind = 'adjustment'")
 
 

@@ -1,7 +1,5 @@
 """The samples that are programs, run as their readers run them. What they print is the upstream's answer."""
 
-import importlib.util
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from portal.docs import snippets
 from tests.docs.conftest import Filled
 from tests.kit import node as kit_node
 from tests.kit.gateway import Customer, Gateway
+from tests.kit.services import services
 
 # One kind of database: what a sample says has nothing to do with it.
 pytestmark = pytest.mark.parametrize("gateway", ["sqlite"], indirect=True)
@@ -56,8 +55,6 @@ def test_a_sample_runs_and_prints_the_answer(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    if name.startswith("langchain/") and importlib.util.find_spec("langchain_openai") is None:
-        pytest.skip("langchain-openai is not installed; tests/docs/test_tools.py sends its requests instead")
     path = tmp_path / f"sample{Path(name).suffix}"
     path.write_text(filled(name))
     said = run(command_for(path, lambda: request.getfixturevalue("node")), tmp_path)
@@ -68,11 +65,10 @@ def test_a_sample_runs_and_prints_the_answer(
 def test_a_sample_in_php_runs_and_prints_the_answer(
     name: str, filled: Filled, gateway: Gateway, customer: Customer, tmp_path: Path
 ) -> None:
-    if shutil.which("php") is None:
-        pytest.skip("php is not installed")
+    php = services.get("php").path
     path = tmp_path / "sample.php"
     path.write_text(filled(name))
-    assert_answered(name, run(["php", str(path)], tmp_path), gateway, customer)
+    assert_answered(name, run([php, str(path)], tmp_path), gateway, customer)
 
 
 def assert_answered(name: str, said: str, gateway: Gateway, customer: Customer) -> None:

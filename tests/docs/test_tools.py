@@ -4,7 +4,6 @@ The tools themselves are not installed. What they send is put together here from
 the base URL, the headers, the shape of the body, and that they stream.
 """
 
-import ast
 import json
 import subprocess
 import tomllib
@@ -212,16 +211,3 @@ def test_sillytavern_connects_and_streams_a_chat(filled: Filled, gateway: Gatewa
     }
     assert chat_text(events(post(f"{base}/chat/completions", body, bearer(key)))) == "Hello, world."
     assert settled(gateway, customer) == ["openai"]
-
-
-def test_langchain_invokes_and_streams_a_chat(filled: Filled, gateway: Gateway, customer: Customer) -> None:
-    calls = [node for node in ast.walk(ast.parse(filled("langchain/chat.py"))) if isinstance(node, ast.Call)]
-    (made,) = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "ChatOpenAI"]
-    given = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in made.keywords}
-    url, headers = f"{given['base_url']}/chat/completions", bearer(given["api_key"])
-    body = {"model": given["model"], "messages": [{"role": "user", "content": "Name a fish."}]}
-    whole = post(url, {**body, "stream": False}, headers).json()
-    assert whole["choices"][0]["message"]["content"] == "Hello, world."
-    streamed = post(url, {**body, "stream": True, "stream_options": {"include_usage": True}}, headers)
-    assert chat_text(events(streamed)) == "Hello, world."
-    assert settled(gateway, customer) == ["openai", "openai"]

@@ -13,7 +13,7 @@ from tests.kit.gateway import Customer, Gateway
 @pytest.fixture
 def member(breakable: Gateway) -> Iterator[Customer]:
     """A customer who can sign in, on an installation whose pages have their style sheets. The books stay whole."""
-    breakable.manage("collectstatic", "--noinput", "--verbosity", "0")
+    breakable.collect_static()
     made = breakable.customer()
     let_sign_in(breakable, made)
     breakable.start()

@@ -17,7 +17,7 @@ def shown(page: Page, group: str) -> list[str]:
 def test_samples_are_tabs_that_remember_the_language_and_need_no_script(
     breakable: Gateway, browser: Browser, page: Page
 ) -> None:
-    breakable.manage("collectstatic", "--noinput", "--verbosity", "0")
+    breakable.collect_static()
     url = breakable.start().url
     page.goto(f"{url}/docs/openai-chat/")
     assert [shown(page, group) for group in ("openai-chat", "openai-stream")] == [["sh"], ["sh"]]

@@ -82,6 +82,11 @@ def drop(url: str) -> None:
         shutil.rmtree(Path(url.removeprefix("sqlite:///")).parent, ignore_errors=True)
 
 
+def shared(name: str) -> Path:
+    """Where something of this name is that all processes of a run may use (`TEST_SHARED`), or this one alone."""
+    return Path(os.environ.get("TEST_SHARED", _folder)) / name
+
+
 def prepared() -> str:
     """Migrates a database of each kind; the value of `TEST_TEMPLATES` for the sessions that shall copy them."""
     kinds = [kind for kind in KINDS if kind == "sqlite" or services.probe("postgres")]

@@ -1,4 +1,4 @@
-"""Private services of a test session: PostgreSQL and Redis on free ports, Node and Chromium as programs.
+"""Private services of a test session: PostgreSQL and Redis on free ports, Node, PHP and Chromium as programs.
 
 Each is started when a test first needs it and stopped, by its process id, when the session ends. What is missing is
 named in the summary; with `REQUIRE_SERVICES=1` it is an error instead of a skipped test.
@@ -247,7 +247,7 @@ class Program:
             raise Missing(f"no {' or '.join(names)} on PATH")
         self.path = found
         said = subprocess.run([found, "--version"], capture_output=True, text=True, check=False, timeout=60)
-        self.version = said.stdout.strip()
+        self.version = said.stdout.strip().partition("\n")[0]
 
     def stop(self) -> None:
         """Nothing runs."""
@@ -258,6 +258,7 @@ _KINDS: dict[str, Callable[[], Any]] = {
     "redis": Redis,
     "node": lambda: Program("node"),
     "npm": lambda: Program("npm"),
+    "php": lambda: Program("php"),
     "chromium": lambda: Program("chromium", "chromium-browser", "google-chrome"),
 }
 

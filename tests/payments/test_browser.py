@@ -37,7 +37,7 @@ def till(stripe: ScriptedStripe) -> Iterator[tuple[Gateway, Customer]]:
         EPAY_PID=scripted.EPAY_PID,
         EPAY_KEY=scripted.EPAY_KEY,
     )
-    gateway.manage("collectstatic", "--noinput", "--verbosity", "0")
+    gateway.collect_static()
     if os.environ.get("SHOTS"):
         gateway.manage("prepare")  # both languages
     made = gateway.customer("0")

@@ -14,7 +14,7 @@ from tests.kit import load
 from tests.kit.gateway import Gateway
 from tests.kit.ports import eventually
 
-SECONDS = 3.0
+SECONDS = 2.0
 
 
 def test_audits_find_nothing_while_two_servers_and_a_worker_write(breakable: Gateway) -> None:

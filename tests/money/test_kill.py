@@ -23,7 +23,7 @@ from tests.kit.ports import eventually
 from tests.kit.upstream import Script, Upstream
 from tests.money import test_payment_types as payment_types
 
-ROUNDS = 3
+ROUNDS = 1
 
 
 def under_load(gateway: Gateway, tokens: list[str], source: random.Random) -> list[load.Seen]:

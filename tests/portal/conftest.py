@@ -1,5 +1,8 @@
 """What the portal's tests share: compiled translations, a small catalogue, and browsers of the cast."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from django.conf import settings
 from django.core.cache import cache
@@ -12,6 +15,8 @@ from keys import services as keys
 from keys.models import ApiKey
 from portal import translations
 from portal.models import Team, User
+from tests.payments import scripted
+from tests.payments.scripted import ScriptedStripe
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +46,16 @@ def price(db: None) -> PriceVersion:
 def key(team: Team) -> ApiKey:
     """A key of alice's."""
     return keys.issue(team_id=team.pk, spec=keys.Spec(name="agent-prod"))[0]
+
+
+@pytest.fixture
+def stripe(settings: Any) -> Iterator[ScriptedStripe]:
+    """Stripe, configured for two currencies and answering."""
+    server = ScriptedStripe()
+    settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE = scripted.KEY, server.url
+    settings.STRIPE_WEBHOOK_SECRETS, settings.STRIPE_CURRENCIES = [scripted.SECRET], ["USD", "EUR"]
+    yield server
+    server.stop()
 
 
 PASSWORD = "correct-horse-battery"

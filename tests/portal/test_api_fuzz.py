@@ -3,14 +3,13 @@ never a fault of ours."""
 
 from typing import Any
 
-import hypothesis
 import pytest
 import schemathesis
 from django.conf import LazySettings
 from django.core.wsgi import get_wsgi_application
 from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import given
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
@@ -25,20 +24,12 @@ from billing.models import PriceVersion
 from keys.models import ApiKey
 from portal.api import access
 from portal.models import Team, User
-from tests.kit import soak
+from tests.kit import fuzzing, soak
 from tests.portal import made
 from tests.portal.test_api import management
 
 EXAMPLES = soak.count("EXAMPLES", 300) if soak.on() else 3
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-PRINTED = hypothesis.settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 
 TOKEN = "c" * 32  # of the session's forms
 
@@ -89,7 +80,7 @@ def test_whatever_is_sent_is_answered_as_the_document_says(
     how = called[ways[0]]
     statuses: list[int] = []
 
-    @PRINTED
+    @fuzzing.printed(EXAMPLES)
     @given(case=operation.as_strategy(generation_mode=mode))
     def send(case: Any) -> None:
         answer = case.call(**how)

@@ -4,7 +4,6 @@ import csv
 import datetime as dt
 import io
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,15 +31,6 @@ def robot(alice: User) -> Program:
 @pytest.fixture
 def stranger(charlie: User) -> Program:
     return management(team_of(charlie))
-
-
-@pytest.fixture
-def stripe(settings: Any) -> Iterator[ScriptedStripe]:
-    server = ScriptedStripe()
-    settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE = scripted.KEY, server.url
-    settings.STRIPE_WEBHOOK_SECRETS, settings.STRIPE_CURRENCIES = [scripted.SECRET], ["USD", "EUR"]
-    yield server
-    server.stop()
 
 
 def wish(**changed: Any) -> dict[str, Any]:

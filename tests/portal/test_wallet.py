@@ -2,7 +2,6 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,19 +15,9 @@ from billing.payments import rates
 from billing.payments.models import Payment
 from portal import wallet
 from portal.models import Team
-from tests.payments import scripted
 from tests.payments.scripted import ScriptedStripe
 
 FORM = {"preset": "25", "other": "", "method": "stripe"}
-
-
-@pytest.fixture
-def stripe(settings: Any) -> Iterator[ScriptedStripe]:
-    server = ScriptedStripe()
-    settings.STRIPE_SECRET_KEY, settings.STRIPE_API_BASE = scripted.KEY, server.url
-    settings.STRIPE_WEBHOOK_SECRETS, settings.STRIPE_CURRENCIES = [scripted.SECRET], ["USD", "EUR"]
-    yield server
-    server.stop()
 
 
 def row(team: Team, **fields: Any) -> Payment:

@@ -3,11 +3,10 @@ envelope, as the document tells it, and never a fault of ours."""
 
 from typing import Any
 
-import hypothesis
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given
+from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -18,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from relay import openapi, urls
-from tests.kit import client, soak
+from tests.kit import client, fuzzing, soak
 from tests.kit.gateway import Customer, Gateway
 from tests.relay.fuzzed import CHATS, MODELS, everything, provider, stranger
 
@@ -51,14 +50,6 @@ def drawn_from() -> Any:
 
 
 DOCUMENT = schemathesis.openapi.from_dict(drawn_from())
-PRINTED = hypothesis.settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 
 
 class Asking:
@@ -108,7 +99,7 @@ def test_whatever_is_sent_is_answered_as_the_document_says(
     asking = Asking(everything, stranger, route)
     drawn = DOCUMENT[route.path][route.method].as_strategy(generation_mode=mode)
 
-    @PRINTED
+    @fuzzing.printed(EXAMPLES)
     @given(case=drawn, number=st.integers(0, 7))
     def send(case: Any, number: int) -> None:
         asking.send(case, number)

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 
 from billing import money
 from billing.payments import redeem
-from portal import redeeming
+from portal import addresses, redeeming
 from portal.models import Team
 
 SHOWN = 20  # codes that the team has redeemed
@@ -54,7 +54,7 @@ def _redeem(request: HttpRequest, team: Team, form: RedeemForm) -> int:
             team=team.pk,
             user=int(request.user.pk or 0),
             actor=str(request.user),
-            address=redeeming.address(request),
+            address=addresses.of(request),
         )
     except redeem.NotRedeemed as error:
         form.add_error("code", redeeming.said(error))

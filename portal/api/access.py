@@ -15,9 +15,8 @@ from rest_framework.throttling import SimpleRateThrottle
 from rest_framework.views import APIView
 
 from keys import services as keys
-from portal import services
+from portal import addresses, services
 from portal.models import Team, User
-from relay.http import client_address
 
 
 class Caller:
@@ -43,10 +42,8 @@ class ManagementKey(BaseAuthentication):
         scheme, _space, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        meta = request.META
-        address = client_address(meta.get("REMOTE_ADDR", ""), meta.get("HTTP_X_FORWARDED_FOR", ""))
         try:
-            row = keys.management_key(token.strip(), address=address)
+            row = keys.management_key(token.strip(), address=addresses.of(request))
         except keys.InvalidKey as error:
             raise AuthenticationFailed(_KEY_MESSAGES[error.why]) from error
         return Caller(row.pk, row.team, row.name), None

@@ -19,7 +19,7 @@ from billing import money
 from billing.payments import NotOffered, ProviderFailed, Reversal, Stage, currencies, orders, redeem
 from billing.payments.models import Payment, PaymentReversal
 from billing.payments.orders import Choice
-from portal import paying, redeeming
+from portal import addresses, paying, redeeming
 from portal.api import errors, pages
 from portal.api.access import View
 from portal.api.fields import Amount
@@ -224,7 +224,7 @@ class Redeem(View):
                 team=self.team.pk,
                 user=self.person.pk,
                 actor=self.actor,
-                address=redeeming.address(http),
+                address=addresses.of(http),
             )
         except redeem.Again as error:
             raise errors.Conflict(redeeming.said(error)) from error

@@ -10,12 +10,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from billing import ledger, money
-from billing.models import Account, Transfer
+from billing.models import Account, PriceVersion, Transfer
 from billing.payments import rates
 from billing.payments.models import Payment
+from keys.models import ApiKey
 from portal import wallet
 from portal.models import Team
 from tests.payments.scripted import ScriptedStripe
+from tests.portal import made
 
 FORM = {"preset": "25", "other": "", "method": "stripe"}
 
@@ -41,6 +43,26 @@ def charge(team: Team, amount: str, *, days: int = 0) -> None:
         created_at=timezone.now() - dt.timedelta(days=days),
     )
     Account.objects.filter(pk=ledger_wallet.pk).update(balance=ledger_wallet.balance - money.parse(amount))
+
+
+def test_an_amount_below_zero_has_its_minus_before_the_currency_s_sign(as_alice: Client, team: Team) -> None:
+    row = ledger.wallet_of(team.pk)
+    Account.objects.filter(pk=row.pk).update(credit_limit=500 * money.NANO)
+    ledger.adjust(wallet=row, amount=-105 * money.NANO, actor="root", reason="a test")
+    shown = as_alice.get("/wallet/").content.decode()
+    assert "−$95.00" in shown
+    assert "$−" not in shown
+
+
+@pytest.mark.parametrize(
+    ("spent", "said"), [("7", "about 10 days"), ("0.01", "more than a year"), ("", "nothing spent in 7 days")]
+)
+def test_how_long_the_money_lasts_is_said_as_far_as_it_can_be_foreseen(
+    as_alice: Client, key: ApiKey, price: PriceVersion, spent: str, said: str
+) -> None:
+    if spent:
+        made.call(key, price, ago=dt.timedelta(hours=1), cost=money.parse(spent))
+    assert said in as_alice.get("/wallet/").content.decode()
 
 
 def test_the_list_sums_charges_by_day_and_its_balances_add_up(as_alice: Client, team: Team) -> None:

@@ -7,6 +7,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from billing import ledger
+from billing.models import PlanOffer
 from billing.payments import orders
 from billing.payments.models import Payment
 from billing.payments.orders import Choice, Links
@@ -14,18 +15,27 @@ from portal.models import Team
 
 
 def begin(
-    *, team: Team, choice: Choice, amount: int, actor: str, email: str, order: uuid.UUID | None = None
+    *,
+    team: Team,
+    choice: Choice,
+    amount: int,
+    actor: str,
+    email: str,
+    order: uuid.UUID | None = None,
+    offer: PlanOffer | None = None,
 ) -> Payment:
-    """A payment of `amount` nano-units into the team's wallet: see `orders.begin`, which says what it raises."""
+    """A payment of `amount` nano-units into the team's wallet, or for a plan: see `orders.begin`, which says what it
+    raises."""
     return orders.begin(
         wallet=ledger.wallet_of(team.pk),
         choice=choice,
         amount=amount,
         actor=actor,
         email=email,
-        title=_("Credit for %(site)s") % {"site": "Pisces"},
+        title=(_("Plan “%(name)s”") % {"name": offer.name}) if offer else _("Credit for %(site)s") % {"site": "Pisces"},
         links=lambda pk: _links(pk, choice.provider),
         order=order,
+        offer=offer,
     )
 
 

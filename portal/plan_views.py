@@ -1,4 +1,4 @@
-"""The page of plans: what is for sale, what the team has, and buying one from the wallet."""
+"""The page of plans: what is for sale, what the team has, and buying one from the wallet or by a payment."""
 
 import uuid
 
@@ -6,11 +6,14 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from billing import ledger, plans
 from billing.models import PlanOffer
-from portal.models import Team
+from billing.payments import NotOffered, ProviderFailed, orders
+from billing.payments.models import Payment
+from portal import currency, paying
+from portal.models import Team, User
 
 
 @require_GET
@@ -41,6 +44,47 @@ def buy(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     return _page(request, team, "plans/buy.html", status=422, offer=offer, order=uuid.uuid4(), problem=problem)
 
 
+@require_POST
+def pay(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
+    """Begins a payment of the plan's price, which buys it when it is confirmed, and sends the payer to its provider."""
+    offer = get_object_or_404(plans.for_sale(), pk=pk)
+    try:
+        payment = _begun(request, team, offer)
+    except ValueError:
+        problem = _("The order was incomplete. Please try again.")
+    except (NotOffered, orders.OrderReused) as error:
+        problem = str(error)
+    except ProviderFailed:
+        problem = _("The payment could not be begun. Try again in a minute.")
+    else:
+        return redirect(payment.checkout_url)
+    return _page(request, team, "plans/buy.html", status=422, offer=offer, order=uuid.uuid4(), problem=problem)
+
+
+def _begun(request: HttpRequest, team: Team, offer: PlanOffer) -> Payment:
+    """Raises ValueError for a form that is not whole, and what `orders.begin` raises."""
+    assert isinstance(request.user, User)
+    order, wanted, email = uuid.UUID(request.POST.get("order", "")), request.POST.get("method"), request.user.email
+    choice = next((one for one in _choices(request) if one.name == wanted), None)
+    if choice is None:
+        raise NotOffered(_("This way to pay is not offered any more."))
+    return paying.begin(
+        team=team, choice=choice, amount=offer.price, actor=email, email=email, order=order, offer=offer
+    )
+
+
+def _ways(request: HttpRequest, offer: PlanOffer) -> list[tuple[str, str, str]]:
+    """The ways to pay for it, where such an amount may be paid: name, label and price."""
+    allowed = orders.limits()
+    if not allowed.smallest <= offer.price <= allowed.largest:
+        return []
+    return [(one.name, str(one.method.name), f"{one.sign}{one.price(offer.price)}") for one in _choices(request)]
+
+
+def _choices(request: HttpRequest) -> list[orders.Choice]:
+    return orders.choices(currency.chosen(request))
+
+
 def _page(
     request: HttpRequest,
     team: Team,
@@ -55,6 +99,7 @@ def _page(
         "running": plans.running(team.pk),
         "ended": plans.ended(team.pk)[:20],
         "offer": offer,
+        "ways": _ways(request, offer) if offer else (),
         "order": order,
         "problem": problem,
     }

@@ -31,6 +31,7 @@ urlpatterns = [
     member("limits/<int:pk>/lower/", limit_views.end_raise, "limit_lower"),
     member("plans/", plan_views.index, "plans"),
     member("plans/<int:pk>/buy/", plan_views.buy, "plan_buy"),
+    member("plans/<int:pk>/pay/", plan_views.pay, "plan_pay"),
     member("usage/", usage_views.usage, "usage"),
     member("usage/sums.csv", usage_views.export_sums, "usage_sums"),
     member("usage/calls.csv", usage_views.export_calls, "usage_calls"),

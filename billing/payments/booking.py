@@ -18,7 +18,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from billing import ledger, money, selectors
+from billing import ledger, money, plans, selectors
 from billing.models import Account, AccountKind, TransferKind
 from billing.payments import (
     Event,
@@ -219,11 +219,27 @@ def _credit(payment: Payment, fact: Paid) -> Result:
     except money.InvalidAmount as error:
         return Result(Outcome.REFUSED, payment, str(error))
     payment.state, payment.paid_at = PaymentState.PAID, timezone.now()
-    payment.receipt, payment.note = fact.receipt, ""
+    payment.receipt = fact.receipt
     payment.checkout = payment.checkout or fact.checkout
+    payment.note = _bought(payment)
     payment.save(update_fields=["state", "paid_at", "receipt", "note", "checkout"])
     _told_before(payment)
     return Result(Outcome.APPLIED, payment)
+
+
+def _bought(payment: Payment) -> str:
+    """Buys the plan that the payment is for, once; why not, where it cannot be had any more for what was paid."""
+    offer = payment.offer
+    if offer is None:
+        return ""
+    try:
+        if offer.price > payment.amount:
+            raise plans.NotForSale(offer.name)
+        plans.buy(team=_team(payment.wallet), offer=offer, order=payment.pk, actor=payment.actor)
+    except (plans.NotForSale, plans.TooMany, ledger.InsufficientFunds) as error:
+        log.warning("payment.plan_not_bought", payment=str(payment.pk), offer=offer.pk, why=type(error).__name__)
+        return "the plan was not bought; the money is in the wallet"
+    return ""
 
 
 _NEXT: dict[type[Any], tuple[PaymentState, tuple[PaymentState, ...]]] = {

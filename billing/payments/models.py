@@ -31,7 +31,8 @@ class Payment(models.Model):
     `amount` is what the wallet gets (nano-units). `due` is what the payer pays, in minor units of `currency`, at
     `rate` (`ExchangeRate.rate`; 10**9 in the ledger's own currency). `taken` is what refunds and disputes hold of
     `amount` now. `checkout` and `receipt` are the provider's names for the checkout and for the payment made there.
-    `order` is the number that a program gave it, so that it begins one payment, however often it asks.
+    `order` is the number that a program gave it, so that it begins one payment, however often it asks. With an `offer`
+    the money buys that plan at once, where it is still for sale for no more than was paid; else it stays in the wallet.
     """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
@@ -45,6 +46,9 @@ class Payment(models.Model):
     taken = models.BigIntegerField(_("taken back"), default=0)
     state = models.CharField(_("state"), max_length=16, choices=PaymentState, default=PaymentState.CREATED)
     order = models.UUIDField(null=True, editable=False)
+    offer = models.ForeignKey(
+        "billing.PlanOffer", models.PROTECT, null=True, blank=True, related_name="payments", verbose_name=_("buys")
+    )
     checkout = models.CharField(_("checkout"), max_length=255, blank=True)
     checkout_url = models.CharField(max_length=2048, blank=True, editable=False)
     receipt = models.CharField(_("provider's payment"), max_length=255, blank=True)

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from billing import money
-from billing.models import Account
+from billing.models import Account, PlanOffer
 from billing.payments import (
     Method,
     NotOffered,
@@ -114,24 +114,27 @@ def begin(
     title: str,
     links: Callable[[uuid.UUID], Links],
     order: uuid.UUID | None = None,
+    offer: PlanOffer | None = None,
 ) -> Payment:
     """An order of `amount` nano-units, with its checkout's address. Raises NotOffered, ProviderFailed.
+
+    With an `offer` it buys that plan when it is paid.
 
     The row is committed before the provider is asked, so that whatever it says later finds it. Not for use inside a
     transaction. The same `order` of the wallet again gives the payment that it began, as that stands now; asked for
     something else, it raises OrderReused.
     """
     if (begun := _begun(wallet, order)) is not None:
-        return _same(begun, choice, amount)
+        return _same(begun, choice, amount, offer)
     provider = registry.find(choice.provider)
     if provider is None:
         raise NotOffered(_("This way to pay is not offered any more."))
     due = _checked(wallet, choice, amount)
     try:
         with transaction.atomic():
-            payment = _written(wallet, choice, amount=amount, due=due, actor=actor, order=order)
+            payment = _written(wallet, choice, amount=amount, due=due, actor=actor, order=order, offer=offer)
     except IntegrityError:  # the same order, in another process, a moment earlier
-        return _same(Payment.objects.get(wallet=wallet, order=order), choice, amount)
+        return _same(Payment.objects.get(wallet=wallet, order=order), choice, amount, offer)
     _open(provider, payment, title=title, email=email, links=links(payment.pk))
     return payment
 
@@ -140,14 +143,23 @@ def _begun(wallet: Account, order: uuid.UUID | None) -> Payment | None:
     return Payment.objects.filter(wallet=wallet, order=order).first() if order is not None else None
 
 
-def _same(payment: Payment, choice: Choice, amount: int) -> Payment:
-    asked = (choice.provider, choice.method.code, amount)
-    if (payment.provider, payment.method, payment.amount) != asked:
+def _same(payment: Payment, choice: Choice, amount: int, offer: PlanOffer | None) -> Payment:
+    asked = (choice.provider, choice.method.code, amount, offer and offer.pk)
+    if (payment.provider, payment.method, payment.amount, payment.offer_id) != asked:
         raise OrderReused(_("This order has begun another payment. Give each payment an order of its own."))
     return payment
 
 
-def _written(wallet: Account, choice: Choice, *, amount: int, due: int, actor: str, order: uuid.UUID | None) -> Payment:
+def _written(
+    wallet: Account,
+    choice: Choice,
+    *,
+    amount: int,
+    due: int,
+    actor: str,
+    order: uuid.UUID | None,
+    offer: PlanOffer | None,
+) -> Payment:
     now = timezone.now()
     return Payment.objects.create(
         wallet=wallet,
@@ -158,6 +170,7 @@ def _written(wallet: Account, choice: Choice, *, amount: int, due: int, actor: s
         due=due,
         rate=choice.rate.rate,
         order=order,
+        offer=offer,
         actor=actor[:200],
         expires_at=now + LASTS,
         ask_at=now + FIRST_LOOK,

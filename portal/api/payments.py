@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing import money
+from billing.models import PlanOffer
 from billing.payments import NotOffered, ProviderFailed, Reversal, Stage, currencies, orders, redeem
 from billing.payments.models import Payment, PaymentReversal
 from billing.payments.orders import Choice
@@ -96,7 +97,19 @@ class PaymentShape(serializers.ModelSerializer[Payment]):
     class Meta:
         model = Payment
         fields = (
-            *("id", "order", "provider", "method", "state", "amount", "currency", "due", "taken", "checkout_url"),
+            *(
+                "id",
+                "order",
+                "offer",
+                "provider",
+                "method",
+                "state",
+                "amount",
+                "currency",
+                "due",
+                "taken",
+                "checkout_url",
+            ),
             *("created_at", "expires_at", "paid_at"),
         )
 
@@ -136,6 +149,18 @@ class NewPayment(serializers.Serializer[Any]):
     currency = serializers.ChoiceField(choices=sorted(currencies.EXPONENTS), required=False, default="")
     amount = Amount(help_text="What the wallet gets.")
     order = serializers.UUIDField(help_text="Yours, new for each payment: the same one again begins nothing more.")
+    offer = serializers.PrimaryKeyRelatedField(
+        queryset=PlanOffer.objects.filter(active=True),
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="A plan that the payment buys as soon as it is confirmed; `amount` is then its price.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["offer"] is not None and attrs["amount"] != attrs["offer"].price:
+            raise ValidationError({"amount": [_("The plan has another price.")]})
+        return attrs
 
     def choice(self) -> Choice:
         """The way to pay that is asked for. Raises ValidationError where there is none."""
@@ -174,6 +199,7 @@ class Payments(View):
                 actor=self.actor,
                 email=self.person.email,
                 order=terms["order"],
+                offer=terms["offer"],
             )
         except NotOffered as error:
             raise ValidationError({"amount": [str(error)]}) from error

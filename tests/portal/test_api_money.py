@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from billing import catalog, groups, ledger, money, prices
 from billing.invoices import closing, standing
-from billing.models import Account, BillingDetails, Invoice, Transfer
+from billing.models import Account, BillingDetails, Invoice, PlanOffer, Transfer
 from billing.payments import redeem
 from billing.payments.models import Payment
 from portal.models import Team, User
@@ -38,6 +38,17 @@ def wish(**changed: Any) -> dict[str, Any]:
 
 
 # ---- payments -------------------------------------------------------------------------------------------------------
+
+
+def test_a_payment_for_a_plan_names_it_and_has_its_price(robot: Program, stripe: ScriptedStripe) -> None:
+    offer = PlanOffer.objects.create(name="Starter", kind="credit", price=25 * UNIT, value=30 * UNIT, days=30)
+    begun = robot("post", "payments", wish(offer=offer.pk))
+    assert (begun.status_code, begun.json()["offer"]) == (201, offer.pk), begun.content
+    refused = robot("post", "payments", wish(offer=offer.pk, amount="24"))
+    assert (refused.status_code, "amount" in refused.json()) == (400, True), refused.content
+    offer.active = False
+    offer.save()
+    assert robot("post", "payments", wish(offer=offer.pk)).status_code == 400
 
 
 def test_an_order_begins_one_payment_however_often_it_is_sent(robot: Program, stripe: ScriptedStripe) -> None:

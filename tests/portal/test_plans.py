@@ -1,6 +1,7 @@
 """The page of plans: what is for sale, buying once, and what a team has left."""
 
 import uuid
+from typing import Any
 
 import pytest
 from django.test import Client
@@ -8,8 +9,10 @@ from django.urls import reverse
 
 from billing import ledger, plans
 from billing.models import Plan, PlanOffer
+from billing.payments.models import Payment
 from portal import services
 from portal.models import User
+from tests.payments.scripted import ScriptedStripe
 
 UNIT = 10**9
 
@@ -81,3 +84,48 @@ def test_postpaid_is_offered_where_the_team_has_a_credit_limit(as_alice: Client,
     wallet.save(update_fields=["credit_limit"])
     page = as_alice.get(reverse("key_create")).content.decode()
     assert "on credit up to $50.00" in page
+
+
+# ---- by a payment ----------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_paid_for_at_the_provider_under_its_name(
+    as_alice: Client, offer: PlanOffer, stripe: ScriptedStripe
+) -> None:
+    page = as_alice.get(reverse("plan_buy", args=[offer.pk]))
+    form = {"order": str(page.context["order"]), "method": "stripe"}
+    answers = [as_alice.post(reverse("plan_pay", args=[offer.pk]), form) for _ in range(2)]
+    payment = Payment.objects.get()
+    assert {answer["Location"] for answer in answers} == {payment.checkout_url}
+    assert (payment.offer, payment.amount, payment.due) == (offer, 8 * UNIT, 800)
+    assert "Starter" in str(stripe.asked[0][2])
+    assert "Starter" in as_alice.get(reverse("payment", args=[payment.pk])).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [({"order": ""}, "incomplete"), ({"method": "cash"}, "not offered any more"), ({"method": ""}, "not offered")],
+)
+def test_a_payment_that_cannot_begin_says_why(
+    as_alice: Client, offer: PlanOffer, stripe: ScriptedStripe, changed: dict[str, Any], says: str
+) -> None:
+    form = {"order": str(uuid.uuid4()), "method": "stripe", **changed}
+    answer = as_alice.post(reverse("plan_pay", args=[offer.pk]), form)
+    assert (answer.status_code, Payment.objects.count()) == (422, 0)
+    assert says in answer.content.decode()
+
+
+def test_a_provider_that_fails_buys_nothing(as_alice: Client, offer: PlanOffer, stripe: ScriptedStripe) -> None:
+    stripe.failing = 500
+    form = {"order": str(uuid.uuid4()), "method": "stripe"}
+    answer = as_alice.post(reverse("plan_pay", args=[offer.pk]), form)
+    assert answer.status_code == 422
+    assert "could not be begun" in answer.content.decode()
+
+
+def test_what_is_too_small_to_be_paid_is_bought_from_the_wallet_only(
+    as_alice: Client, offer: PlanOffer, stripe: ScriptedStripe
+) -> None:
+    assert "Or pay for it now" in as_alice.get(reverse("plan_buy", args=[offer.pk])).content.decode()
+    PlanOffer.objects.update(price=UNIT)
+    assert "Or pay for it now" not in as_alice.get(reverse("plan_buy", args=[offer.pk])).content.decode()

@@ -12,13 +12,13 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 from django.utils import timezone
 
+from billing.models import Hold
 from relay.models import Heartbeat
 from tests.kit import load
-from tests.kit.gateway import Gateway
+from tests.kit.gateway import Customer, Gateway
 from tests.kit.plugin import furnish
 from tests.kit.ports import eventually
 from tests.kit.services import Postgres, Redis, services
@@ -39,9 +39,12 @@ class Supervisor:
         self.postgres, self.redis = Postgres(durable=True), Redis()
         self.gateway = Gateway("postgres", postgres=self.postgres, REDIS_URL=self.redis.url, HOLD_LEASE=str(LEASE))
         furnish(self.gateway, upstream, black_hole)
-        self.customers = [self.gateway.customer(CREDIT) for _ in range(3)]
-        self.served_before = len(upstream.exchanges)
-        self.seen: list[load.Seen] = []
+        self.customers: list[Customer] = []  # of the last round
+        self.everybody: list[Customer] = []
+        self.seen: list[load.Seen] = []  # in the last round
+        self.all_seen: list[load.Seen] = []
+        self.served: Counter[str] = Counter()
+        self._counted = len(upstream.exchanges)
         self.killed: Counter[str] = Counter()
         self._begin_worker()
         for _ in range(2):
@@ -91,7 +94,9 @@ class Supervisor:
     # ---- load
 
     def round(self, part: str, source: random.Random) -> None:
-        """Load on all servers; in its middle one part is killed and started again."""
+        """Load of new customers on all servers; in its middle one part is killed and started again."""
+        self.customers = [self.gateway.customer(CREDIT) for _ in range(3)]
+        self.everybody += self.customers
         tokens = [customer.token for customer in self.customers]
 
         async def scene() -> list[load.Seen]:
@@ -104,42 +109,55 @@ class Supervisor:
             stop.set()
             return await running
 
-        self.seen += asyncio.run(scene())
+        self.seen = asyncio.run(scene())
+        self.all_seen += self.seen
 
     # ---- the truth
 
     def check(self) -> None:
-        """The books against what clients saw and what the upstream served, as far as both have got."""
-        served = Counter(
-            exchange.json.get("x_call") for exchange in self.upstream.exchanges[self.served_before :] if exchange.body
-        )
-        calls = [call for customer in self.customers for call in self.gateway.calls(customer.key)]
+        """The books of the last round against what clients saw and what the upstream served, as far as both got."""
+        self._compare(self.customers, self.seen)
+        for customer in self.customers:
+            assert self.gateway.audit_of(customer.team) == []
+        self._orphans_are_resolved()
+
+    def _compare(self, customers: list[Customer], seen: list[load.Seen]) -> None:
+        served, new = self._count_served()
+        calls = [call for customer in customers for call in self.gateway.calls(customer.key)]
         records = {call["request_id"]: call for call in calls}
-        holds = [hold for customer in self.customers for hold in self.gateway.holds(customer.wallet)]
-        transfers = [row for customer in self.customers for row in self.gateway.transfers(customer.wallet)]
+        transfers = [row for customer in customers for row in self.gateway.transfers(customer.wallet)]
         charges = Counter(row["reference"] for row in transfers if row["kind"] == "charge")
         assert len(records) == len(calls), "a call is recorded once"
-        for one in (seen for seen in self.seen if seen.complete):
+        for one in (answer for answer in seen if answer.complete):
             call = records[one.id]
             assert (call["state"], call["cost"], one.cost) == ("settled", COST, COST_TEXT), (one, call)
             assert charges[str(call["id"])] == 1, one
             assert served[one.id] == 1, one
-        for one in (seen for seen in self.seen if seen.status == 503):
+        for one in (answer for answer in seen if answer.status == 503):
             assert one.id not in records or records[one.id]["cost"] == 0 or served[one.id], one
         for call in calls:
             assert charges[str(call["id"])] == (1 if call["cost"] else 0), call
             if call["cost"]:
                 assert served[call["request_id"]] == 1, f"charged for what the upstream never saw: {call}"
-        known = {hold["facts"]["request_id"] for hold in holds}
-        assert set(served) <= known, "a call left without a durable hold"
-        assert self.gateway.audit() == []
-        self._orphans_are_resolved(holds)
+        unknown = new - self._held_by(customers)
+        assert not unknown or not unknown - self._held_by(self.everybody), "a call left without a durable hold"
 
-    @staticmethod
-    def _orphans_are_resolved(holds: list[dict[str, Any]]) -> None:
+    def _count_served(self) -> tuple[Counter[str], set[str]]:
+        """How often the upstream served each call, and which are new among them."""
+        fresh = self.upstream.exchanges[self._counted :]
+        self._counted += len(fresh)
+        ids = [str(exchange.json.get("x_call")) for exchange in fresh if exchange.body]
+        self.served.update(ids)
+        return self.served, set(ids)
+
+    def _held_by(self, customers: list[Customer]) -> set[str]:
+        holds = (hold for customer in customers for hold in self.gateway.holds(customer.wallet))
+        return {hold["facts"]["request_id"] for hold in holds}
+
+    def _orphans_are_resolved(self) -> None:
         late = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=RESOLVED_WITHIN)
-        waiting = [hold for hold in holds if hold["state"] in ("held", "dispatched", "recovering")]
-        assert not [hold for hold in waiting if hold["lease_until"] < late], "an orphan was not resolved in time"
+        waiting = self._open("held", "dispatched", "recovering")
+        assert not [hold for hold in waiting if hold.lease_until < late], "an orphan was not resolved in time"
 
     def settled_down(self, *, within: float) -> None:
         """Every hold is resolved or waits for an administrator."""
@@ -147,31 +165,31 @@ class Supervisor:
 
     def resolve_reviews(self) -> int:
         """Decides for the customer wherever nobody can tell. How many."""
-        from billing.models import Hold
         from relay import recovery
 
         unclear = self._open("review")
         with self.gateway.inside():
-            for number in unclear:
-                recovery.resolve(hold=Hold.objects.get(pk=number), charged=0, actor="tests", reason="nobody can tell")
+            for hold in unclear:
+                recovery.resolve(hold=hold, charged=0, actor="tests", reason="nobody can tell")
         return len(unclear)
 
-    def _open(self, *states: str) -> list[Any]:
-        found = (hold for customer in self.customers for hold in self.gateway.holds(customer.wallet))
-        return [hold["id"] for hold in found if hold["state"] in states]
+    def _open(self, *states: str) -> list[Hold]:
+        with self.gateway.inside():
+            return list(Hold.objects.filter(state__in=states))
 
     def finish(self) -> None:
         """Nothing is held, and what the wallets have lost is what the calls cost."""
         self.resolve_reviews()
-        self.check()
-        for customer in self.customers:
+        self._compare(self.everybody, self.all_seen)
+        assert self.gateway.audit() == []
+        for customer in self.everybody:
             wallet = self.gateway.wallet(customer.wallet)
             spent = sum(call["cost"] for call in self.gateway.calls(customer.key))
             assert (wallet["held"], wallet["balance"]) == (0, int(CREDIT) * 10**9 - spent)
 
     @property
     def complete(self) -> int:
-        return sum(seen.complete for seen in self.seen)
+        return sum(seen.complete for seen in self.all_seen)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ def test_whatever_is_killed_under_load_the_books_say_what_clients_and_upstream_s
         all_parts.settled_down(within=10)
         all_parts.finish()
         gateway = all_parts.gateway
-        assert client.chat(gateway.url, all_parts.customers[0].token).status_code == 200
+        assert client.chat(gateway.url, all_parts.everybody[0].token).status_code == 200
 
 
 @pytest.mark.soak
@@ -46,5 +46,6 @@ def test_two_hundred_rounds_of_killing(upstream: Upstream, black_hole: str) -> N
         kills = ", ".join(f"{part} {count}" for part, count in sorted(all_parts.killed.items()))
         soak.note("kills: rounds", f"{rounds} ({kills})")
         soak.note(
-            "kills: calls", f"{len(all_parts.seen)} made, {all_parts.complete} seen whole, {unclear} put into review"
+            "kills: calls",
+            f"{len(all_parts.all_seen)} made, {all_parts.complete} seen whole, {unclear} in review",
         )

@@ -6,13 +6,14 @@ looks closely at it does: the long forms, coverage, a debugger. Says what was us
 `REQUIRE_SERVICES=1` whatever is missing ends the run before its first test.
 """
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import django
 import pytest
 
 from portal import translations
@@ -39,17 +40,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _prepare(folder: Path) -> None:
-    """Migrates a database of each kind once, for all processes to copy."""
-    os.environ.update(DJANGO_SETTINGS_MODULE="tests.settings", VAR_DIR=str(folder), TEST_SHARED=str(folder))
-    django.setup()
-    # Only now: these read the settings.
-    from tests.kit import databases
-    from tests.kit.services import services
-
-    os.environ["TEST_TEMPLATES"] = databases.prepared()
-    if "postgres" in services.used:
-        services.used.pop("postgres").keep(folder / "postgres")
-        os.environ["TEST_POSTGRES_DATA"] = str(folder / "postgres")
+    """Migrates a database of each kind once, for all processes to copy. In a process of its own: what it imports pytest
+    has to import itself."""
+    shared = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TEST_SHARED": str(folder)}
+    command = [sys.executable, "-m", "tests.kit.preparing"]
+    said = subprocess.run(command, env={**os.environ, **shared}, check=True, stdout=subprocess.PIPE, text=True).stdout
+    os.environ.update(shared, **json.loads(said))
 
 
 def _processes(arguments: list[str]) -> list[str]:

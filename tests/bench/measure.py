@@ -15,7 +15,7 @@ from tests.bench import processes
 from tests.bench.stage import Target
 from tests.bench.upstream import EVENTS
 
-STREAM = 0.25  # seconds between the beginnings of two streams on one connection; one lasts a little less
+STREAM = 1.1  # seconds between the beginnings of two streams on one connection; one lasts a little less
 
 
 class Round(NamedTuple):

@@ -34,6 +34,7 @@ FULL = Size(calls=5, streams=3, held=3, seconds=1.5, length=7)
 QUICK = Size(calls=1, streams=1, held=1, seconds=0.4, length=4)
 IN_FLIGHT = (1, 16, 64)
 WARM, OTHER_WARM = "paced-10-20", "claude-10-20"
+FLOWING, OTHER_FLOWING = "paced-50-20", "claude-50-20"  # a second of 50 tokens/s
 
 
 def run(stage: Stage, size: Size) -> None:
@@ -41,7 +42,8 @@ def run(stage: Stage, size: Size) -> None:
     slow, fast = f"paced-{size.length * 10}-100", f"paced-{size.length * 50}-20"
     other = fast.replace("paced", "claude")
     ways = dict.fromkeys(("whole", "stream", "claude"), stage.static)
-    stage.install(ways | dict.fromkeys((WARM, OTHER_WARM, slow, fast, other), stage.paced))
+    paced = (WARM, OTHER_WARM, FLOWING, OTHER_FLOWING, slow, fast, other)
+    stage.install(ways | dict.fromkeys(paced, stage.paced))
     table.head()
     _calls(stage, size)
     _held(stage, size, slow, 500, "500 held, 10 tokens/s each", (CHUNK,))
@@ -88,9 +90,9 @@ def _translated_streams(stage: Stage, size: Size, way: str) -> None:
             load = "1,000 held, 50 tokens/s each"
             _print("Paced streams, translated", load, found, streamed=True, bars=(MICROSECONDS, ERRORS))
             straight = [stage.direct(stage.paced), *pair]
-            turn = partial(_either, measure.first, WARM, OTHER_WARM, connections=64, seconds=size.seconds)
+            turn = partial(_either, measure.first, FLOWING, OTHER_FLOWING, connections=64, seconds=2 * size.seconds)
             found = measure.in_turns(straight, size.streams, turn)
-            _print("First tokens, translated", "64 in flight", found, streamed=True, bars=(FIRST, ERRORS))
+            _print("First tokens, translated", "64 in flight, 50 tokens/s", found, streamed=True, bars=(FIRST, ERRORS))
 
 
 def _either(measured: Callable[..., Round], passed: str, translated: str, target: Target, **load: Any) -> Round:

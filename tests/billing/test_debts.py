@@ -1,8 +1,16 @@
 """What a team owes is paid by what comes into its wallet next, and a wallet that was stopped for it runs again."""
 
+import datetime as dt
+
+import pytest
+from django.utils import timezone
+
 from billing import debts, ledger, selectors
 from billing.models import Account, AccountKind, Transfer, TransferKind
 from billing.operations import CloseHold
+from billing.payments import Stage
+from billing.payments.models import Payment, PaymentReversal
+from portal import services
 from tests.billing.conftest import Ledger
 
 
@@ -28,7 +36,9 @@ def test_what_comes_in_pays_the_debt_first_and_the_wallet_runs_again(book: Ledge
     assert debts.settle_all() == 1
     assert (book.wallet.balance, selectors.owed(debt), book.wallet.frozen) == (300, 0, "")
     assert debts.settle_all() == 0
-    assert Transfer.objects.filter(kind="adjustment", credit=debt).count() == 1
+    paid = Transfer.objects.get(kind="adjustment", credit=debt)
+    assert (paid.debit_id, paid.amount, paid.actor) == (book.account, 500, "pisces")
+    assert paid.reason == "pays what the team owed"
     assert book.findings() == []
 
 
@@ -68,3 +78,69 @@ def test_what_an_administrator_paid_of_the_debt_sets_the_wallet_free_too(book: L
     )
     assert debts.settle(debt)
     assert (book.wallet.balance, book.wallet.frozen) == (0, "")
+
+
+def test_every_team_that_owes_is_looked_at_and_no_other(book: Ledger) -> None:
+    debt = owing(book)
+    _, team = services.user_with_team("bob@example.com")
+    other = ledger.wallet_of(team.pk)
+    ledger.credit(wallet=other, amount=50, actor="tests", reason="opening balance")
+    ledger.freeze(wallet=other, reason="a dispute of another kind")
+    give(book, 600)
+    assert debts.settle_all() == 1
+    assert selectors.owed(debt) == 0
+    assert Account.objects.get(pk=other.pk).balance == 50
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(-2, ""), (1, "disputed")])
+def test_only_what_was_disputed_since_the_debt_began_keeps_the_wallet_stopped(
+    book: Ledger, hours: int, stays: str
+) -> None:
+    """What was disputed before had been let run again by somebody; also where the debt has grown since."""
+    debt = owing(book)
+    Account.objects.filter(pk=book.account).update(frozen="")
+    give(book, 100)
+    more = book.open(100)
+    now = timezone.now()
+    _disputed(book.wallet, now + dt.timedelta(minutes=1))
+    PaymentReversal.objects.update(updated_at=now + dt.timedelta(hours=hours))
+    book.run(CloseHold(more, 300))
+    assert selectors.owed(debt) == 700
+    give(book, 1000)
+    assert debts.settle(debt)
+    assert (selectors.owed(debt), book.wallet.balance) == (0, 300)
+    assert stays in book.wallet.frozen
+    assert bool(book.wallet.frozen) is bool(stays)
+
+
+def test_a_debt_that_was_paid_before_is_another_one(book: Ledger) -> None:
+    debt = owing(book)
+    give(book, 600)
+    assert debts.settle(debt)
+    between = timezone.now()
+    _disputed(book.wallet, between)
+    Account.objects.filter(pk=book.account).update(frozen="")
+    book.run(CloseHold(book.open(100), 250))
+    PaymentReversal.objects.update(updated_at=between)
+    give(book, 1000)
+    assert debts.settle(debt)
+    assert (selectors.owed(debt), book.wallet.frozen) == (0, "")
+
+
+def _disputed(wallet: Account, at: dt.datetime) -> None:
+    payment = Payment.objects.create(
+        wallet=wallet,
+        provider="stripe",
+        amount=10,
+        currency="USD",
+        due=1,
+        rate=10**9,
+        state="disputed",
+        paid_at=at,
+        receipt="pi_1",
+        expires_at=at,
+        ask_at=at,
+    )
+    PaymentReversal.objects.create(
+        payment=payment, kind="dispute", reference="dp_1", due=1, stage=Stage.TAKEN, updated_at=at
+    )

@@ -212,3 +212,42 @@ def test_what_a_call_gives_back_after_the_end_is_lost_too(team: Team) -> None:
     assert moved("expiry") == [("plan", "plans", 11 * UNIT), ("plan", "plans", UNIT)]
     assert plans.due(plan.ends_at) == []
     assert whole()
+
+
+def test_what_is_for_sale_is_listed_by_its_price_and_without_what_is_withdrawn(team: Team) -> None:
+    dear, cheap = offered(name="dear", price=9 * UNIT), offered(name="cheap", price=UNIT)
+    also = offered(name="also cheap", price=UNIT)
+    offered(name="withdrawn", active=False)
+    assert list(plans.for_sale()) == [cheap, also, dear]
+
+
+def test_a_team_s_plans_are_those_that_pay_and_those_that_pay_no_more(team: Team) -> None:
+    _, other = services.user_with_team("bob@example.com")
+    ledger.credit(wallet=ledger.wallet_of(other.pk), amount=50 * UNIT, actor="tests", reason="to spend")
+    offer = offered(price=1)
+    late, soon, cancelled, over = (bought(team, offer) for _ in range(4))
+    bought(other, offer)
+    Plan.objects.filter(pk=soon.pk).update(ends_at=timezone.now() + dt.timedelta(days=1))
+    plans.cancel(plan=cancelled, actor="root", reason="a mistake")
+    Plan.objects.filter(pk=over.pk).update(ends_at=timezone.now() - dt.timedelta(days=1))  # and nobody has tended it
+    assert list(plans.running(team.pk)) == [soon, late]
+    assert list(plans.ended(team.pk)) == [cancelled, over]
+
+
+def test_a_plan_for_some_models_pays_for_no_other(team: Team) -> None:
+    bought(team, offered(name="all"))
+    bought(team, offered(name="some", models=["gpt-4o-mini"], days=60))
+    everything, some = plans.of_team(team.pk)
+    assert (everything.covers("claude"), some.covers("claude"), some.covers("gpt-4o-mini")) == (True, False, True)
+
+
+def test_two_workers_that_tend_a_plan_at_once_do_it_once(team: Team) -> None:
+    plan = bought(team, offered(days=1))
+    stale = Plan.objects.get(pk=plan.pk)
+    assert plans.tend(plan.pk, now=plan.ends_at)
+    assert not plans.cancel(plan=stale, actor="root", reason="too late")
+    after = Plan.objects.get(pk=plan.pk)
+    assert (after.state, after.steps) == (PlanState.ENDED, stale.steps + 1)
+    assert plans.tend(plan.pk, now=plan.ends_at)
+    assert Plan.objects.get(pk=plan.pk).steps == stale.steps + 2
+    assert moved("expiry") == [("plan", "plans", 12 * UNIT)]

@@ -94,7 +94,11 @@ def _page(
     order: uuid.UUID | None = None,
     problem: str = "",
 ) -> HttpResponse:
+    wallet = ledger.wallet_of(team.pk)
+    spendable = wallet.balance - wallet.held + wallet.credit_limit
     context = {
+        "spendable": spendable,
+        "is_short": offer is not None and offer.price > spendable,
         "offers": plans.for_sale(),
         "running": plans.running(team.pk),
         "ended": plans.ended(team.pk)[:20],

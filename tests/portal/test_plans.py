@@ -129,3 +129,17 @@ def test_what_is_too_small_to_be_paid_is_bought_from_the_wallet_only(
     assert "Or pay for it now" in as_alice.get(reverse("plan_buy", args=[offer.pk])).content.decode()
     PlanOffer.objects.update(price=UNIT)
     assert "Or pay for it now" not in as_alice.get(reverse("plan_buy", args=[offer.pk])).content.decode()
+
+
+def test_what_the_wallet_may_spend_counts_its_credit_and_too_little_is_seen_before(
+    as_alice: Client, alice: User, offer: PlanOffer
+) -> None:
+    PlanOffer.objects.update(price=30 * UNIT)
+    page = as_alice.get(reverse("plan_buy", args=[offer.pk])).content.decode()
+    assert "$10.00 available in the wallet" in page
+    assert "disabled" in page
+    wallet = ledger.wallet_of(services.personal_team(alice).pk)
+    assert ledger.set_credit_limit(wallet=wallet, before=0, limit=40 * UNIT)
+    page = as_alice.get(reverse("plan_buy", args=[offer.pk])).content.decode()
+    assert "$50.00 available in the wallet" in page
+    assert "disabled" not in page

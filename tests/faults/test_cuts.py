@@ -6,6 +6,7 @@ once more. Then it has happened once, or, for what is new, it may not have happe
 
 import contextlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -31,20 +32,20 @@ def cuttable() -> Iterator[Wire]:
         yield made
 
 
-class Scene:
+class Scene(ABC):
     """One transaction: `prepare` on a whole wire, `act` on one that is cut, `check` on a whole one again."""
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
 
-    def prepare(self) -> None:
-        """Nothing is needed."""
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """What has to be there before."""
 
-    def act(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def act(self) -> None: ...
 
-    def check(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def check(self) -> None: ...
 
 
 class OneHold(Scene):

@@ -83,51 +83,26 @@ def books(request: pytest.FixtureRequest) -> Iterator[str]:
         databases.drop(url)
 
 
-class Installations:
-    """Installations that live as long as the session, each started when it is first asked for.
-
-    A process changes from one kind of database to the other with every file; the other one's goes on.
-    """
-
-    def __init__(self, upstream: Upstream, black_hole: str) -> None:
-        self._upstream, self._black_hole = upstream, black_hole
-        self._made: dict[tuple[str, int], Gateway] = {}
-
-    def get(self, kind: str, *, servers: int, **variables: str) -> Gateway:
-        """Of this kind with so many servers; `variables` are those of the first who asks."""
-        if (kind, servers) not in self._made:
-            made = self._made[kind, servers] = Gateway(kind, postgres=None, **variables)
-            furnish(made, self._upstream, self._black_hole)
-            for _ in range(servers):
-                made.start()
-        return self._made[kind, servers]
-
-    def end(self) -> None:
-        """Their books are whole, whoever was in them."""
-        found = {key: installation.audit() for key, installation in self._made.items()}
-        for installation in self._made.values():
-            installation.stop()
-        assert not any(found.values()), found
-
-
-@pytest.fixture(scope="session")
-def installations(upstream: Upstream, black_hole: str) -> Iterator[Installations]:
-    made = Installations(upstream, black_hole)
-    yield made
-    made.end()
-
-
 @pytest.fixture(scope="session", params=databases.KINDS)
-def gateway(request: pytest.FixtureRequest, installations: Installations) -> Gateway:
+def gateway(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str) -> Iterator[Gateway]:
     """One installation of each kind with one server, shared by all tests that do not disturb one another."""
-    small = {"MAX_BODY_JSON": str(512 * 1024), "BODY_TIMEOUT": "1.5", "SEND_STALL": "1.5"}
-    return installations.get(request.param, servers=1, **small)
+    installation = Gateway(request.param, MAX_BODY_JSON=str(512 * 1024), BODY_TIMEOUT="1.5", SEND_STALL="1.5")
+    furnish(installation, upstream, black_hole)
+    installation.start()
+    yield installation
+    assert installation.audit() == []
+    installation.stop()
 
 
 @pytest.fixture(scope="session", params=databases.KINDS)
-def pair(request: pytest.FixtureRequest, installations: Installations) -> Gateway:
+def pair(request: pytest.FixtureRequest, upstream: Upstream, black_hole: str) -> Iterator[Gateway]:
     """One installation of each kind with two servers on one database."""
-    return installations.get(request.param, servers=2)
+    installation = Gateway(request.param)
+    furnish(installation, upstream, black_hole)
+    installation.start()
+    installation.start()
+    yield installation
+    installation.stop()
 
 
 @pytest.fixture(params=databases.KINDS)

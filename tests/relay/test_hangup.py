@@ -175,7 +175,7 @@ def test_a_client_that_reads_nothing_at_all_holds_no_money_and_no_upstream_with_
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(request_bytes(customer, {"x_script": large, "max_tokens": 1}))
         connection.sendall(request_bytes(customer, {"stream": True, "max_tokens": 9, "x_script": endless}))
-        exchange = upstream.one(endless)
+        exchange = upstream.one(endless, within=30)
         assert eventually(lambda: exchange.closed_at or 0.0)
         assert eventually(lambda: [call["state"] for call in gateway.calls(customer.key)] == ["settled", "left"])
         assert gateway.wallet(customer.wallet)["held"] == 0

@@ -195,11 +195,14 @@ async def get(candidate: Candidate, secret: Secret | None, path: str, *, within:
             headers = {"Accept": "application/json", **_COMMON}
             session = own.get(private=candidate.private)
             response = await _send(session, "GET", candidate, secret, path, headers, None)
-            reply = Reply(response)
-            content = b""
-            while len(content) < LONGEST_LIST and (part := await reply.chunk()):
-                content += part
-            return response.status, content
+            try:
+                reply = Reply(response)
+                content = b""
+                while len(content) < LONGEST_LIST and (part := await reply.chunk()):
+                    content += part
+                return response.status, content
+            finally:
+                response.close()  # also where the answer is longer, or stops in the middle
     except TimeoutError as error:
         raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not answer in time.") from error
     except (aiohttp.ClientError, OSError) as error:

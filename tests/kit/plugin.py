@@ -1,6 +1,5 @@
 """The kit's fixtures: databases, the upstream, gateways that live as long as the session, fresh customers."""
 
-import gc
 import os
 import socket
 import sqlite3
@@ -199,12 +198,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         services.start_all()
         if required() and services.missing:
             raise pytest.UsageError("REQUIRE_SERVICES=1: " + "; ".join(services.report()))
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Thousands of tests are there until the end: looking through them again and again finds no garbage."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -22,9 +22,9 @@ def find(
     wanted: Wanted, start: dt.datetime, end: dt.datetime, *, forward: bool, enough: int
 ) -> list[tuple[dt.datetime, dt.datetime]]:
     """Ranges that have the first `enough` calls from `start` up to and with `end`, or the last ones, and maybe more."""
-    low, high = int(start.timestamp()), int(end.timestamp()) + 1
+    low, high = int(start.timestamp()), int(end.timestamp())
     found = set(_arrived(wanted, start, end))
-    found |= set(_descend(wanted, [(low - low % DAY, high)], DAY, (low, high), forward, enough))
+    found |= set(_descend(wanted, [(low - low % DAY, high + 1)], DAY, (low, high), forward, enough))
     return [(_moment(a), _moment(b)) for a, b in _joined(sorted(found))]
 
 
@@ -40,8 +40,9 @@ def _descend(
     chosen, count = [], 0
     for bucket, calls in _buckets(wanted, ranges, grain, period, forward):
         chosen.append(bucket)
-        # A bucket that reaches out of the period may have its calls outside.
-        if bucket >= period[0] and bucket + grain <= period[1]:
+        # A bucket that reaches out of the period may have its calls outside. The call at which a page ended can be
+        # the very last of its bucket, or the first: only what lies between both edges' own buckets is certain.
+        if period[0] < bucket and bucket + grain <= period[1]:
             count += calls
         if count >= enough:
             break
@@ -55,7 +56,7 @@ def _buckets(
     wanted: Wanted, ranges: Sequence[tuple[int, int]], grain: int, period: tuple[int, int], forward: bool
 ) -> list[tuple[int, int]]:
     conditions: list[tuple[str, Any]] = [("team_id = %s", wanted.team), ("grain = %s", grain)]
-    conditions += [("bucket > %s", period[0] - grain), ("bucket < %s", period[1])]
+    conditions += [("bucket > %s", period[0] - grain), ("bucket <= %s", period[1])]
     for column, value in (("model", wanted.model), ("channel", wanted.channel), ("state", wanted.state)):
         if value:
             conditions.append((f"{column} = %s", value))

@@ -5,6 +5,7 @@ import datetime as dt
 import io
 import itertools
 import random
+from collections.abc import Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -176,16 +177,40 @@ def test_filtered_pages_show_every_call_once_whatever_is_rolled_up(house: House)
         calls = CallLog.objects.filter(team_id=team, created_at__gte=wanted.start)
         calls = calls.filter(**{name: value for name, value in narrow.items() if value})
         expected = list(calls.order_by("-created_at", "-id").values_list("pk", flat=True))
-        seen, cursor, last = [], "", ""
-        while cursor or not last:
-            page = selectors.page(wanted, cursor, size=7)
-            seen += [call.pk for call in page.calls]
-            cursor, last = page.older, "seen"
-        assert seen == expected
+        pages = list(walk(wanted, 7, "older"))
+        assert [call.pk for page in pages for call in page.calls] == expected
         assert selectors.totals(wanted).calls == len(expected)
         if len(expected) > 14:
-            back = selectors.page(wanted, page.newer, size=7)
-            assert [call.pk for call in back.calls] == expected[len(expected) - len(page.calls) - 7 :][:7]
+            back = selectors.page(wanted, pages[-1].newer, size=7)
+            assert [call.pk for call in back.calls] == expected[len(expected) - len(pages[-1].calls) - 7 :][:7]
+
+
+def test_a_page_that_ends_at_the_edge_of_a_bucket_is_not_taken_for_the_last(house: House) -> None:
+    """The calls of the last and of the first microsecond of a quarter: its roll-up counts those of the page before."""
+    edge = timezone.now().replace(hour=12, minute=0, second=0, microsecond=0) - periods.DAY
+    tick = dt.timedelta(microseconds=1)
+    times = [edge + number * periods.HOUR / 4 + side for number in range(4) for side in (-tick, -tick, 0 * tick, tick)]
+    for at in times:
+        house.call(at)
+    rollups.roll_up()
+    wanted = selectors.Wanted(team=house.teams[0], start=edge - periods.DAY, end=edge + periods.DAY, state="settled")
+    expected = list(selectors.of_team(wanted.team).order_by("-created_at", "-id").values_list("pk", flat=True))
+    for size in range(1, len(times)):
+        older = list(walk(wanted, size, "older"))
+        assert [call.pk for page in older for call in page.calls] == expected, size
+        newer = list(walk(wanted, size, "newer", older[-1]))
+        assert [call.pk for page in reversed(newer) for call in page.calls] == expected, size
+
+
+def walk(
+    wanted: selectors.Wanted, size: int, towards: str, page: selectors.Page | None = None
+) -> Iterator[selectors.Page]:
+    """The page, the newest if it is not given, and all that follow it in this direction."""
+    page = page or selectors.page(wanted, size=size)
+    yield page
+    while cursor := getattr(page, towards):
+        page = selectors.page(wanted, cursor, size=size)
+        yield page
 
 
 @pytest.mark.parametrize("most", [5_000, 1])

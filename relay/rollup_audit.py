@@ -199,8 +199,6 @@ def _unlike_the_log(hour: int, row: RollupCursor) -> str:
 @audit.register(CHECK, Subject.BOOKS, freezes=False, app="relay")
 def _everything(rows: Rows) -> Iterator[Found]:
     """The full audit compares all hours at once; it repairs nothing, the next round does."""
-    if not rows.everything:
-        return
     found = list(_differences(0, int(timezone.now().timestamp()) + DAY))
     if found:
         hour, team, known, charged = found[0]

@@ -506,8 +506,6 @@ register_sql(
 
 @register(_("books sum to zero"), Subject.BOOKS, deep=True)
 def _zero(rows: Rows) -> Iterator[Found]:
-    if not rows.everything:
-        return
     sql = """
         SELECT coalesce((SELECT sum(amount) FROM billing_transfer t JOIN billing_account a ON a.id = t.credit_id), 0) -
                coalesce((SELECT sum(amount) FROM billing_transfer t JOIN billing_account a ON a.id = t.debit_id), 0)

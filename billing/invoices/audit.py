@@ -99,9 +99,8 @@ def _found_by(sql: str) -> Callable[[Rows], Iterator[Found]]:
     """Runs a statement that selects the account concerned and what is wrong with it."""
 
     def find(rows: Rows) -> Iterator[Found]:
-        if rows.everything:
-            for account, said in query(sql, rows):
-                yield None, said, account
+        for account, said in query(sql, rows):
+            yield None, said, account
 
     return find
 

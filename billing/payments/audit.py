@@ -38,8 +38,6 @@ register_sql(
 )
 def _payments(rows: Rows) -> Iterator[Found]:
     """All of them in one walk: `h` is the payment, by the name that the dialect knows a row with such an id."""
-    if not rows.everything:
-        return
     sql = """
         SELECT h.id, h.state, h.amount, h.taken, credited, back, h.wallet_id FROM (
             SELECT h.id, h.state, h.amount, h.taken, h.paid_at, h.wallet_id,
@@ -71,8 +69,6 @@ register_sql(
 
 @register(_("a code that was redeemed, and an adjustment that was made, have their transfer"), Subject.BOOKS, deep=True)
 def _given(rows: Rows) -> Iterator[Found]:
-    if not rows.everything:
-        return
     codes = """
         SELECT 'code ' || r.id || ' is ' || r.state || CASE WHEN t.id IS NULL THEN ', no transfer'
                ELSE ', transfer of kind ' || t.kind END, w.id

@@ -1,4 +1,4 @@
-"""PostgreSQL databases that are lent to a test and come back.
+"""Databases that are lent to a test and come back. Those on SQLite are files, and made anew each time.
 
 To make one costs PostgreSQL a file for each table and index, a thousand of them; to empty one, its few rows. What comes
 back is lent again only where nothing but rows had changed, and where what a fresh one has is there, and nothing else.
@@ -17,11 +17,13 @@ _spare: list[str] = []
 _fresh: list[tuple[Any, Any]] = []  # the shape and the contents of a new one
 
 
-def take() -> str:
+def take(kind: str) -> str:
     """The URL of a database as new."""
+    if kind == "sqlite":
+        return databases.new(kind)
     if _spare:
         return _spare.pop()
-    url = databases.new("postgres")
+    url = databases.new(kind)
     if not _fresh:
         with _connected(url) as connection:
             _fresh.append((_shape(connection), _contents(connection)))
@@ -31,7 +33,7 @@ def take() -> str:
 def give_back(url: str) -> None:
     """Nobody needs it any more; whoever is still connected is thrown out."""
     ledger.forget_revenue_account()  # of a database by this name
-    if emptied(url):
+    if url.startswith("postgres") and emptied(url):
         _spare.append(url)
     else:
         databases.drop(url)

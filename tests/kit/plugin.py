@@ -72,14 +72,10 @@ def black_hole() -> Iterator[str]:
 @pytest.fixture(params=databases.KINDS)
 def books(request: pytest.FixtureRequest) -> Iterator[str]:
     """An empty database of each kind, in which this process works. The value is its kind."""
-    postgres = request.param == "postgres"
-    url = lending.take() if postgres else databases.new(request.param)
+    url = lending.take(request.param)
     with databases.inside(url):
         yield request.param
-    if postgres:
-        lending.give_back(url)
-    else:
-        databases.drop(url)
+    lending.give_back(url)
 
 
 @pytest.fixture(scope="session", params=databases.KINDS)

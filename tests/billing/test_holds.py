@@ -18,6 +18,7 @@ from billing.group_commit import writer
 from billing.journal import journal, last_words
 from billing.models import Account, BudgetOwner, Hold, IdempotencyKey, Revision
 from billing.operations import ActiveHold, Claim, CloseHold, Done, Operation, Progress, Row
+from billing.rules import OVERDUE
 from tests.billing.conftest import Ledger
 from tests.billing.lapsing import LONG_AGO, REVISIONS, kept, nothing_open, on_sqlite
 
@@ -97,6 +98,9 @@ def test_each_refusal_has_its_own_name_and_reserves_nothing(book: Ledger) -> Non
         run(opened(book, account=10**9))
     Account.objects.filter(pk=book.account).update(frozen="stopped")
     with pytest.raises(holds.AccountFrozen):
+        run(opened(book))
+    Account.objects.filter(pk=book.account).update(frozen=f"{OVERDUE}2026-000012")
+    with pytest.raises(holds.InvoiceOverdue):
         run(opened(book))
     assert (book.wallet.held, Hold.objects.count()) == (0, 0)
 

@@ -55,6 +55,17 @@ def test_every_way_to_move_money_says_from_where_to_where_and_why(book: Ledger) 
     assert book.findings() == []
 
 
+def test_a_credit_limit_is_set_from_what_it_was_and_never_below_what_is_in_use(book: Ledger) -> None:
+    wallet = book.wallet
+    assert ledger.set_credit_limit(wallet=wallet, before=0, limit=500)
+    assert not ledger.set_credit_limit(wallet=wallet, before=0, limit=700), "it has been changed meanwhile"
+    book.open(1300)  # of 1,000 and 500 on credit
+    assert not ledger.set_credit_limit(wallet=wallet, before=500, limit=299)
+    assert ledger.set_credit_limit(wallet=wallet, before=500, limit=300)
+    assert not ledger.set_credit_limit(wallet=ledger.platform_account("payments"), before=0, limit=1)
+    assert (book.wallet.credit_limit, book.wallet.available) == (300, 0)
+
+
 @on_sqlite
 def test_a_transfer_without_a_reference_gets_one_of_its_own(book: Ledger) -> None:
     given = [

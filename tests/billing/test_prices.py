@@ -285,3 +285,8 @@ def test_a_call_by_the_call_costs_the_same_whatever_it_is_made_of() -> None:
         charge = prices.charge(used, card, mode="per_call")
         assert (charge.amount, [line.bucket for line in charge.lines]) == (20_000_000, ["calls"])
         assert prices.bound(card, input_tokens=10**6, units=used, mode="per_call") == prices.Bound(20_000_000, 0)
+
+
+def test_a_flat_card_charges_each_call_the_same_whatever_it_used() -> None:
+    used = Usage(input=10**6, output=10**6)
+    assert prices.charge(used, prices.flat(7)).amount == prices.charge(Usage(), prices.flat(7)).amount == 7

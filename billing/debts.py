@@ -32,13 +32,13 @@ def settle(debt: Account) -> bool:
     wallet free that was stopped for a debt, where there is none any more. Whether anything was changed."""
     owed = selectors.owed(debt)
     wallet = Account.objects.get(kind=AccountKind.WALLET, team=debt.team_id, currency=debt.currency)
-    if min(owed, wallet.balance - wallet.held) <= 0 and (owed > 0 or not _is_stopped(wallet)):
+    if min(owed, wallet.free) <= 0 and (owed > 0 or not _is_stopped(wallet)):
         return False
     with transaction.atomic():
         locked = Account.objects.select_for_update().filter(pk__in=(wallet.pk, debt.pk)).order_by("pk")
         wallet = next(account for account in locked if account.pk == wallet.pk)
         owed = selectors.owed(debt)
-        paid = max(0, min(owed, wallet.balance - wallet.held))
+        paid = max(0, min(owed, wallet.free))
         if paid:
             _pay(wallet, debt, paid)
         if paid == owed and _is_stopped(wallet):

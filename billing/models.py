@@ -102,6 +102,16 @@ class Account(models.Model):
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.team or ''}".strip()
 
+    @property
+    def free(self) -> int:
+        """Its own money that nothing holds."""
+        return self.balance - self.held
+
+    @property
+    def available(self) -> int:
+        """What can be spent, with the credit."""
+        return self.free + self.credit_limit
+
 
 class TransferKind(models.TextChoices):
     CHARGE = "charge", _("charge")

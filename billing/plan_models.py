@@ -114,8 +114,8 @@ class Plan(models.Model):
 
     @property
     def calls_left(self) -> int | None:
-        return (self.account.balance - self.account.held) // self.rate if self.rate else None
+        return self.account.free // self.rate if self.rate else None
 
     @property
     def percent_left(self) -> int:
-        return min(100, (self.account.balance - self.account.held) * 100 // self.value)
+        return min(100, self.account.free * 100 // self.value)

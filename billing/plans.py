@@ -38,6 +38,10 @@ class NotForSale(Exception):
     """The offer was taken back."""
 
 
+class Dearer(NotForSale):
+    """It costs more by now than the buyer agreed to."""
+
+
 class TooMany(Exception):
     """The team has as many of these running as it may."""
 
@@ -105,23 +109,24 @@ def rate(price: int, calls: int) -> int:
 # ---- a plan's life ---------------------------------------------------------------------------------------------------
 
 
-def buy(*, team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
-    """Buys the plan from the team's wallet. The same `order` again gives the plan that it bought.
+def buy(*, team: int, offer: PlanOffer, at_most: int, order: uuid.UUID, actor: str) -> Plan:
+    """Buys the plan from the team's wallet, for its price of this moment, `at_most` so many nano-units. The same
+    `order` again gives the plan that it bought.
 
-    Raises NotForSale, TooMany or ledger.InsufficientFunds; then nothing has changed.
+    Raises NotForSale, Dearer, TooMany or ledger.InsufficientFunds; then nothing has changed.
     """
     try:
         with transaction.atomic():
             wallet = Account.objects.select_for_update().get(pk=ledger.wallet_of(team).pk)
             if (bought := Plan.objects.filter(order=order).first()) is not None:
                 return _own(bought, team)
-            plan = _new(team, PlanOffer.objects.get(pk=offer.pk), order, actor)
+            plan = _new(team, _offered(offer.pk, at_most), order, actor)
             if plan.price:
                 _post(plan, TransferKind.PURCHASE, wallet, _sold(), plan.price, actor, plan.name)
             _fill(plan, actor)
             revisions.bump(revisions.PLANS)
             return plan
-    except IntegrityError:  # the same order, in another process, a moment earlier
+    except IntegrityError:  # the same order of another team, a moment earlier
         return _own(Plan.objects.get(order=order), team)
 
 
@@ -131,10 +136,17 @@ def _own(plan: Plan, team: int) -> Plan:
     return plan
 
 
-def _new(team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
-    now = timezone.now()
+def _offered(pk: int, at_most: int) -> PlanOffer:
+    offer = PlanOffer.objects.get(pk=pk)
     if not offer.active:
         raise NotForSale(offer.name)
+    if offer.price > at_most:
+        raise Dearer(offer.name)
+    return offer
+
+
+def _new(team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
+    now = timezone.now()
     if offer.at_once is not None and running(team).filter(offer=offer).count() >= offer.at_once:
         raise TooMany(offer.name)
     ends_at = now + dt.timedelta(days=offer.days)
@@ -173,7 +185,7 @@ def _fill(plan: Plan, actor: str) -> None:
 def _drain(plan: Plan, actor: str, reason: str) -> None:
     """Takes what no open hold has reserved."""
     account = Account.objects.select_for_update().get(pk=plan.account_id)
-    if left := account.balance - account.held:
+    if left := account.free:
         _post(plan, TransferKind.EXPIRY, account, _sold(), left, actor, reason)
 
 

@@ -154,7 +154,7 @@ class PlanAdmin(Kept):
     def left(self, plan: Plan) -> str:
         if plan.rate:
             return f"{plan.calls_left} / {plan.calls}"
-        return money.to_text(plan.account.balance - plan.account.held, decimals=2)
+        return money.to_text(plan.account.free, decimals=2)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet, Sum
 
 from billing import catalog
 from billing.catalog import Model, Price
-from billing.models import OPEN_STATES, Account, Hold, PriceVersion, Transfer, TransferKind
+from billing.models import OPEN_STATES, Account, AccountKind, Hold, PriceVersion, Transfer, TransferKind
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -42,6 +42,11 @@ def price_valid_from(price: int | None) -> dt.datetime | None:
     if price is None:
         return None
     return PriceVersion.objects.filter(pk=price).values_list("valid_from", flat=True).first()
+
+
+def debt_of(wallet: Account) -> Account:
+    """The account of what the wallet's team owes besides: each wallet has one (`ledger.wallet_of`)."""
+    return Account.objects.get(kind=AccountKind.RECEIVABLE, team=wallet.team_id, currency=wallet.currency)
 
 
 def owed(receivable: Account) -> int:

@@ -26,5 +26,5 @@ def portal(request: HttpRequest) -> dict[str, Any]:
     if user is not None and user.is_authenticated and not request.path.startswith("/admin/"):
         team = services.current_team(request)
         wallet = ledger.wallet_of(team.pk)
-        found |= {"team": team, "wallet": wallet, "available": wallet.balance - wallet.held}
+        found |= {"team": team, "wallet": wallet, "available": wallet.free}
     return found

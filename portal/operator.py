@@ -62,7 +62,7 @@ def balance(email: str) -> dict[str, Any]:
         "currency": wallet.currency,
         "balance": money.to_text(wallet.balance),
         "held": money.to_text(wallet.held),
-        "available": money.to_text(wallet.balance - wallet.held + wallet.credit_limit),
+        "available": money.to_text(wallet.available),
         "credit_limit": money.to_text(wallet.credit_limit),
         "frozen": wallet.frozen or None,
     }

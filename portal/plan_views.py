@@ -23,19 +23,21 @@ def index(request: HttpRequest, team: Team) -> HttpResponse:
 
 @require_http_methods(["GET", "POST"])
 def buy(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
-    """Asks first. The form bears the order's number, so sending it twice buys once."""
+    """Asks first. The form bears the order's number, so sending it twice buys once, and the price that was seen."""
     offer = get_object_or_404(plans.for_sale(), pk=pk)
     if request.method == "GET":
         return _page(request, team, "plans/buy.html", offer=offer, order=uuid.uuid4())
     try:
-        order = uuid.UUID(request.POST.get("order", ""))
-        bought = plans.buy(team=team.pk, offer=offer, order=order, actor=str(request.user))
+        order, seen = _agreed(request)
+        bought = plans.buy(team=team.pk, offer=offer, at_most=seen, order=order, actor=str(request.user))
     except ValueError:
         problem = _("The order was incomplete. Please try again.")
     except ledger.InsufficientFunds:
         problem = _("The wallet has too little for this plan.")
     except plans.TooMany:
         problem = _("Your team has as many of these plans as it may have at once.")
+    except plans.Dearer:
+        problem = _("The price of this plan has changed. Please look at it again.")
     except plans.NotForSale:
         problem = _("This plan is not for sale any more.")
     else:
@@ -54,6 +56,8 @@ def pay(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
         problem = _("The order was incomplete. Please try again.")
     except (NotOffered, orders.OrderReused) as error:
         problem = str(error)
+    except plans.Dearer:
+        problem = _("The price of this plan has changed. Please look at it again.")
     except ProviderFailed:
         problem = _("The payment could not be begun. Try again in a minute.")
     else:
@@ -61,10 +65,18 @@ def pay(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     return _page(request, team, "plans/buy.html", status=422, offer=offer, order=uuid.uuid4(), problem=problem)
 
 
+def _agreed(request: HttpRequest) -> tuple[uuid.UUID, int]:
+    """The order that the form bears, and the price that its reader saw, in nano-units. Raises ValueError."""
+    return uuid.UUID(request.POST.get("order", "")), int(request.POST.get("price", ""))
+
+
 def _begun(request: HttpRequest, team: Team, offer: PlanOffer) -> Payment:
-    """Raises ValueError for a form that is not whole, and what `orders.begin` raises."""
+    """Raises ValueError for a form that is not whole, plans.Dearer, and what `orders.begin` raises."""
     assert isinstance(request.user, User)
-    order, wanted, email = uuid.UUID(request.POST.get("order", "")), request.POST.get("method"), request.user.email
+    order, seen = _agreed(request)
+    if offer.price > seen:
+        raise plans.Dearer(offer.name)
+    wanted, email = request.POST.get("method"), request.user.email
     choice = next((one for one in _choices(request) if one.name == wanted), None)
     if choice is None:
         raise NotOffered(_("This way to pay is not offered any more."))
@@ -75,8 +87,7 @@ def _begun(request: HttpRequest, team: Team, offer: PlanOffer) -> Payment:
 
 def _ways(request: HttpRequest, offer: PlanOffer) -> list[tuple[str, str, str]]:
     """The ways to pay for it, where such an amount may be paid: name, label and price."""
-    allowed = orders.limits()
-    if not allowed.smallest <= offer.price <= allowed.largest:
+    if not orders.limits().allows(offer.price):
         return []
     return [(one.name, str(one.method.name), f"{one.sign}{one.price(offer.price)}") for one in _choices(request)]
 
@@ -94,8 +105,7 @@ def _page(
     order: uuid.UUID | None = None,
     problem: str = "",
 ) -> HttpResponse:
-    wallet = ledger.wallet_of(team.pk)
-    spendable = wallet.balance - wallet.held + wallet.credit_limit
+    spendable = ledger.wallet_of(team.pk).available
     context = {
         "spendable": spendable,
         "is_short": offer is not None and offer.price > spendable,

@@ -93,17 +93,15 @@ def figures(team: int) -> Figures:
     wallet = ledger.wallet_of(team)
     now = timezone.now()
     month = now.astimezone(dt.UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    available = wallet.balance - wallet.held + wallet.credit_limit
     lately = calls.totals(Wanted(team=team, start=now - 7 * DAY, end=now)).spend
-    receivable = Account.objects.get(kind="receivable", team_id=team, currency=wallet.currency)
     return Figures(
         wallet=wallet,
-        available=available,
+        available=wallet.available,
         open_calls=selectors.open_holds(wallet.pk),
         spent=calls.totals(Wanted(team=team, start=month, end=now)).spend,
         since=month,
-        days_left=max(0, available * 7 // lately) if lately > 0 else None,
-        owed=selectors.owed(receivable),
+        days_left=max(0, wallet.available * 7 // lately) if lately > 0 else None,
+        owed=selectors.owed(selectors.debt_of(wallet)),
     )
 
 

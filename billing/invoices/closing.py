@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from billing.invoices import amounts, entries, issuing, items, months
 from billing.invoices.items import Month
-from billing.models import Account, AccountKind, ClosedMonth, ClosingOutcome, Invoice, InvoicedWallet
+from billing.models import Account, ClosedMonth, ClosingOutcome, Invoice, InvoicedWallet
 
 log = structlog.get_logger(__name__)
 
@@ -98,7 +98,7 @@ def begin(account: Account, *, moment: dt.datetime | None = None) -> ClosedMonth
     zone = _zone(account)
     month = months.first_of(moment or timezone.now(), zone)
     for _ in range(MOST_BACK):
-        position = entries.net(accounts_of(account), before=months.start(month, zone))
+        position = entries.net(entries.accounts_of(account), before=months.start(month, zone))
         if position >= 0:
             break
         month = months.before(month)
@@ -118,7 +118,7 @@ def preview(account: Account, last: ClosedMonth | None = None) -> Preview:
     before = last or _last(account) or begin(account)
     zone, month = _zone(account), months.after(before.month)
     ends_at = months.end(month, zone)
-    content = items.gather(entries.read(accounts_of(account), before.ends_at, ends_at, usage=True))
+    content = items.gather(entries.read(entries.accounts_of(account), before.ends_at, ends_at, usage=True))
     payable = amounts.payable(content.owed + before.carried_out, account.currency)
     return Preview(account, month, zone, before.ends_at, ends_at, content, before.position, before.carried_out, payable)
 
@@ -189,12 +189,6 @@ def _write_once(row: ClosedMonth, write: Callable[[], None]) -> ClosedMonth:
         if known is None:
             raise
         return known
-
-
-def accounts_of(account: Account) -> list[int]:
-    """The wallet, and what its team owes where the wallet could not pay."""
-    debts = Account.objects.filter(kind=AccountKind.RECEIVABLE, team=account.team_id, currency=account.currency)
-    return [account.pk, *debts.values_list("pk", flat=True)]
 
 
 def _last(account: Account) -> ClosedMonth | None:

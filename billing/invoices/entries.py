@@ -16,8 +16,9 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
+from billing import selectors
 from billing.invoices import sources
-from billing.models import Hold, Transfer, TransferKind
+from billing.models import Account, Hold, Transfer, TransferKind
 
 CHUNK = 1_000
 CALLS = frozenset((TransferKind.CHARGE.value, TransferKind.SHORTFALL.value))
@@ -45,6 +46,11 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def of_call(self) -> bool:
         return self.kind in CALLS
+
+
+def accounts_of(wallet: Account) -> list[int]:
+    """The wallet, and what its team owes where the wallet could not pay."""
+    return [wallet.pk, selectors.debt_of(wallet).pk]
 
 
 def read(accounts: Sequence[int], start: dt.datetime, end: dt.datetime, *, usage: bool = False) -> Iterator[Entry]:

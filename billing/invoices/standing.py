@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from billing import ledger, selectors
 from billing.invoices import entries, items
-from billing.models import Account, AccountKind, ClosedMonth, DocumentKind, Invoice, InvoiceState, PaymentState
+from billing.models import Account, ClosedMonth, DocumentKind, Invoice, InvoiceState, PaymentState
 from billing.payments import booking
 from billing.rules import OVERDUE, UNPAID
 
@@ -58,21 +58,15 @@ def of(account: int) -> list[Standing]:
 
 def unpaid(account: int) -> int:
     """What is invoiced and not paid, in nano-units; below zero where more was paid."""
-    last = ClosedMonth.objects.filter(account=account).order_by("-ends_at").first()
+    last = ClosedMonth.objects.filter(account=account).select_related("account").order_by("-ends_at").first()
     if last is None:
         return 0
-    return -last.position - last.carried_out - _paid_since(_with_debts(account), last.ends_at)
+    return -last.position - last.carried_out - _paid_since(entries.accounts_of(last.account), last.ends_at)
 
 
 def _paid_since(accounts: Sequence[int], since: dt.datetime) -> int:
     """Payments, less what of them went back. Charges are left out, so this is quick whatever was called since."""
     return sum(entry.amount for entry in entries.besides_charges(accounts, since) if not items.is_owed(entry))
-
-
-def _with_debts(account: int) -> list[int]:
-    wallet = Account.objects.get(pk=account)
-    debts = Account.objects.filter(kind=AccountKind.RECEIVABLE, team=wallet.team_id, currency=wallet.currency)
-    return [account, *debts.values_list("pk", flat=True)]
 
 
 # ---- what is written down -------------------------------------------------------------------------------------------
@@ -136,8 +130,7 @@ def enforce(now: dt.datetime | None = None) -> list[int]:
 
 def _why_owing(account: int) -> str:
     """Why a wallet stays stopped whose team owes something besides its invoices."""
-    wallet = Account.objects.get(pk=account)
-    debt = Account.objects.get(kind=AccountKind.RECEIVABLE, team=wallet.team_id, currency=wallet.currency)
+    debt = selectors.debt_of(Account.objects.get(pk=account))
     return f"what the team owes {UNPAID}" if selectors.owed(debt) else ""
 
 

@@ -233,9 +233,9 @@ def _bought(payment: Payment) -> str:
     if offer is None:
         return ""
     try:
-        if offer.price > payment.amount:
-            raise plans.NotForSale(offer.name)
-        plans.buy(team=_team(payment.wallet), offer=offer, order=payment.pk, actor=payment.actor)
+        plans.buy(
+            team=_team(payment.wallet), offer=offer, at_most=payment.amount, order=payment.pk, actor=payment.actor
+        )
     except (plans.NotForSale, plans.TooMany, ledger.InsufficientFunds) as error:
         log.warning("payment.plan_not_bought", payment=str(payment.pk), offer=offer.pk, why=type(error).__name__)
         return "the plan was not bought; the money is in the wallet"
@@ -314,7 +314,7 @@ def _balance(payment: Payment, reversal: PaymentReversal) -> None:
 def _accounts(payment: Payment) -> tuple[Account, Account, Account]:
     """The team's wallet, what it owes, and the platform's payments, locked as the books lock accounts: by id."""
     wallet = ledger.wallet_of(_team(payment.wallet))
-    receivable = Account.objects.get(kind=AccountKind.RECEIVABLE, team=wallet.team_id, currency=wallet.currency)
+    receivable = selectors.debt_of(wallet)
     payments = ledger.platform_account(AccountKind.PAYMENTS)
     numbers = [wallet.pk, receivable.pk, payments.pk]
     found = {row.pk: row for row in Account.objects.select_for_update().filter(pk__in=numbers).order_by("pk")}
@@ -346,7 +346,7 @@ class _Posting(msgspec.Struct):
 
     def take(self, amount: int) -> None:
         """From the wallet what it has; the rest becomes the team's debt, and the wallet stops until it is settled."""
-        there = max(0, self.wallet.balance - self.wallet.held + self.wallet.credit_limit)
+        there = max(0, self.wallet.available)
         paid = min(amount, there)
         if paid:
             self._post(self.wallet, self.payments, paid, "")

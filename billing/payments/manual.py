@@ -146,7 +146,7 @@ def _check(wanted: Wanted, wallet: Account) -> None:
         raise money.InvalidAmount("the amount is too large for the ledger")
     if wanted.kind == AdjustmentKind.CREDIT_LIMIT:
         _check_limit(wanted, wallet)
-    elif wallet.balance - wallet.held + wallet.credit_limit + wanted.amount < 0:
+    elif wallet.available + wanted.amount < 0:
         raise NotAdjusted(gettext_noop("The wallet has less than that available."))
 
 

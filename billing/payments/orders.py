@@ -80,6 +80,9 @@ class Range(msgspec.Struct, frozen=True):
     largest: int
     presets: tuple[int, ...]
 
+    def allows(self, amount: int) -> bool:
+        return self.smallest <= amount <= self.largest
+
 
 def limits() -> Range:
     presets = tuple(money.parse(text) for text in settings.TOPUP_PRESETS)
@@ -180,7 +183,7 @@ def _written(
 def _checked(wallet: Account, choice: Choice, amount: int) -> int:
     """The price of an amount that may be paid in."""
     allowed = limits()
-    if not allowed.smallest <= amount <= allowed.largest:
+    if not allowed.allows(amount):
         raise NotOffered(
             _("Between %(smallest)s and %(largest)s can be added at once.")
             % {

@@ -38,7 +38,7 @@ class Wallet(View):
         wallet = ledger.wallet_of(self.team.pk)
         names = ("currency", "balance", "held", "credit_limit")
         found = {name: getattr(wallet, name) for name in names}
-        found |= {"available": wallet.balance - wallet.held, "frozen": bool(wallet.frozen)}
+        found |= {"available": wallet.free, "frozen": bool(wallet.frozen)}
         return Response(WalletShape(found).data)
 
 
@@ -161,12 +161,13 @@ class PlanShape(serializers.ModelSerializer[Plan]):
 
     @extend_schema_field(Amount())
     def get_left(self, plan: Plan) -> str:
-        return Amount().to_representation(plan.account.balance - plan.account.held)
+        return Amount().to_representation(plan.account.free)
 
 
 class Purchase(serializers.Serializer[Any]):
     offer = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, help_text="The id of a plan for sale.")
     order = serializers.UUIDField(help_text="Yours, new for each purchase: the same one again buys nothing more.")
+    price = Amount(required=False, help_text="What you agree to pay at most; the price of this moment if left out.")
 
 
 class Offers(View):
@@ -196,10 +197,13 @@ class Plans(View):
         asked.is_valid(raise_exception=True)
         offer = get_object_or_404(plans.for_sale(), pk=asked.validated_data["offer"])
         order: uuid.UUID = asked.validated_data["order"]
+        agreed: int = asked.validated_data.get("price", offer.price)
         try:
-            bought = plans.buy(team=self.team.pk, offer=offer, order=order, actor=self.actor)
+            bought = plans.buy(team=self.team.pk, offer=offer, at_most=agreed, order=order, actor=self.actor)
         except ledger.InsufficientFunds as error:
             raise errors.CannotPay from error
+        except plans.Dearer as error:
+            raise errors.Conflict(_("The price of this plan has changed. Please look at it again.")) from error
         except (plans.TooMany, plans.NotForSale) as error:
             raise errors.Conflict(
                 _("The team has as many of these as it may, or it is not for sale any more.")

@@ -97,20 +97,8 @@ class PaymentShape(serializers.ModelSerializer[Payment]):
     class Meta:
         model = Payment
         fields = (
-            *(
-                "id",
-                "order",
-                "offer",
-                "provider",
-                "method",
-                "state",
-                "amount",
-                "currency",
-                "due",
-                "taken",
-                "checkout_url",
-            ),
-            *("created_at", "expires_at", "paid_at"),
+            *("id", "order", "offer", "provider", "method", "state", "amount", "currency", "due", "taken"),
+            *("checkout_url", "created_at", "expires_at", "paid_at"),
         )
 
     def get_due(self, payment: Payment) -> str:

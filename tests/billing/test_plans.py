@@ -2,17 +2,19 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from billing import audit, ledger, plans
 from billing.models import Account, AccountKind, Plan, PlanKind, PlanOffer, PlanState, Transfer, Window
 from portal import services
 from portal.models import Team
+from tests.kit.ports import eventually
 
 UNIT = 10**9
 
@@ -31,7 +33,7 @@ def offered(**terms: Any) -> PlanOffer:
 
 
 def bought(team: Team, offer: PlanOffer, order: uuid.UUID | None = None) -> Plan:
-    return plans.buy(team=team.pk, offer=offer, order=order or uuid.uuid4(), actor="alice")
+    return plans.buy(team=team.pk, offer=offer, at_most=offer.price, order=order or uuid.uuid4(), actor="alice")
 
 
 def moved(kind: str) -> list[tuple[str, str, int]]:
@@ -100,6 +102,18 @@ def test_what_is_not_for_sale_any_more_is_not_sold(team: Team) -> None:
     PlanOffer.objects.update(active=False)
     with pytest.raises(plans.NotForSale):
         bought(team, offer)
+
+
+def test_nobody_pays_more_than_the_price_that_was_seen(team: Team) -> None:
+    offer = offered()
+    PlanOffer.objects.update(price=11 * UNIT)
+    with pytest.raises(plans.Dearer):
+        bought(team, offer)
+    assert (balance(team), Plan.objects.count()) == (50 * UNIT, 0)
+    PlanOffer.objects.update(price=9 * UNIT)
+    assert bought(team, offer).price == 9 * UNIT
+    assert balance(team) == 41 * UNIT
+    assert whole()
 
 
 def test_no_more_run_at_once_than_the_offer_allows(team: Team) -> None:
@@ -251,3 +265,86 @@ def test_two_workers_that_tend_a_plan_at_once_do_it_once(team: Team) -> None:
     assert plans.tend(plan.pk, now=plan.ends_at)
     assert Plan.objects.get(pk=plan.pk).steps == stale.steps + 2
     assert moved("expiry") == [("plan", "plans", 12 * UNIT)]
+
+
+def test_a_plan_that_is_given_away_moves_nothing_from_the_wallet(team: Team) -> None:
+    bought(team, offered(price=0))
+    assert (balance(team), moved("purchase")) == (50 * UNIT, [])
+    assert moved("grant") == [("plans", "plan", 12 * UNIT)]
+    assert whole()
+
+
+# ---- two in the same moment: PostgreSQL lets the second wait for a row that it has read as it was before -------------
+
+on_postgres = pytest.mark.parametrize("books", ["postgres"], indirect=True)  # SQLite lets nobody begin meanwhile
+
+
+def second(first: Callable[[], Any], then: Callable[[], Any]) -> Any:
+    """What `then` comes to, which begins before the transaction of `first` is over and has to wait for it."""
+
+    def alone() -> Any:
+        try:
+            return then()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            first()
+            later = pool.submit(alone)
+            eventually(somebody_waits)
+        return later.result(timeout=20)
+
+
+def somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+        )
+        return bool(cursor.fetchone()[0])
+
+
+@on_postgres
+def test_one_order_of_two_teams_is_one_teams(team: Team) -> None:
+    offer, order = offered(), uuid.uuid4()
+    _, other = services.user_with_team("bob@example.com")
+    ledger.credit(wallet=ledger.wallet_of(other.pk), amount=50 * UNIT, actor="tests", reason="to spend")
+
+    def too_late() -> str:
+        with pytest.raises(plans.NotForSale) as refused:
+            bought(other, offer, order)
+        return str(refused.value)
+
+    assert second(lambda: bought(team, offer, order), too_late) == str(order)
+    assert Plan.objects.get().team == team
+    assert (ledger.wallet_of(team.pk).balance, ledger.wallet_of(other.pk).balance) == (40 * UNIT, 50 * UNIT)
+    assert whole()
+
+
+@on_postgres
+@pytest.mark.parametrize("what", ["ended", "filled anew", "what came back after its end"])
+def test_two_workers_tend_a_plan_once(team: Team, what: str) -> None:
+    plan = bought(team, offered(refill=Window.DAY, days=3))
+    assert plan.fill_at is not None
+    now = plan.fill_at if what == "filled anew" else plan.ends_at
+    if what == "what came back after its end":
+        Account.objects.filter(pk=plan.account_id).update(held=UNIT)
+        assert plans.tend(plan.pk, now=now)
+        Account.objects.filter(pk=plan.account_id).update(held=0)
+    before, steps = len(moved("expiry")), Plan.objects.get(pk=plan.pk).steps
+    assert second(lambda: plans.tend(plan.pk, now=now), lambda: plans.tend(plan.pk, now=now)) is False
+    assert (len(moved("expiry")), Plan.objects.get(pk=plan.pk).steps) == (before + 1, steps + 1)
+    assert whole()
+
+
+@on_postgres
+def test_a_plan_that_ends_while_it_is_cancelled_ends_once(team: Team) -> None:
+    plan = bought(team, offered(days=1))
+    stale = Plan.objects.get(pk=plan.pk)
+    later = plan.ends_at + dt.timedelta(seconds=1)
+    cancelled = second(
+        lambda: plans.tend(plan.pk, now=later), lambda: plans.cancel(plan=stale, actor="root", reason="a mistake")
+    )
+    assert cancelled is False
+    assert len(moved("expiry")) == 1
+    assert whole()

@@ -390,7 +390,9 @@ class Play(Calls):
         _, purse, customer = self.anybody()
         offer, order = self.draw.choice(self.world.offers), uuid.UUID(self._reference())
         try:
-            plan = self.attempt(lambda: plans.buy(team=purse.team.pk, offer=offer, order=order, actor="alice"))
+            plan = self.attempt(
+                lambda: plans.buy(team=purse.team.pk, offer=offer, at_most=offer.price, order=order, actor="alice")
+            )
         except ledger.InsufficientFunds:
             assert customer.room < offer.price
             return

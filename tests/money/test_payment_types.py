@@ -30,7 +30,9 @@ def buy(gateway: Gateway, customer: Customer, **terms: Any) -> int:
     usual: dict[str, Any] = {"kind": "credit", "price": 0, "value": PRICE, "days": 30, "name": uuid.uuid4().hex}
     with gateway.inside():
         offer = PlanOffer.objects.create(**{**usual, **terms})
-        return plans.buy(team=customer.team, offer=offer, order=uuid.uuid4(), actor="tests").account_id
+        return plans.buy(
+            team=customer.team, offer=offer, at_most=offer.price, order=uuid.uuid4(), actor="tests"
+        ).account_id
 
 
 def set_credit(gateway: Gateway, customer: Customer, amount: str) -> None:

@@ -23,7 +23,8 @@ class Till(msgspec.Struct):
     wallet: int
     client: Client
 
-    def begin(self, amount: str = "20", way: str = "stripe", currency: str = "") -> Payment:
+    def begin(self, amount: str = "20", way: str = "stripe", currency: str = "", **more: Any) -> Payment:
+        """An order, for an `offer` and with an `order` of the caller's where these are given."""
         choice = next(one for one in orders.choices(currency) if one.name == way)
         return orders.begin(
             wallet=Account.objects.get(pk=self.wallet),
@@ -33,6 +34,7 @@ class Till(msgspec.Struct):
             email="alice@example.com",
             title="Credit",
             links=lambda pk: Links("http://127.0.0.1/done", "http://127.0.0.1/not", "http://127.0.0.1/notify"),
+            **more,
         )
 
     def tell(self, said: dict[str, Any], **signing: Any) -> Any:
@@ -49,7 +51,10 @@ class Till(msgspec.Struct):
 
     def paid(self, amount: str = "20") -> Payment:
         """A payment that is credited."""
-        payment = self.begin(amount)
+        return self.confirm(self.begin(amount))
+
+    def confirm(self, payment: Payment) -> Payment:
+        """Stripe says that it is paid."""
         content = scripted.session(1, order=str(payment.pk), due=payment.due, id=payment.checkout)
         content["payment_intent"] = f"pi_{payment.checkout}"
         assert self.tell(scripted.event("checkout.session.completed", content)).status_code == 200

@@ -1,6 +1,7 @@
 """A payment for a plan buys it when it is confirmed, once; where that cannot be, the money is in the wallet."""
 
 import uuid
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,6 @@ from billing import audit, money, plans
 from billing.models import Plan, PlanOffer
 from billing.payments import orders
 from billing.payments.models import Payment
-from billing.payments.orders import Links
 from tests.payments import scripted
 from tests.payments.conftest import Till
 
@@ -20,34 +20,15 @@ def offer(books: str) -> PlanOffer:
     )
 
 
-def begin(till: Till, offer: PlanOffer, order: uuid.UUID | None = None) -> Payment:
-    return orders.begin(
-        wallet=till.account,
-        choice=orders.choices()[0],
-        amount=offer.price,
-        actor="alice@example.com",
-        email="alice@example.com",
-        title="Plan",
-        links=lambda pk: Links("http://127.0.0.1/done", "http://127.0.0.1/not", "http://127.0.0.1/notify"),
-        order=order,
-        offer=offer,
-    )
-
-
-def confirm(till: Till, payment: Payment) -> Payment:
-    content = scripted.session(1, order=str(payment.pk), due=payment.due, id=payment.checkout)
-    content["payment_intent"] = f"pi_{payment.checkout}"
-    for _ in range(2):  # Stripe delivers more than once
-        assert till.tell(scripted.event("checkout.session.completed", content)).status_code == 200
-    payment.refresh_from_db()
-    assert payment.state == "paid"
-    return payment
+def begin(till: Till, offer: PlanOffer, **more: Any) -> Payment:
+    return till.begin(money.to_text(offer.price), offer=offer, **more)
 
 
 def test_the_plan_is_bought_once_when_the_payment_is_confirmed(till: Till, offer: PlanOffer) -> None:
     payment = begin(till, offer)
     assert not Plan.objects.exists()
-    assert confirm(till, payment).note == ""
+    for _ in range(2):  # Stripe delivers more than once
+        assert till.confirm(payment).note == ""
     plan = Plan.objects.get()
     assert (plan.order, plan.value, plan.actor, till.balance) == (payment.pk, 25 * money.NANO, payment.actor, "0")
     assert till.moved("purchase") == [("wallet", "plans", "20")]
@@ -64,9 +45,9 @@ def test_a_plan_that_cannot_be_had_any_more_leaves_the_money_in_the_wallet(
     elif why == "dearer":
         PlanOffer.objects.update(price=21 * money.NANO)
     else:
-        confirm(till, begin(till, offer))
+        till.confirm(begin(till, offer))
     before = Plan.objects.count()
-    assert confirm(till, payment).note == "the plan was not bought; the money is in the wallet"
+    assert till.confirm(payment).note == "the plan was not bought; the money is in the wallet"
     assert (till.balance, Plan.objects.count()) == ("20", before)
     assert audit.run() == []
 
@@ -74,20 +55,20 @@ def test_a_plan_that_cannot_be_had_any_more_leaves_the_money_in_the_wallet(
 def test_a_plan_that_became_cheaper_leaves_the_rest_in_the_wallet(till: Till, offer: PlanOffer) -> None:
     payment = begin(till, offer)
     PlanOffer.objects.update(price=15 * money.NANO)
-    confirm(till, payment)
+    till.confirm(payment)
     assert (Plan.objects.get().price, till.balance) == (15 * money.NANO, "5")
 
 
 def test_an_order_of_a_plan_is_not_one_of_credit(till: Till, offer: PlanOffer) -> None:
     order = uuid.uuid4()
-    assert begin(till, offer, order) == begin(till, offer, order)
+    assert begin(till, offer, order=order) == begin(till, offer, order=order)
     other = PlanOffer.objects.create(name="Other", kind="credit", price=offer.price, value=1, days=1)
     with pytest.raises(orders.OrderReused):
-        begin(till, other, order)
+        begin(till, other, order=order)
 
 
 def test_a_plan_whose_payment_was_taken_back_stops_paying(till: Till, offer: PlanOffer) -> None:
-    payment = confirm(till, begin(till, offer))
+    payment = till.confirm(begin(till, offer))
     till.tell(scripted.event("refund.created", scripted.refund(payment.receipt, 2000)))
     assert till.account.frozen == f"payment {payment.pk} was taken back and could not be paid"
     assert plans.running(till.account.team_id or 0).exists()

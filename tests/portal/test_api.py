@@ -142,6 +142,15 @@ def test_a_plan_is_bought_once_for_one_order(robot: Program, alice: User) -> Non
     assert (poor.status_code, Plan.objects.count()) == (402, 2)
 
 
+def test_a_plan_that_costs_more_than_was_agreed_to_is_not_bought(robot: Program) -> None:
+    offer = PlanOffer.objects.create(name="Starter", kind="credit", price=8 * UNIT, value=10 * UNIT, days=30)
+    order = {"offer": offer.pk, "order": str(uuid.uuid4())}
+    dearer = robot("post", "plans", {**order, "price": "7.99"})
+    assert (dearer.status_code, Plan.objects.count()) == (409, 0)
+    assert "price" in dearer.json()["detail"]
+    assert robot("post", "plans", {**order, "price": "8"}).status_code == 201
+
+
 def test_an_offer_that_is_not_for_sale_is_not_found(robot: Program) -> None:
     offer = PlanOffer.objects.create(name="Old", kind="credit", price=0, value=UNIT, days=30, active=False)
     assert robot("get", "plan-offers").json() == []

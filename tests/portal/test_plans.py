@@ -1,5 +1,6 @@
 """The page of plans: what is for sale, buying once, and what a team has left."""
 
+import re
 import uuid
 from typing import Any
 
@@ -24,6 +25,18 @@ def offer(db: None) -> PlanOffer:
     )
 
 
+def form(offer: PlanOffer, **changed: str) -> dict[str, str]:
+    """What the page sends back for an offer as it was seen."""
+    return {"order": str(uuid.uuid4()), "price": str(offer.price), **changed}
+
+
+def hidden(page: Any, name: str) -> str:
+    """A hidden field of the page's form."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', page.content.decode())
+    assert found
+    return found[1]
+
+
 def balance(user: User) -> int:
     return ledger.wallet_of(services.personal_team(user).pk).balance
 
@@ -41,38 +54,53 @@ def test_buying_asks_first_and_the_same_form_sent_twice_buys_once(
     as_alice: Client, alice: User, offer: PlanOffer
 ) -> None:
     asked = as_alice.get(reverse("plan_buy", args=[offer.pk]))
-    order = asked.context["order"]
     assert balance(alice) == 10 * UNIT
+    sent = form(offer, order=hidden(asked, "order"), price=hidden(asked, "price"))
     for _ in range(2):
-        answer = as_alice.post(reverse("plan_buy", args=[offer.pk]), {"order": str(order)})
+        answer = as_alice.post(reverse("plan_buy", args=[offer.pk]), sent)
         assert answer.headers["Location"] == reverse("plans")
     assert (balance(alice), Plan.objects.count()) == (2 * UNIT, 1)
     assert "$10.00" in as_alice.get(reverse("plans")).content.decode()
 
 
-@pytest.mark.parametrize("order", ["", "no number"])
-def test_a_form_without_its_order_buys_nothing(as_alice: Client, alice: User, offer: PlanOffer, order: str) -> None:
-    answer = as_alice.post(reverse("plan_buy", args=[offer.pk]), {"order": order})
+@pytest.mark.parametrize("changed", [{"order": ""}, {"order": "no number"}, {"price": ""}, {"price": "8.00"}])
+def test_a_form_that_is_not_whole_buys_nothing(
+    as_alice: Client, alice: User, offer: PlanOffer, changed: dict[str, str]
+) -> None:
+    answer = as_alice.post(reverse("plan_buy", args=[offer.pk]), form(offer, **changed))
     assert answer.status_code == 422
     assert (balance(alice), Plan.objects.count()) == (10 * UNIT, 0)
 
 
 def test_a_wallet_that_is_short_is_told_so(as_alice: Client, alice: User, offer: PlanOffer) -> None:
     PlanOffer.objects.update(price=11 * UNIT)
-    answer = as_alice.post(reverse("plan_buy", args=[offer.pk]), {"order": str(uuid.uuid4())})
+    offer.refresh_from_db()
+    answer = as_alice.post(reverse("plan_buy", args=[offer.pk]), form(offer))
     assert answer.status_code == 422
     assert "too little" in answer.content.decode()
     assert balance(alice) == 10 * UNIT
 
 
+@pytest.mark.parametrize("way", ["plan_buy", "plan_pay"])
+def test_a_price_that_was_raised_after_it_was_seen_is_shown_before_it_is_paid(
+    as_alice: Client, alice: User, offer: PlanOffer, stripe: ScriptedStripe, way: str
+) -> None:
+    PlanOffer.objects.update(price=9 * UNIT)
+    answer = as_alice.post(reverse(way, args=[offer.pk]), form(offer, method="stripe"))
+    assert answer.status_code == 422
+    assert "The price of this plan has changed" in answer.content.decode()
+    assert hidden(answer, "price") == str(9 * UNIT)
+    assert (balance(alice), Plan.objects.count(), Payment.objects.count()) == (10 * UNIT, 0, 0)
+
+
 def test_what_is_not_for_sale_cannot_be_bought(as_alice: Client, offer: PlanOffer) -> None:
     PlanOffer.objects.update(active=False)
-    assert as_alice.post(reverse("plan_buy", args=[offer.pk]), {"order": str(uuid.uuid4())}).status_code == 404
+    assert as_alice.post(reverse("plan_buy", args=[offer.pk]), form(offer)).status_code == 404
 
 
 def test_plans_of_another_team_are_not_shown(as_charlie: Client, alice: User, offer: PlanOffer) -> None:
     team = services.personal_team(alice)
-    plans.buy(team=team.pk, offer=offer, order=uuid.uuid4(), actor="alice")
+    plans.buy(team=team.pk, offer=offer, at_most=offer.price, order=uuid.uuid4(), actor="alice")
     assert "Your team has no plan" in as_charlie.get(reverse("plans")).content.decode()
 
 
@@ -92,9 +120,8 @@ def test_postpaid_is_offered_where_the_team_has_a_credit_limit(as_alice: Client,
 def test_a_plan_is_paid_for_at_the_provider_under_its_name(
     as_alice: Client, offer: PlanOffer, stripe: ScriptedStripe
 ) -> None:
-    page = as_alice.get(reverse("plan_buy", args=[offer.pk]))
-    form = {"order": str(page.context["order"]), "method": "stripe"}
-    answers = [as_alice.post(reverse("plan_pay", args=[offer.pk]), form) for _ in range(2)]
+    sent = form(offer, method="stripe")
+    answers = [as_alice.post(reverse("plan_pay", args=[offer.pk]), sent) for _ in range(2)]
     payment = Payment.objects.get()
     assert {answer["Location"] for answer in answers} == {payment.checkout_url}
     assert (payment.offer, payment.amount, payment.due) == (offer, 8 * UNIT, 800)
@@ -109,16 +136,14 @@ def test_a_plan_is_paid_for_at_the_provider_under_its_name(
 def test_a_payment_that_cannot_begin_says_why(
     as_alice: Client, offer: PlanOffer, stripe: ScriptedStripe, changed: dict[str, Any], says: str
 ) -> None:
-    form = {"order": str(uuid.uuid4()), "method": "stripe", **changed}
-    answer = as_alice.post(reverse("plan_pay", args=[offer.pk]), form)
+    answer = as_alice.post(reverse("plan_pay", args=[offer.pk]), form(offer, **{"method": "stripe", **changed}))
     assert (answer.status_code, Payment.objects.count()) == (422, 0)
     assert says in answer.content.decode()
 
 
 def test_a_provider_that_fails_buys_nothing(as_alice: Client, offer: PlanOffer, stripe: ScriptedStripe) -> None:
     stripe.failing = 500
-    form = {"order": str(uuid.uuid4()), "method": "stripe"}
-    answer = as_alice.post(reverse("plan_pay", args=[offer.pk]), form)
+    answer = as_alice.post(reverse("plan_pay", args=[offer.pk]), form(offer, method="stripe"))
     assert answer.status_code == 422
     assert "could not be begun" in answer.content.decode()
 

@@ -219,7 +219,7 @@ def test_a_difference_is_a_finding_and_is_repaired_from_the_log(house: House, sq
 def test_what_plans_pay_and_what_nobody_can_pay_is_charged_too(house: House) -> None:
     at, who = timezone.now() - LONG_AGO, house.principals[0]
     offer = PlanOffer.objects.create(name="small", kind=PlanKind.CREDIT, price=5, value=400_000, days=30)
-    plan = plans.buy(team=who.team, offer=offer, order=uuid.uuid4(), actor="tests")
+    plan = plans.buy(team=who.team, offer=offer, at_most=offer.price, order=uuid.uuid4(), actor="tests")
     house.call(at, plans=(plan.account_id,))  # costs more than the plan has
     house.call(at, tokens=(10**12, 0))  # costs more than the wallet has
     kinds = Transfer.objects.filter(kind__in=CALLS).values_list("kind", flat=True)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from django.db import connection
 from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
+from xdist.scheduler import LoadScopeScheduling
 
 from relay import demo
 from tests.kit import databases, lending, scripts, soak
@@ -29,17 +31,6 @@ settings.load_profile("suite")
 SECRET = "sk-upstream-secret-7f3a9c41"
 PRICE = {"input": "1", "cache_read": "0.5", "output": "2"}  # 1,000 nano-units a token in, 2,000 a token out
 SHORT = {"connect": 0.4, "first_byte": 0.5, "idle": 0.5, "total": 1.5}
-
-
-def pytest_sessionstart() -> None:
-    """Nothing that is imported or collected becomes garbage: not looking for it saves a quarter of the time."""
-    gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """It stays for good, so that the collector need not look at it again with every test."""
-    gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -182,9 +173,7 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long forms are for `make soak` alone. What shares an installation stays in one process, in its order."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    """The long forms are for `make soak` alone."""
     if soak.on():
         return
     long = [item for item in items if item.get_closest_marker("soak")]
@@ -193,19 +182,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in set(long)]
 
 
-def _group_of(item: pytest.Item) -> str:
-    """A file's tests of one kind of database: each process then changes from one kind to the other once."""
-    given = item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
-    kind = next((value for value in given if value in databases.KINDS), "")
-    return f"{item.path.stem}-{kind}"
+class _ByInstallation(LoadScopeScheduling):  # type: ignore[misc]
+    """A file's tests of one kind of database stay in one process: each installation is begun once, and each process
+    changes from one kind to the other once a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        kind = _KIND.search(test)
+        return f"{file} {kind[1]}" if kind else file
+
+
+_KIND = re.compile(rf"[\[-]({'|'.join(databases.KINDS)})[\]-]")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _ByInstallation(config, log)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """`python -m tests.run` wants to know at once what there is. Who only shares the tests out needs nothing."""
+    gc.disable()  # what is imported and collected now stays: looking for garbage in it takes a quarter of the time
     if os.environ.get("TEST_ALL_SERVICES") == "1" and not session.config.getoption("numprocesses", None):
         services.start_all()
         if required() and services.missing:
             raise pytest.UsageError("REQUIRE_SERVICES=1: " + "; ".join(services.report()))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

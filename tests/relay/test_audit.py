@@ -1,6 +1,5 @@
 """The relay's part of the audit: usage records and charges say the same."""
 
-import pytest
 from django.db import connection
 
 from billing import audit
@@ -18,13 +17,16 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("statement", PLANTED)
-def test_a_usage_record_that_differs_from_its_charge_is_found(breakable: Gateway, statement: str) -> None:
+def test_a_usage_record_that_differs_from_its_charge_is_found(breakable: Gateway) -> None:
     customer = breakable.customer()
     breakable.start()
-    assert client.chat(breakable.url, customer.token).status_code == 200
+    for _ in PLANTED:
+        assert client.chat(breakable.url, customer.token).status_code == 200
     assert breakable.audit() == []
+    calls = [call["id"] for call in breakable.calls(customer.key)]
     with breakable.inside():
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-        assert PLANTED[statement] in {finding.check for finding in audit.run()}
+        for call, (statement, promise) in zip(calls, PLANTED.items(), strict=True):
+            with connection.cursor() as cursor:
+                cursor.execute(f"{statement} WHERE id = %s", [call.hex if breakable.kind == "sqlite" else call])
+            found = {finding.check for finding in audit.run() if str(call) in str(finding)}
+            assert promise in found, (statement, found)

@@ -23,7 +23,7 @@ import requests
 from django.db import transaction
 from django.test import override_settings
 
-from tests.kit import databases
+from tests.kit import databases, forked
 from tests.kit.ports import eventually, free_port
 from tests.kit.services import Postgres
 
@@ -40,16 +40,9 @@ class Server:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / f"{name}.log"
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(self.port)],
-                cwd=databases.ROOT,
-                env={**variables, "PORT": str(self.port)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,  # Ctrl-C is for the tests, which end it when nobody needs it any more
-            )
+        whole = [*command, "--host", "127.0.0.1", "--port", str(self.port)]
+        env = {**variables, "PORT": str(self.port)}
+        self.process = forked.start(whole, env=env, cwd=databases.ROOT, log=self._log)
 
     def wait(self) -> "Server":
         eventually(self._healthy, within=30, every=0.05)

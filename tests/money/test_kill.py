@@ -26,13 +26,14 @@ from tests.money import test_payment_types as payment_types
 ROUNDS = 1
 
 
-def under_load(gateway: Gateway, tokens: list[str], source: random.Random) -> list[load.Seen]:
+def under_load(gateway: Gateway, upstream: Upstream, token: str, source: random.Random) -> list[load.Seen]:
     """Load on all servers, which are killed in its middle."""
+    enough = len(upstream.exchanges) + source.randrange(100, 300)
 
     async def scene() -> list[load.Seen]:
         stop = asyncio.Event()
-        running = asyncio.create_task(load.until(stop, [s.url for s in gateway.servers], tokens, source))
-        await asyncio.sleep(0.5 + source.random())
+        running = asyncio.create_task(load.until(stop, [s.url for s in gateway.servers], [token], source))
+        await asyncio.to_thread(eventually, lambda: len(upstream.exchanges) > enough, within=60)
         for server in gateway.servers:
             server.kill()
         stop.set()
@@ -82,7 +83,7 @@ def test_killed_under_load_every_answer_that_was_seen_is_charged_once(breakable:
     if breakable.kind == "postgres":
         breakable.start()
     for _ in range(ROUNDS):
-        seen += under_load(breakable, [customer.token], source)
+        seen += under_load(breakable, upstream, customer.token, source)
         count = len(breakable.servers)
         breakable.servers.clear()
         for _ in range(count):

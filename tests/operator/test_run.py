@@ -80,9 +80,10 @@ class Running:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    found = Installation(tmp_path)
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """One folder for all: empty for the first test, and in use for those after it."""
+    found = Installation(tmp_path_factory.mktemp("installation"))
     yield found
     for process in found.runs:
         if process.poll() is None:
@@ -94,13 +95,13 @@ def _alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def test_from_an_empty_folder_to_a_paid_call_and_back(installation: Installation, tmp_path: Path) -> None:
+def test_from_an_empty_folder_to_a_paid_call_and_back(installation: Installation) -> None:
     first = installation.run(_free_port())
     said = first.wait()
     key = re.findall(r"API key\s+(\S+)", said)[0]
     assert re.findall(r"Password\s+(\S+)", said)
     assert f"http://127.0.0.1:{first.port}/v1/chat/completions" in said
-    assert stat.S_IMODE((tmp_path / "var" / "pisces.env").stat().st_mode) == 0o600
+    assert stat.S_IMODE((installation.folder / "var" / "pisces.env").stat().st_mode) == 0o600
 
     question = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
     answer = first.ask("/v1/chat/completions", key, question)
@@ -142,7 +143,7 @@ def _wait_for_the_worker(installation: Installation) -> None:
     deadline = time.monotonic() + 25
     while "the worker has never run" in (said := installation.manage("doctor")):
         assert time.monotonic() < deadline, said
-        time.sleep(1)
+        time.sleep(3)
 
 
 def test_a_child_that_ends_by_itself_ends_the_rest(installation: Installation) -> None:
@@ -155,7 +156,8 @@ def test_a_child_that_ends_by_itself_ends_the_rest(installation: Installation) -
     assert not _alive(server)
 
 
-def test_a_port_that_is_taken_is_said_at_once(installation: Installation) -> None:
+def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

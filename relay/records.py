@@ -11,7 +11,7 @@ from billing import ids, money, prices
 from billing.catalog import Price
 from billing.models import Hold
 from billing.operations import ActiveHold, Claim, Progress, Row, Table
-from billing.prices import NOTHING, Charge
+from billing.prices import NOTHING, Charge, PriceCard
 from billing.usage import Source, Usage
 from keys.limits import Slip
 from keys.limits.headers import Headers
@@ -92,10 +92,7 @@ class Attempt(msgspec.Struct):
     @property
     def cost(self) -> int | None:
         """What the provider charges us, in nano-units; None where that is not known."""
-        card = self.candidate.cost_card
-        if card is None or self.usage is None:
-            return None
-        return min(prices.charge(self.usage, card).amount, money.LIMIT)
+        return cost_of(self.usage, self.candidate.cost_card)
 
 
 class Call(msgspec.Struct):
@@ -167,6 +164,7 @@ class Call(msgspec.Struct):
         """What the sweep needs to record this call if its process dies."""
         principal = self.principal
         assert principal is not None
+        costs = [candidate.cost_card for candidate in self.candidates]
         return {
             "team": principal.team,
             "key": principal.key,
@@ -180,6 +178,7 @@ class Call(msgspec.Struct):
             "ip": self.client_ip,
             "channels": [candidate.channel for candidate in self.candidates],
             "models": [candidate.model for candidate in self.candidates],
+            **({"costs": costs} if any(costs) else {}),
             **({"rate": self.flat} if self.flat is not None else {}),
         }
 
@@ -258,6 +257,11 @@ class Call(msgspec.Struct):
         )
 
 
+def cost_of(usage: Usage | None, card: PriceCard | None) -> int | None:
+    """What a provider charges us by this card, in nano-units; None where the one or the other is not known."""
+    return None if usage is None or card is None else min(prices.charge(usage, card).amount, money.LIMIT)
+
+
 def clean(text: str, longest: int) -> str:
     """A provider's text as a column can hold it: PostgreSQL stores no NUL."""
     return text.replace("\x00", "")[:longest]
@@ -299,11 +303,12 @@ def lost_rows(hold: Hold, progress: Progress | None, usage: Usage | None, charge
 
 
 def _lost_attempt(hold: Hold, number: int, channel: str, outcome: str, usage: Usage | None) -> Row:
-    """What it cost us is not known: which card of costs was in force then, nobody wrote down."""
     protocol = hold.facts.get("protocol", "")
+    cards = msgspec.convert(hold.facts.get("costs", []), list[PriceCard | None])
+    cost = cost_of(usage, cards[number - 1]) if cards else None
     buckets = dict(usage.buckets()) if usage else None
     source = (Source.PARTIAL if usage else Source.NONE).value
     return Row(
         ATTEMPT,
-        (hold.pk, number, channel, "", protocol, outcome, None, "", buckets, source, None, 0.0, None, 0.0),
+        (hold.pk, number, channel, "", protocol, outcome, None, "", buckets, source, cost, 0.0, None, 0.0),
     )

@@ -17,6 +17,7 @@ from billing.journal import Journal
 from billing.models import Hold, PriceVersion
 from billing.operations import OpenHold
 from relay import recovery
+from relay.models import Channel
 from tests.kit import client, load, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
@@ -126,6 +127,24 @@ def test_a_killed_stream_is_charged_for_what_had_come(breakable: Gateway, upstre
     assert call["usage"]["output"] > 0
     assert [(attempt["channel"], attempt["outcome"]) for attempt in call["attempts"]] == [("main", "lost")]
     assert breakable.spent(customer) == call["cost"]
+    assert breakable.audit() == []
+
+
+def test_what_a_killed_call_cost_us_is_known_by_the_card_that_it_began_with(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    customer = breakable.customer()
+    breakable.model("costly", {"input": "1", "output": "2"}, max_output=1000)
+    costs = {"costly": {"input": "0.5", "output": "1"}}  # half of what the customer pays
+    breakable.channel("costly", upstream.url, {"costly": "up-costly"}, costs=costs)
+    killed_in(breakable, upstream, customer, scripts.stalling_after(3), after=b"Hello", stream=True, model="costly")
+    with breakable.inside():
+        Channel.objects.filter(name="costly").update(costs={"costly": {"input": "7", "output": "7"}})
+    assert breakable.sweep(later=120) == 1
+    (call,) = breakable.calls(customer.key)
+    (attempt,) = call["attempts"]
+    assert (attempt["outcome"], attempt["usage"]) == ("lost", call["usage"])
+    assert attempt["cost"] * 2 == call["cost"] > 0
     assert breakable.audit() == []
 
 

@@ -24,6 +24,11 @@ _BOUNDS = {
     "STRING": ("minLength", "maxLength"), "NUMBER": ("minimum", "maximum"), "INTEGER": ("minimum", "maximum"),
     "BOOLEAN": (), "ARRAY": ("minItems", "maxItems"), "OBJECT": ("minProperties", "maxProperties"),
 }  # fmt: skip
+_OWN = {
+    "STRING": ("enum", "pattern"), "NUMBER": (), "INTEGER": (), "BOOLEAN": (), "ARRAY": ("items",),
+    "OBJECT": ("properties", "required", "propertyOrdering"),
+}  # fmt: skip
+_ANYBODYS = ("type", "title", "description", "nullable")
 _TELLTALE = {
     "object": ("properties", "patternProperties", "additionalProperties", "propertyNames", "required"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
@@ -259,9 +264,16 @@ def _merged(one: Json, other: Json) -> Json:
         out["propertyOrdering"] = list(out["properties"])
     if "required" in one and "required" in other:
         out["required"] = list(dict.fromkeys([*one["required"], *other["required"]]))
-    if "type" in out:
-        out.pop("anyOf", None)
-    return out
+    return _fitting(out) if "type" in out else out
+
+
+def _fitting(schema: Json) -> Json:
+    """What the schema's type has words for, of parts that may have been of different types."""
+    kind = schema["type"]
+    words = {*_ANYBODYS, *_OWN[kind], *_BOUNDS[kind]}
+    if schema.get("format") in (*_FORMATS[kind], *(("enum",) if kind == "STRING" and "enum" in schema else ())):
+        words.add("format")
+    return {key: value for key, value in schema.items() if key in words}
 
 
 def _settled(schema: Json) -> Json:

@@ -264,6 +264,25 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("schema", "written"),
+    [
+        ({"type": "object", "allOf": [{"type": "array"}]}, {"type": "OBJECT"}),
+        (
+            {"type": "array", "allOf": [{"properties": {"a": S}}]},
+            {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}, "propertyOrdering": ["a"]},
+        ),
+        ({"type": "string", "allOf": [{"type": "integer", "minimum": 1, "format": "int32"}]}, {"type": "STRING"}),
+        ({"type": "integer", "allOf": [{"enum": ["a"]}]}, {"type": "INTEGER"}),
+        ({"type": "string", "allOf": [{"enum": ["a"]}]}, {"type": "STRING", "format": "enum", "enum": ["a"]}),
+    ],
+)
+def test_of_parts_that_contradict_each_other_only_what_fits_the_type_is_written(
+    schema: dict[str, Any], written: dict[str, Any]
+) -> None:
+    assert schemas.for_gemini(schema) == written
+
+
 @given(st.dictionaries(words, anything, max_size=6))
 def test_whatever_is_given_for_a_schema_comes_out_as_one_that_gemini_takes(schema: dict[str, Any]) -> None:
     sound(schemas.for_gemini(schema))

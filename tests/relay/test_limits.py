@@ -101,11 +101,11 @@ def test_gemini_s_clients_are_told_when_to_come_again(gateway: Gateway, customer
 
 def test_a_channel_at_its_limit_is_passed_over_and_the_next_one_asked(gateway: Gateway, customer: Customer) -> None:
     name = f"limited-{customer.team}"
-    gateway.model(name, {"input": "1", "output": "2"}, max_output=100)
     with gateway.inside():
         urls = dict(Channel.objects.filter(name="main").values_list("name", "base_url"))
     gateway.channel(f"{name}-a", urls["main"], {name: "a"}, priority=0, rpm=1)
     gateway.channel(f"{name}-b", urls["main"], {name: "b"}, priority=1, rpm=1)
+    gateway.model(name, {"input": "1", "output": "2"}, max_output=100)  # the last: whoever knows it knows both channels
     url, headers = f"{gateway.url}/v1/models/{name}", {"Authorization": f"Bearer {customer.token}"}
     eventually(lambda: requests.get(url, headers=headers, timeout=30).status_code == 200)
     answers = [client.chat(gateway.url, customer.token, model=name) for _ in range(3)]

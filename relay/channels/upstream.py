@@ -189,26 +189,20 @@ async def post(
 async def get(candidate: Candidate, secret: Secret | None, path: str, *, within: float) -> tuple[int, bytes]:
     """The status and the body of a GET, with a session of its own: for workers and pages, which have no event loop that
     lasts. Raises RelayError where there is no answer within so many seconds."""
-    own = _Sessions()
+    headers = {"Accept": "application/json", **_COMMON}
     try:
-        async with asyncio.timeout(within):
-            headers = {"Accept": "application/json", **_COMMON}
-            session = own.get(private=candidate.private)
-            response = await _send(session, "GET", candidate, secret, path, headers, None)
+        async with asyncio.timeout(within), own_session(private=candidate.private) as session:
+            reply = Reply(await _send(session, "GET", candidate, secret, path, headers, None))
             try:
-                reply = Reply(response)
                 content = b""
-                while len(content) < LONGEST_LIST and (part := await reply.chunk()):
-                    content += part
-                return response.status, content
+                with reply.reading():
+                    while len(content) < LONGEST_LIST and (part := await reply.chunk()):
+                        content += part
+                return reply.status, content
             finally:
-                response.close()  # also where the answer is longer, or stops in the middle
+                reply.close()  # also where the answer is longer, or stops in the middle
     except TimeoutError as error:
         raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not answer in time.") from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
-    finally:
-        await own.close()
 
 
 async def _send(

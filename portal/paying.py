@@ -5,6 +5,7 @@ import uuid
 from django.conf import settings
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from billing import ledger
 from billing.models import PlanOffer
@@ -12,6 +13,8 @@ from billing.payments import orders
 from billing.payments.models import Payment
 from billing.payments.orders import Choice, Links
 from portal.models import Team
+
+DEARER = gettext_lazy("The price of this plan has changed. Please look at it again.")
 
 
 def begin(

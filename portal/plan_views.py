@@ -37,7 +37,7 @@ def buy(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     except plans.TooMany:
         problem = _("Your team has as many of these plans as it may have at once.")
     except plans.Dearer:
-        problem = _("The price of this plan has changed. Please look at it again.")
+        problem = str(paying.DEARER)
     except plans.NotForSale:
         problem = _("This plan is not for sale any more.")
     else:
@@ -57,7 +57,7 @@ def pay(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     except (NotOffered, orders.OrderReused) as error:
         problem = str(error)
     except plans.Dearer:
-        problem = _("The price of this plan has changed. Please look at it again.")
+        problem = str(paying.DEARER)
     except ProviderFailed:
         problem = _("The payment could not be begun. Try again in a minute.")
     else:

@@ -17,7 +17,7 @@ from billing import ledger, plans, selectors
 from billing.catalog import Price
 from billing.models import Account, Plan, PlanOffer, Transfer, TransferKind
 from billing.prices import ONE
-from portal import pricing
+from portal import paying, pricing
 from portal.api import errors, pages
 from portal.api.access import View
 from portal.api.fields import LARGEST_ID, Amount
@@ -203,7 +203,7 @@ class Plans(View):
         except ledger.InsufficientFunds as error:
             raise errors.CannotPay from error
         except plans.Dearer as error:
-            raise errors.Conflict(_("The price of this plan has changed. Please look at it again.")) from error
+            raise errors.Conflict(str(paying.DEARER)) from error
         except (plans.TooMany, plans.NotForSale) as error:
             raise errors.Conflict(
                 _("The team has as many of these as it may, or it is not for sale any more.")

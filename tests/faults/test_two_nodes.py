@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import datetime as dt
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from billing.models import Hold
 from billing.operations import ActiveHold, OpenHold
 from relay import tasks
 from relay.models import Heartbeat
-from tests.kit import client, load, scripts, soak
+from tests.kit import client, forked, load, scripts, soak
 from tests.kit.gateway import Gateway
 from tests.kit.plugin import PRICE, furnish
 from tests.kit.ports import eventually
@@ -61,7 +60,7 @@ def nodes(upstream: Upstream, black_hole: str) -> Iterator[Nodes]:
 
 
 @contextlib.contextmanager
-def worker(gateway: Gateway) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(gateway: Gateway) -> Iterator[forked.Running]:
     process = gateway.work()
     try:
         yield process

@@ -19,9 +19,7 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.kit.preload"])
 
 
-def start(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path
-) -> "Process | subprocess.Popen[bytes]":
+def start(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> "Running":
     """Forks what `python -m` would run; begins any other command. Ctrl-C is for the tests, which end it themselves."""
     if command[:2] == [sys.executable, "-m"]:
         return Process(command[2], command[3:], env=env, cwd=cwd, log=log)
@@ -55,11 +53,17 @@ class Process:
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired("a forked process", timeout or 0)
         return self.returncode
+
+
+Running = Process | subprocess.Popen[bytes]
 
 
 def _run(module: str, arguments: list[str], env: dict[str, str], cwd: str, log: str) -> None:

@@ -111,18 +111,10 @@ class Gateway:
         self.servers.append(server)
         return server
 
-    def work(self, **variables: str) -> "subprocess.Popen[bytes]":
+    def work(self, **variables: str) -> forked.Running:
         """A worker with its clock; whoever starts it ends it."""
-        with (self.folder / "worker.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "manage.py", "worker"],
-                cwd=databases.ROOT,
-                env={**self._variables, **variables},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
+        command, env = [sys.executable, "manage.py", "worker"], {**self._variables, **variables}
+        return forked.start(command, env=env, cwd=databases.ROOT, log=self.folder / "worker.log")
 
     def collect_static(self) -> None:
         """Gives the pages their style sheets: collected once for all, because they are compressed."""

@@ -210,6 +210,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
+    gc.collect()
     gc.freeze()
     gc.enable()
 

@@ -9,7 +9,7 @@ import msgspec
 from relay import counting, dialects
 from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
-from relay.protocols import sse
+from relay.protocols import sse, surrogates
 from relay.protocols.canonical import Response
 from relay.protocols.codec import Asked, Chat, Dialect, Encoded, Encoder, Stream, Told, Vectors, VectorsAsked, Whole
 from relay.protocols.fold import Folder, unfold
@@ -54,6 +54,7 @@ class Bridge:
 
     def whole(self, body: bytes) -> Whole:
         """All that the upstream answered, as one answer. Raises RelayError for what is none."""
+        body = surrogates.mended(body)
         if self._passes:
             return self.upstream.whole(body, self._asked)
         return self._translated(self._folded(body) if self.streams else self.upstream.decode_response(body))
@@ -73,7 +74,7 @@ class Bridge:
         stream = TranslatedStream(
             self.upstream.decoder(), self._encoder(model), self._sent, upstream_model=self._candidate.model
         )
-        return stream, stream.put(unfold(self.upstream.decode_response(body)))
+        return stream, stream.put(unfold(self.upstream.decode_response(surrogates.mended(body))))
 
     def stream(self, model: str) -> Stream:
         """`model` is the offered name."""

@@ -9,7 +9,7 @@ from billing.usage import Usage
 from relay.counting.output import BLOCK, Output, Text
 from relay.errors import Cause, RelayError
 from relay.protocols import seen as seeing
-from relay.protocols import sse
+from relay.protocols import sse, surrogates
 from relay.protocols.canonical import Response
 from relay.protocols.codec import Told
 
@@ -55,7 +55,7 @@ class PassingStream(ABC):
     that is an error or cannot be read.
     """
 
-    __slots__ = ("_begun", "_splitter", "done", "failure", "finish", "id", "seen", "usage")
+    __slots__ = ("_begun", "_mender", "_splitter", "done", "failure", "finish", "id", "seen", "usage")
 
     NOT_BEGUN: ClassVar[str] = "The provider's stream had no answer in it."
     NOT_ENDED: ClassVar[str] = "The provider's stream ended before its answer did."
@@ -69,6 +69,7 @@ class PassingStream(ABC):
         self.seen = Output(upstream_model)
         self._begun = False
         self._splitter = sse.Splitter()
+        self._mender = surrogates.Mender()
 
     @abstractmethod
     def _event(self, event: bytes) -> bytes:
@@ -110,7 +111,7 @@ class PassingStream(ABC):
             if self.done or self.failure is not None:
                 break
             try:
-                out.append(self._event(event))
+                out.append(self._event(self._mender.feed(event)))
             except RelayError as error:
                 self.failure = error
         return b"".join(out)

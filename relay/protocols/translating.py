@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from billing.usage import Usage
 from relay.counting.output import Output, Text
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, sse, vectors
+from relay.protocols import customs, sse, surrogates, vectors
 from relay.protocols import seen as seeing
 from relay.protocols.canonical import Response, ToolCall
 from relay.protocols.codec import Decoder, Encoded, Encoder, Told
@@ -66,7 +66,7 @@ class TranslatedStream:
     """As `codec.Stream` promises it: upstream bytes → frames → events → the client's bytes."""
 
     __slots__ = (
-        "_decoder", "_encoder", "_grammar", "_places", "_restore", "_splitter", "done", "failure", "finish",
+        "_decoder", "_encoder", "_grammar", "_mender", "_places", "_restore", "_splitter", "done", "failure", "finish",
         "id", "seen", "usage",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class TranslatedStream:
         self._encoder = encoder
         self._restore = customs.Restorer(sent) if sent.names or sent.customs else None
         self._splitter = sse.Splitter()
+        self._mender = surrogates.Mender()
         self._grammar = Grammar()
         self._places: dict[int, Text | None] = {}
         self.id = ""
@@ -124,7 +125,7 @@ class TranslatedStream:
                 break
             data = sse.payload(frame)
             if data is not None:
-                out.append(self.put(self._decoder.feed(data)))
+                out.append(self.put(self._decoder.feed(self._mender.feed(data))))
         return b"".join(out)
 
     def put(self, events: Iterable[Event]) -> bytes:

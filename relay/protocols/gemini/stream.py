@@ -81,7 +81,9 @@ class GeminiStream(PassingStream):
             and data.find(b"\n") == data.find(b"\r") + 1 > end
         ):
             try:
-                return self._data(data[6:end])  # nearly always: one event of one line, as Google ends it
+                return self._data(
+                    self._mender.feed(data[6:end])
+                )  # nearly always: one event of one line, as Google ends it
             except RelayError as error:
                 self.failure = error
                 return b""

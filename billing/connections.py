@@ -29,6 +29,7 @@ DUPLICATES = (psycopg.errors.UniqueViolation, sqlite3.IntegrityError)
 
 FATE_AT_MOST, FATE_EVERY = 10, 0.03  # questions after a transaction that is not over, and seconds between them
 READ_WITHIN = 0.8  # seconds that a call waits for what it has to know of a database that answers nobody
+LOOKS = 8  # so often, evenly spread, it is looked whether a wait has been in vain
 
 _T = TypeVar("_T")
 
@@ -83,19 +84,20 @@ class _Reading:
 async def read(function: Callable[..., _T], *arguments: Any, within: float) -> _T:
     """What a function says that reads the database, called in a thread.
 
-    Raises what it raises, or django.db.OperationalError where nobody was answered for `within` seconds.
+    Raises what it raises, or django.db.OperationalError where nobody was answered for `within` seconds. These are
+    counted in looks: those in which the event loop itself stood still are not the database's fault.
     """
     reading = _Reading()
     work = asyncio.get_running_loop().run_in_executor(None, reading.run, function, arguments)
+    in_vain, before = 0, _Reading.finished
     try:
-        while True:
-            before = _Reading.finished
-            await asyncio.wait({work}, timeout=within)
+        while in_vain < LOOKS:
+            await asyncio.wait({work}, timeout=within / LOOKS)
             if work.done():
                 return work.result()
-            if _Reading.finished == before:
-                reading.give_up()
-                raise django.db.OperationalError("the database did not answer in time")
+            in_vain, before = (in_vain + 1 if _Reading.finished == before else 0), _Reading.finished
+        reading.give_up()
+        raise django.db.OperationalError("the database did not answer in time")
     finally:
         work.cancel()
 

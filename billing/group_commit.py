@@ -24,7 +24,6 @@ LONGEST_QUEUE = 20_000
 HOLD_WITHIN = 0.8  # seconds that whoever wants something new waits for a database that answers nobody
 RETRY_AT_MOST = 1.0  # seconds between attempts to write a closing while the database is away
 CLOSE_WITHIN = 10.0  # seconds that the last operations of a process may take
-_LOOKS = 8  # so often, evenly spread, it is looked whether somebody has waited for HOLD_WITHIN
 _PASSING = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
 
 # The rows that record a hold which was granted when nobody waited for it any more.
@@ -104,7 +103,7 @@ class GroupCommit:
         self._arrived.set()
         if not self._watching:
             self._watching = True
-            loop.call_later(HOLD_WITHIN / _LOOKS, self._watch, loop)
+            loop.call_later(HOLD_WITHIN / connections.LOOKS, self._watch, loop)
         return future
 
     async def close(self, *, within: float = CLOSE_WITHIN) -> None:
@@ -145,11 +144,11 @@ class GroupCommit:
         everyone = [*self._committing, *self._waiting]
         self._watching = bool(everyone)
         if everyone:
-            loop.call_later(HOLD_WITHIN / _LOOKS, self._watch, loop)
+            loop.call_later(HOLD_WITHIN / connections.LOOKS, self._watch, loop)
         moved, self._moved = self._moved, False
         for waiting in everyone:
             waiting.looks = 0 if moved else waiting.looks + 1
-            if waiting.looks >= _LOOKS and not waiting.is_closing:
+            if waiting.looks >= connections.LOOKS and not waiting.is_closing:
                 self._refused = True
                 waiting.fail(LedgerUnavailable("the database did not answer in time"))
 

@@ -88,6 +88,22 @@ def test_a_reading_waits_for_a_database_that_answers_others(book: Ledger) -> Non
     assert asyncio.run(scene()) is True
 
 
+@on_sqlite
+def test_a_reading_does_not_blame_the_database_for_an_event_loop_that_stood_still(book: Ledger) -> None:
+    slow = threading.Event()
+
+    async def scene() -> bool:
+        waiting = asyncio.create_task(connections.read(slow.wait, 20, within=1))
+        await asyncio.sleep(0.05)
+        time.sleep(1.2)  # noqa: ASYNC251 - this is what the test is about
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        slow.set()
+        return await waiting
+
+    assert asyncio.run(scene()) is True
+
+
 @on_postgres
 def test_a_thread_whose_database_says_nothing_is_not_left_waiting(book: Ledger) -> None:
     ended: list[str] = []

@@ -45,6 +45,16 @@ def test_without_include_usage_no_usage_and_no_empty_choices_are_shown(
         assert upstream.exchanges[-1].json["stream_options"]["include_usage"] is True
 
 
+def test_a_character_that_was_cut_into_two_escapes_arrives_whole(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    words = [event(delta("up-chat", {"content": half})) for half in ("a\ud83d", "\ude00b")]
+    ending = [event(delta("up-chat", {}, "stop")), event(usage_chunk("up-chat", USAGE)), DONE]
+    found = streamed(gateway, customer, upstream, scripts.stream([*words, *ending]))
+    assert client.text(found) == "a😀b"
+    assert gateway.spent(customer) == COST
+
+
 def test_null_usage_in_every_chunk_is_hidden_too(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
     events = [event(delta("up-chat", {"content": "a"}, usage=None)), event(delta("up-chat", {}, "stop", usage=None))]
     compact = [line.replace(b": ", b":").replace(b", ", b",") for line in events]

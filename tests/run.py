@@ -49,10 +49,10 @@ def _prepare(folder: Path) -> None:
 
 
 def _processes(arguments: list[str]) -> list[str]:
-    """Tests wait more than they work, so there is a process more than there are cores, up to four. Files keep their
+    """Tests wait more than they work, so there are two processes more than cores, up to four. Files keep their
     order: those of few long tests stand in the middle, and so nobody waits for one at the end."""
     alone = soak.on() or "coverage" in sys.modules or any(given.startswith("-n") for given in arguments)
-    number = str(min(MOST, 1 + (os.cpu_count() or 1)))
+    number = str(min(MOST, 2 + (os.cpu_count() or 1)))
     return [] if alone else ["-n", number, "--dist", "loadscope", "--no-loadscope-reorder"]
 
 

@@ -171,15 +171,15 @@ class Storm:
             sent.append(self.draw.choice(sent))
         self.draw.shuffle(sent)
         own = threading.local()
+        with contextlib.ExitStack() as sessions, ThreadPoolExecutor(THREADS) as pool:
 
-        def deliver(one: Sent) -> str:
-            if not hasattr(own, "http"):
-                own.http = requests.Session()
-            status = one.send(own.http)
-            assert status in one.good, f"{one.what}: {status}"
-            return f"{one.what} {status}"
+            def deliver(one: Sent) -> str:
+                if not hasattr(own, "http"):
+                    own.http = sessions.enter_context(requests.Session())
+                status = one.send(own.http)
+                assert status in one.good, f"{one.what}: {status}"
+                return f"{one.what} {status}"
 
-        with ThreadPoolExecutor(THREADS) as pool:
             return Counter(pool.map(deliver, sent))
 
     def check(self) -> None:

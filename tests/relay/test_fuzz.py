@@ -55,11 +55,11 @@ DOCUMENT = schemathesis.openapi.from_dict(drawn_from())
 class Asking:
     """Sends cases of one route as somebody with a key, and keeps count of what came back."""
 
-    def __init__(self, gateway: Gateway, customer: Customer, route: urls.Route) -> None:
+    def __init__(self, gateway: Gateway, customer: Customer, route: urls.Route, session: requests.Session) -> None:
         self.statuses: list[int] = []
         self._gateway = gateway
         self._token = customer.token
-        self._session = requests.Session()
+        self._session = session
         self._models = MODELS.get(route.endpoint, CHATS)
         self._stored = ""
         if "{response}" in route.path:
@@ -96,13 +96,14 @@ class Asking:
 def test_whatever_is_sent_is_answered_as_the_document_says(
     everything: Gateway, stranger: Customer, route: urls.Route, mode: GenerationMode
 ) -> None:
-    asking = Asking(everything, stranger, route)
     drawn = DOCUMENT[route.path][route.method].as_strategy(generation_mode=mode)
+    with requests.Session() as session:
+        asking = Asking(everything, stranger, route, session)
 
-    @fuzzing.printed(EXAMPLES)
-    @given(case=drawn, number=st.integers(0, 7))
-    def send(case: Any, number: int) -> None:
-        asking.send(case, number)
+        @fuzzing.printed(EXAMPLES)
+        @given(case=drawn, number=st.integers(0, 7))
+        def send(case: Any, number: int) -> None:
+            asking.send(case, number)
 
-    send()
+        send()
     assert len(asking.statuses) >= EXAMPLES // 2

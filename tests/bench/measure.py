@@ -5,6 +5,7 @@ bare pass-through alike, does not move it.
 """
 
 import json
+import math
 import statistics
 import subprocess
 import time
@@ -81,13 +82,14 @@ def calls(target: Target, way: str, *, connections: int, seconds: float) -> Roun
 
 def first(target: Target, way: str, *, connections: int, seconds: float) -> Round:
     """Paced streams on each connection, begun evenly over time: those that all began in one moment would wait for one
-    another, whatever is between them and the provider. Latencies are those of their first tokens."""
+    another, whatever is between them and the provider. Latencies are those of their first tokens; CPU is not looked at.
+    """
     turns = {"ramp": STREAM, "period": STREAM}
     order = _order(target, way, connections=connections, seconds=STREAM + seconds, stream=True, first=True, **turns)
     done = subprocess.run(_LOAD, input=order, stdout=subprocess.PIPE, process_group=0, check=True)
     result = json.loads(done.stdout)
     samples = result["samples"]
-    return Round(0, 1, percentile(samples, 0.5), percentile(samples, 0.99), result["errors"])
+    return Round(0, math.nan, percentile(samples, 0.5), percentile(samples, 0.99), result["errors"])
 
 
 def held(target: Target, way: str, *, streams: int, length: float) -> Round:

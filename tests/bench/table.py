@@ -1,5 +1,6 @@
 """The table that a run prints: Markdown, to be pasted. The bare pass-through's figures stand in brackets."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -36,8 +37,9 @@ def head() -> None:
 
 
 def row(what: str, load: str, figures: Figures, bare: Figures, *, streamed: bool, bars: Sequence[Bar]) -> None:
-    """`streamed`: the cost is that of a chunk. Calls a second and memory are left out where they were not measured."""
+    """`streamed`: the cost is that of a chunk. What was not measured is left out: calls a second, memory, the cost."""
     scale, digits = (1e6, 2) if streamed else (1e3, 3)
+    costs = not math.isnan(figures.cost)
     verdicts = [bar.verdict(figures) for bar in bars]
     if figures.errors or bare.errors:
         verdicts.append(f"errors: {figures.errors} (bare {bare.errors})")
@@ -45,8 +47,8 @@ def row(what: str, load: str, figures: Figures, bare: Figures, *, streamed: bool
         what,
         load,
         _pair(figures.rate, bare.rate, 0) if figures.rate else "",
-        _pair(figures.cost * scale, bare.cost * scale, digits),
-        f"{figures.ratio:.2f}",
+        _pair(figures.cost * scale, bare.cost * scale, digits) if costs else "",
+        f"{figures.ratio:.2f}" if costs else "",
         _pair(figures.p50 * 1e3, bare.p50 * 1e3, 2),
         _pair(figures.p99 * 1e3, bare.p99 * 1e3, 2),
         _pair(figures.memory / 1024, bare.memory / 1024, 0) if figures.memory else "",

@@ -146,7 +146,7 @@ class Call(msgspec.Struct):
         self.slips.clear()
 
     def elapsed_ms(self) -> float:
-        return round((time.monotonic() - self.began) * 1000, 3)
+        return int((time.monotonic() - self.began) * 1e6) / 1000  # whole microseconds
 
     @property
     def attempt(self) -> Attempt | None:

@@ -85,8 +85,9 @@ class ChatRequest:
         most = 0
         for family in {families.of(model) for model in upstream_models or (self.model,)}:
             beside = family.framing + (family.tools if has_tools else 0)
-            most = max(most, beside + sum(thing.most(family) for thing in self._media))
-        return len(self._body) - sum(thing.inside for thing in self._media) + most
+            most = max(most, beside + (sum(thing.most(family) for thing in self._media) if self._media else 0))
+        inside = sum(thing.inside for thing in self._media) if self._media else 0
+        return len(self._body) - inside + most
 
     def prompt(self) -> Prompt:
         """What the model is given, for counting. Reads the whole body."""

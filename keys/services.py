@@ -136,12 +136,10 @@ async def authenticate(token: str | None) -> Principal:
     """
     if not token:
         raise InvalidKey("", "missing")
-    if not tokens.is_genuine(token):
-        raise InvalidKey(tokens.mask(token), "unknown")
     key = digest(token)
     principal = _cache.known.get(key)
     if principal is None:
-        if _cache.is_unknown(key):
+        if not tokens.is_genuine(token) or _cache.is_unknown(key):
             raise InvalidKey(tokens.mask(token), "unknown")
         as_of = _cache.revision, _cache.cleared
         principal = await connections.read(_read, key, within=connections.READ_WITHIN)

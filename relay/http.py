@@ -6,7 +6,7 @@ framework's does.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -15,9 +15,11 @@ from django.conf import settings
 from relay.errors import Cause, RelayError
 from relay.guard import Guard
 
+T = TypeVar("T")
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
+Message = dict[str, Any]
+Receive = Callable[[], Coroutine[Any, Any, Message]]
+Send = Callable[[Message], Coroutine[Any, Any, None]]
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -78,25 +80,30 @@ class Request:
         length = self.headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > limit:
             raise _too_large(limit)
+        first = _stepped(self._receive())
+        if isinstance(first, dict) and not first.get("more_body", False):  # nearly always: it came with its head
+            self.body = await self._body(first, limit)
+            return self.body
         try:
             async with asyncio.timeout(settings.BODY_TIMEOUT):
-                self.body = await self._body(limit)
+                self.body = await self._body(first, limit)
         except TimeoutError as error:
             raise RelayError(Cause.INVALID_JSON, "The body did not arrive in time.") from error
         return self.body
 
-    async def _body(self, limit: int) -> bytes:
+    async def _body(self, first: "Message | _Begun[Message]", limit: int) -> bytes:
+        message = first if isinstance(first, dict) else await first
         parts: list[bytes] = []
         size, more = 0, True
         while more:
-            message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:
                 raise _too_large(limit)
-            more = message.get("more_body", False)
+            if more := message.get("more_body", False):
+                message = await self._receive()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
@@ -164,14 +171,11 @@ class Outlet:
 
     def _send_now(self, message: dict[str, Any]) -> None:
         # The server's `send` runs to its end unless the connection's buffer is full: no task has to be woken for it.
-        sending = self._send(message)
-        try:
-            obstacle = sending.send(None)
-        except StopIteration:
-            return
-        self._writer = asyncio.ensure_future(self._catch_up(_Begun(sending, obstacle)))
+        sending = _stepped(self._send(message))
+        if sending is not None:
+            self._writer = asyncio.ensure_future(self._catch_up(sending))
 
-    async def _catch_up(self, begun: "_Begun") -> None:
+    async def _catch_up(self, begun: "_Begun[None]") -> None:
         await begun
         while self._waiting:
             await self._send(self._waiting.popleft())
@@ -193,20 +197,30 @@ class Outlet:
                 writer.cancel()
 
 
-class _Begun:
+def _stepped(coroutine: Coroutine[Any, Any, T]) -> "T | _Begun[T]":
+    """What it returns, where it has nothing to wait for; else the coroutine, begun."""
+    try:
+        obstacle = coroutine.send(None)
+    except StopIteration as done:
+        returned: T = done.value
+        return returned
+    return _Begun(coroutine, obstacle)
+
+
+class _Begun(Generic[T]):
     """A coroutine that has been stepped once and yielded what it waits for; awaiting this goes on with it."""
 
-    def __init__(self, begun: Coroutine[Any, Any, None], obstacle: Any) -> None:
+    def __init__(self, begun: Coroutine[Any, Any, T], obstacle: Any) -> None:
         self._coroutine = begun
         self._obstacle = obstacle
 
-    def __await__(self) -> Generator[Any, None, None]:
+    def __await__(self) -> Generator[Any, None, T]:
         try:
             yield self._obstacle
         except BaseException:
             self._coroutine.close()
             raise
-        yield from self._coroutine.__await__()
+        return (yield from self._coroutine.__await__())
 
 
 class Answer(msgspec.Struct):

@@ -35,8 +35,7 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
     # that ends cancels them, both: then the call pays for what it used, tells its client, and returns.
     outlet = Outlet(send)
     await asyncio.get_running_loop().create_task(_serve(request, call, outlet))
-    if outlet.behind:
-        await outlet.flush(within=settings.SEND_STALL)
+    await outlet.flush(within=settings.SEND_STALL)
     request.client.close()
 
 

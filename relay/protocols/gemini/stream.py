@@ -80,10 +80,8 @@ class GeminiStream(PassingStream):
             and data.endswith(b"\r\n\r\n")
             and data.find(b"\n") == data.find(b"\r") + 1 > end
         ):
-            try:
-                return self._data(
-                    self._mender.feed(data[6:end])
-                )  # nearly always: one event of one line, as Google ends it
+            try:  # nearly always: one event of one line, as Google ends it
+                return self._data(self._mender.feed(data[6:end]))
             except RelayError as error:
                 self.failure = error
                 return b""

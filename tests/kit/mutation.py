@@ -11,7 +11,7 @@ import signal
 import hypothesis
 import pytest
 
-from billing import postgres, sqlite
+from billing import postgres_sql, sqlite
 
 # Few examples, and always the same.
 hypothesis.settings.register_profile("mutants", max_examples=25, derandomize=True, database=None, deadline=None)
@@ -28,8 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     among that process's objects would copy all of their pages.
     """
     if _module():
-        for kept in (sqlite._inserts, postgres._shapes):
-            kept.clear()
+        sqlite._inserts.clear()
+        postgres_sql._form_of.cache_clear()
         gc.freeze()
 
 
@@ -54,7 +54,7 @@ def _is_for(module: str, item: pytest.Item) -> bool:
     if module in PURE:
         return not used & {"books", "cuttable"}
     kind = item.callspec.params.get("books") if hasattr(item, "callspec") else None
-    return kind is None or module == "connections" or (kind == "postgres") == (module == "postgres")
+    return kind is None or module == "connections" or (kind == "postgres") == module.startswith("postgres")
 
 
 def _cost(item: pytest.Item) -> tuple[bool, bool]:

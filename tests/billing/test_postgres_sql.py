@@ -1,0 +1,120 @@
+"""How rows get into PostgreSQL: few as JSON, many as arrays, and found by their keys either way."""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from django.db import connection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing import postgres, postgres_sql
+from billing.books import HOLD, TRANSFER, Statement, Verb
+from billing.operations import ActiveHold, CloseHold, Done
+from billing.postgres_sql import MANY, Columns
+from tests.billing.conftest import Ledger
+from tests.kit.services import services
+
+COLUMNS: Columns = (
+    ("id", "uuid"),
+    ("key", "text"),
+    ("count", "bigint"),
+    ("small", "smallint"),
+    ("share", "double precision"),
+    ("flag", "boolean"),
+    ("facts", "jsonb"),
+    ("time", "timestamptz"),
+)
+BIG = 2**63 - 1
+# What a text column can hold. Python's own texts have more: NUL, and halves of characters.
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-BIG, BIG) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+moments = st.datetimes(dt.datetime(1990, 1, 1), dt.datetime(2090, 1, 1), timezones=st.just(dt.UTC))
+rows = st.tuples(
+    st.uuids(),
+    st.none() | texts | st.sampled_from(["", "null", "NULL", "{}", '"', "\\", "\\n", "\n", "a,b", " a ", "\x7f\x01"]),
+    st.none() | st.integers(-BIG, BIG),
+    st.integers(-(2**15), 2**15 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none() | st.dictionaries(texts, values, max_size=3),
+    st.none() | moments,
+)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator["psycopg.Connection[Any]"]:
+    if not services.probe("postgres"):
+        pytest.skip(services.missing["postgres"])
+    with psycopg.connect(services.postgres.url("postgres")) as connection:
+        yield connection
+
+
+@settings(deadline=None)
+@given(given_rows=st.lists(rows, min_size=1, max_size=40))
+def test_rows_arrive_as_they_were_sent_be_they_few_or_many(
+    server: "psycopg.Connection[Any]", given_rows: list[tuple[Any, ...]]
+) -> None:
+    few = postgres_sql.relation(COLUMNS, many=False), [postgres_sql.objects(postgres_sql.shape_of(COLUMNS), given_rows)]
+    many = postgres_sql.relation(COLUMNS, many=True), postgres_sql.arrays(COLUMNS, given_rows)
+    for relation, parameters in (few, many):
+        result = server.pgconn.exec_params(f"SELECT v.* FROM {relation}".encode(), parameters)
+        found = psycopg.adapt.Transformer(server)
+        found.set_pgresult(result)
+        assert result.ntuples == len(given_rows), result.error_message
+        assert found.load_rows(0, result.ntuples, tuple) == given_rows
+
+
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)
+def test_a_batch_of_many_is_written_like_a_few(book: Ledger) -> None:
+    odd = 'a "quoted"\n\\ line'
+    openings = [book.opening(10) for _ in range(MANY + 1)]
+    for opening in openings:
+        opening.facts["label"] = odd
+    holds = [outcome for outcome in book.run(*openings) if isinstance(outcome, ActiveHold)]
+    assert [book.hold(hold).facts["label"] for hold in holds] == [odd] * len(openings)
+    assert book.run(*(CloseHold(hold, 7) for hold in holds)) == [Done()] * len(openings)
+    assert {(book.hold(hold).state, book.hold(hold).charged) for hold in holds} == {("settled", 7)}
+    assert book.wallet.balance == 1000 - 7 * len(openings)
+    assert book.findings() == []
+
+
+def statements() -> Iterator[Statement]:
+    for what in (*Verb, HOLD, TRANSFER):
+        columns = postgres_sql._COLUMNS.get(what) if isinstance(what, Verb) else what.columns
+        row = 1 if columns is None else tuple(EXAMPLES[kind] for _, kind in columns)
+        for count in (1, MANY):
+            yield Statement(what, [row] * count)
+
+
+EXAMPLES: dict[str, Any] = {
+    "uuid": uuid.UUID(int=0),
+    "text": "",
+    "int": 0,
+    "bigint": 0,
+    "float8": 0.0,
+    "jsonb": {},
+    "timestamptz": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+}
+
+
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)
+def test_every_statement_finds_its_rows_by_key_whatever_the_statistics_are(book: Ledger) -> None:
+    """A plan is made when a process first needs it, perhaps over empty tables, and kept."""
+    url = services.postgres.url(connection.settings_dict["NAME"])
+    with psycopg.connect(url, options=postgres.OPTIONS) as raw:
+        raw.execute("SET plan_cache_mode = force_generic_plan")
+        for number, statement in enumerate(statements()):
+            text, given = postgres_sql.query_of(statement)
+            raw.execute(f"PREPARE s{number} AS {text}".encode())
+            explained = raw.execute(f"EXPLAIN EXECUTE s{number} ({', '.join(['NULL'] * len(given))})".encode())
+            plan = "\n".join(line for (line,) in explained)
+            assert "Seq Scan on billing" not in plan, plan
+            assert "Bitmap" not in plan, plan

@@ -27,8 +27,9 @@ OPTIONS = (
     "-c synchronous_commit=on -c timezone=UTC -c lock_timeout=1s -c statement_timeout=2s "
     "-c idle_in_transaction_session_timeout=2s "
     # Every statement finds its rows by key. A planner whose statistics are of an empty table, or of none, would read
-    # all holds instead, time and again, for as long as the plan is kept.
-    "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
+    # all holds instead, time and again, for as long as the plan is kept. And one plan is as good as the next.
+    "-c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off "
+    "-c plan_cache_mode=force_generic_plan"
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import astuple
 
 BUCKETS = (
     "input",
@@ -36,7 +37,7 @@ class Source(StrEnum):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Units by bucket: tokens, characters, pictures, seconds, calls. None where nobody counted.
+    """Units by bucket, in the order of BUCKETS: tokens, characters, pictures, seconds, calls. None: nobody counted.
 
     `pictures` are by size and quality (`1024x1024/low`, or one of both), `images` those of which neither is known.
     """
@@ -56,7 +57,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def buckets(self) -> list[tuple[str, int]]:
         """The counted buckets in their canonical order, pictures by size and quality last; zeros left out."""
-        found = [(name, value) for name in BUCKETS if (value := getattr(self, name))]
+        found = [(name, value) for name, value in zip(BUCKETS, astuple(self), strict=False) if value]
         if self.pictures:
             found += [(PICTURES + name, count) for name, count in sorted(self.pictures.items()) if count]
         return found

@@ -36,14 +36,15 @@ async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer
     model = attempt.candidate.model
     if answer.usage is not None:
         ending.usage, ending.source = answer.usage, Source.REPORTED
-        ending.error = settlement.doubt(answer.usage, answer.output_bytes)
+        ending.error = settlement.doubt(answer)
         counting.learn(asked, lambda: answer.seen(model), model, answer.usage)
     else:
         ending.usage, ending.source = await counting.usage(asked, answer.seen(model), model), Source.COUNTED
         answer.usage = ending.usage  # for a client whose protocol has to say it
     settlement.price(call, ending)
-    body = answer.encode(model=call.model, pisces=pisces(call))
-    full = Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(call)], body)
+    told = pisces(call)
+    body = answer.encode(model=call.model, pisces=told)
+    full = Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(told)], body)
     await settlement.book(call, ending, full, await stored_responses.rows(call, asked))
     return full
 
@@ -166,7 +167,7 @@ async def _stream_ending(stream: Stream, asked: Asked, call: Call, guard: Guard,
     elif guard.left:
         ending = Ending("left", status=CLIENT_LEFT, error="client_left")
     else:
-        ending = Ending("settled", status=200, error=settlement.doubt(stream.usage, stream.output_bytes))
+        ending = Ending("settled", status=200, error=settlement.doubt(stream))
     if stream.usage is not None:
         ending.usage, ending.source = stream.usage, Source.REPORTED
         if ending.state == "settled":
@@ -206,5 +207,5 @@ def _headers(call: Call) -> list[tuple[bytes, bytes]]:
     return [(b"x-pisces-channel", call.channel.encode("ascii", "replace"))]
 
 
-def _cost_header(call: Call) -> list[tuple[bytes, bytes]]:
-    return [(b"x-pisces-cost", money.to_text(call.charge.amount).encode())] if call.charge else []
+def _cost_header(told: dict[str, Any]) -> list[tuple[bytes, bytes]]:
+    return [(b"x-pisces-cost", told["cost"].encode())] if "cost" in told else []

@@ -11,6 +11,7 @@ from billing.usage import Source, Usage
 from relay import idempotency
 from relay.errors import Cause, RelayError
 from relay.http import Answer
+from relay.protocols.codec import Stream, Whole
 from relay.records import Call
 
 log = structlog.get_logger(__name__)
@@ -95,6 +96,7 @@ def _rows(call: Call, ending: Ending) -> list[Row]:
     )
 
 
-def doubt(usage: Usage | None, output_bytes: int) -> str:
+def doubt(answer: Whole | Stream) -> str:
     """A provider that reports no output where some was seen is believed, but the record says so."""
-    return "zero_usage" if usage is not None and output_bytes and not usage.tokens_out else ""
+    usage = answer.usage
+    return "zero_usage" if usage is not None and not usage.tokens_out and answer.output_bytes else ""

@@ -46,7 +46,8 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
     parts_in = (cached, (into and into.cache_write_tokens) or 0, (into and into.audio_tokens) or 0)
     parts_out = ((out and out.reasoning_tokens) or 0, (out and out.audio_tokens) or 0)
     total_in, total_out = found.prompt_tokens, found.completion_tokens or 0
-    if any(not 0 <= number < _LARGEST for number in (total_in, total_out, *parts_in, *parts_out)):
+    counts = (total_in, total_out, *parts_in, *parts_out)
+    if min(counts) < 0 or max(counts) >= _LARGEST:
         return None
     if parts_out[0] and found.total_tokens == total_in + total_out + parts_out[0]:
         total_out += parts_out[0]  # xAI and Google's OpenAI layer leave the thoughts out of the completion

@@ -14,38 +14,50 @@ _ESCAPE = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# Which of several answers, or of their parts, an event is about: every protocol numbers them, in a field so named.
+_NUMBER = re.compile(rb'index"\s*:\s*([0-9]+)')
 _UNKNOWN = rb"\ufffd"
+MOST = 128  # halves that are kept at once, as many as a call may have answers
 
 
 class Mender:
     """Puts the halves of a stream's characters together, whatever comes between them.
 
     `feed` takes the JSON of one event. A first half that ends its string is kept for the next string that begins with a
-    second one. A half that has no other is U+FFFD, or at a string's end nothing.
+    second one, of the events that are about the same answers, in their order. A half that has no other is U+FFFD, or
+    nothing at a string's end.
     """
 
-    __slots__ = ("_kept",)
+    __slots__ = ("_kept", "_place")
 
     def __init__(self) -> None:
-        self._kept = b""
+        self._kept: list[tuple[list[bytes], bytes]] = []  # the halves, and the numbers in the events that had them
+        self._place: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         if rb"\ud" not in data and rb"\uD" not in data:
             return data
+        self._place = _NUMBER.findall(data)
         return _ESCAPE.sub(self._mended, data)
 
     def _mended(self, escape: "re.Match[bytes]") -> bytes:
         if escape["first"]:
             if escape["ends"] is None:
                 return _UNKNOWN
-            self._kept = escape["first"]
+            self._kept = [*self._kept[1 - MOST :], (self._place, escape["first"])]
             return b""
         if escape["second"]:
-            kept = b""
-            if escape["begins"] is not None:
-                kept, self._kept = self._kept, b""
+            kept = self._take() if escape["begins"] is not None else b""
             return kept + escape["second"] if kept else _UNKNOWN
         return escape[0]
+
+    def _take(self) -> bytes:
+        """The other half of one that this event begins with; empty where there is none."""
+        for number, (place, half) in enumerate(self._kept):
+            if place == self._place:
+                del self._kept[number]
+                return half
+        return b""
 
 
 def mended(body: bytes) -> bytes:

@@ -112,3 +112,36 @@ def test_a_client_of_the_same_protocol_gets_them_whole_too(protocol: str) -> Non
     assert stream.failure is None
     assert b'"a"' in out
     assert f'"{FIRST}{SECOND}b"'.encode() in out
+
+
+def several(*pieces: tuple[int, str]) -> bytes:
+    """One event of OpenAI's with a piece for each of these answers."""
+    choices = ", ".join(f'{{"index": {number}, "delta": {{"content": "{text}"}}}}' for number, text in pieces)
+    return f'{{"choices": [{choices}]}}'.encode()
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [[(0, rf"a{FIRST}")], [(1, r"b\ud83c")], [(0, SECOND)], [(1, r"\udf0d")]],
+        [[(0, rf"a{FIRST}")], [(1, r"b\ud83c")], [(1, r"\udf0d")], [(0, SECOND)]],
+        [[(0, rf"a{FIRST}"), (1, r"b\ud83c")], [(0, SECOND), (1, r"\udf0d")]],
+    ],
+)
+def test_several_answers_that_are_cut_in_the_same_moment_keep_their_own_halves(
+    events: list[list[tuple[int, str]]],
+) -> None:
+    mender, told = surrogates.Mender(), {0: "", 1: ""}
+    for event in events:
+        for choice in json.loads(mender.feed(several(*event)))["choices"]:
+            told[choice["index"]] += choice["delta"]["content"]
+    assert told == {0: "a😀", 1: "b🌍"}
+
+
+def test_a_provider_that_only_sends_first_halves_is_not_remembered_for_ever() -> None:
+    mender = surrogates.Mender()
+    for number in range(5 * surrogates.MOST):
+        mender.feed(several((number, FIRST)))
+    assert len(mender._kept) == surrogates.MOST
+    last = 5 * surrogates.MOST - 1
+    assert mender.feed(several((last, SECOND))) == several((last, FIRST + SECOND))

@@ -108,6 +108,7 @@ async def read(function: Callable[..., _T], *arguments: Any, within: float) -> _
 class Connection(Protocol):
     """The one connection of an event loop's ledger writer. Opened when needed, and again after it broke."""
 
+    patience: float  # seconds that whoever wants something new waits for a database that answers nobody
     decided: Decided | None  # what the batch that failed last had decided, where it may have been committed
 
     async def run(self, operations: Sequence[Operation], *, revenue: int) -> list[Outcome]:
@@ -126,6 +127,8 @@ def new_connection() -> Connection:
 
 
 class _PostgresConnection:
+    patience = 0.8  # of a server that is away
+
     def __init__(self) -> None:
         self._open: postgres.AsyncConnection | None = None
         self.decided: Decided | None = None
@@ -171,6 +174,7 @@ class _PostgresConnection:
 class _SqliteConnection:
     """SQLite blocks while it writes, so it has a thread of its own. A commit that raised was rolled back."""
 
+    patience = 10.0  # a file is never away: another process writes, or the disk is slow
     decided: Decided | None = None
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Many holds and settlements, one transaction: the ledger's writer of an event loop.
 
 What arrives while a batch commits is the next batch; there is no timer. A waiter is answered after its commit, never
-before. A hold is refused (`LedgerUnavailable`) where the database has answered nobody for HOLD_WITHIN, and released
+before. A hold is refused (`LedgerUnavailable`) where the database has answered nobody for its `patience`, and released
 again where it turns out to have been written after all. A closing is kept and tried again until the database takes it,
 because its money has been spent.
 """
@@ -21,7 +21,6 @@ log = structlog.get_logger(__name__)
 
 LARGEST_BATCH = 512
 LONGEST_QUEUE = 20_000
-HOLD_WITHIN = 0.8  # seconds that whoever wants something new waits for a database that answers nobody
 RETRY_AT_MOST = 1.0  # seconds between attempts to write a closing while the database is away
 CLOSE_WITHIN = 10.0  # seconds that the last operations of a process may take
 _PASSING = ("40001", "40P01", "55P03")  # serialization failure, deadlock, lock timeout
@@ -103,7 +102,7 @@ class GroupCommit:
         self._arrived.set()
         if not self._watching:
             self._watching = True
-            loop.call_later(HOLD_WITHIN / connections.LOOKS, self._watch, loop)
+            self._look_later(loop)
         return future
 
     async def close(self, *, within: float = CLOSE_WITHIN) -> None:
@@ -134,6 +133,9 @@ class GroupCommit:
         self._connection = connections.new_connection()
         self._task = loop.create_task(self._work())
 
+    def _look_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_later(self._connection.patience / connections.LOOKS, self._watch, loop)
+
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Refuses who has waited too long. It counts looks, not time: a busy event loop is not the database's fault.
 
@@ -144,7 +146,7 @@ class GroupCommit:
         everyone = [*self._committing, *self._waiting]
         self._watching = bool(everyone)
         if everyone:
-            loop.call_later(HOLD_WITHIN / connections.LOOKS, self._watch, loop)
+            self._look_later(loop)
         moved, self._moved = self._moved, False
         for waiting in everyone:
             waiting.looks = 0 if moved else waiting.looks + 1

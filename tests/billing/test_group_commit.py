@@ -55,6 +55,27 @@ def test_a_batch_answers_each_operation_in_its_order(book: Ledger) -> None:
     assert book.findings() == []
 
 
+@pytest.mark.parametrize("books", ["sqlite"], indirect=True)
+def test_a_file_that_another_process_is_writing_to_is_waited_for(book: Ledger) -> None:
+    """It is busy, and not away: a worker's transaction, or a slow disk."""
+    ledger.revenue_account()  # is known from a process's start
+
+    async def scene() -> Outcome:
+        group = GroupCommit()
+        other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, uri=True)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            waiting = group.submit(book.opening(10))
+            await asyncio.sleep(1.5)
+            other.execute("ROLLBACK")
+            return await waiting
+        finally:
+            other.close()
+            await group.close()
+
+    assert isinstance(asyncio.run(scene()), ActiveHold)
+
+
 def test_one_operation_that_cannot_be_written_does_not_take_the_others(book: Ledger) -> None:
     known = book.opening(10)
     book.run(known)

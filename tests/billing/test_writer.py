@@ -46,6 +46,8 @@ def outcome_of(operation: Operation) -> Outcome:
 class Told:
     """A connection. `script` has what a batch meets: an error, one with what was decided, something to wait for."""
 
+    patience = 0.8
+
     def __init__(self) -> None:
         self.script: list[Any] = []
         self.fates: list[Fate] = []
@@ -467,8 +469,8 @@ def test_a_release_that_cannot_be_written_is_noted_and_left_to_the_sweep(told: T
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "HOLD_WITHIN", 0.16)
+def hasty(told: Told) -> None:
+    told.patience = 0.16
 
 
 def test_who_wants_something_new_is_refused_in_time_and_what_was_granted_is_given_back(told: Told, hasty: None) -> None:

@@ -10,6 +10,7 @@ Pictures may have prices by size and quality. One is charged by the narrowest th
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -89,7 +90,7 @@ class Tier(msgspec.Struct, frozen=True):
     rates: dict[str, int]
 
 
-class PriceCard(msgspec.Struct, frozen=True):
+class PriceCard(msgspec.Struct, frozen=True, dict=True):
     """Nano-units per 1,000,000 units, by bucket. A card with only `calls` charges exactly that, whatever is used.
 
     `tiers` are in the order of their lengths.
@@ -108,6 +109,11 @@ class PriceCard(msgspec.Struct, frozen=True):
             rates = rates | tier.rates
             yield Tier(tier.above, rates)
 
+    @cached_property
+    def dearest(self) -> tuple[int, int]:
+        """The most that a token of input and one of output can cost below the first tier."""
+        return _dearest(self.rates, INPUT_BUCKETS), _dearest(self.rates, OUTPUT_BUCKETS)
+
     @property
     def offers_per_call(self) -> bool:
         return "calls" in self.rates
@@ -115,6 +121,10 @@ class PriceCard(msgspec.Struct, frozen=True):
     @property
     def only_per_call(self) -> bool:
         return self.rates.keys() == {"calls"}
+
+
+def _dearest(rates: Mapping[str, int], buckets: Sequence[str]) -> int:
+    return max([rate_of(rates, bucket) for bucket in buckets])
 
 
 def rate_of(rates: Mapping[str, int], bucket: str) -> int:
@@ -358,9 +368,11 @@ def bound(
     """
     if is_per_call(card, mode):
         return Bound(money.round_up(rate_of(card.rates, "calls") * multiplier, money.MILLION * ONE), 0)
-    reachable = [tier.rates for tier in card.up_to(input_tokens)] if card.tiers else [card.rates]
-    dearest_in = max([rate_of(rates, bucket) for rates in reachable for bucket in INPUT_BUCKETS])
-    dearest_out = max([rate_of(rates, bucket) for rates in reachable for bucket in OUTPUT_BUCKETS])
+    dearest_in, dearest_out = card.dearest
+    if card.tiers:
+        reachable = [tier.rates for tier in card.up_to(input_tokens)]
+        dearest_in = max([_dearest(rates, INPUT_BUCKETS) for rates in reachable])
+        dearest_out = max([_dearest(rates, OUTPUT_BUCKETS) for rates in reachable])
     most = input_tokens * dearest_in
     if units is not NO_UNITS:
         most += _most_of_units(card.rates, units)

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -166,7 +166,7 @@ _VERBS: dict[Verb, Callable[[sqlite3.Cursor, list[Any]], list[tuple[Any, ...]]]]
     Verb.WRITE_ACCOUNTS: _write_accounts,
 }
 
-_inserts: dict[Table, tuple[str, list[Callable[[Any], Any] | None]]] = {}
+_inserts: dict[Table, tuple[str, list[tuple[int, Callable[[Any], Any]]]]] = {}
 
 
 def _insert(cursor: sqlite3.Cursor, table: Table, rows: list[Any]) -> None:
@@ -175,18 +175,20 @@ def _insert(cursor: sqlite3.Cursor, table: Table, rows: list[Any]) -> None:
         names = ", ".join(f'"{name}"' for name, _ in table.columns)
         marks = ", ".join("?" * len(table.columns))
         sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"
-        prepared = _inserts[table] = (sql, [_WRITERS.get(kind) for _, kind in table.columns])
+        writers = [(at, _WRITERS[kind]) for at, (_, kind) in enumerate(table.columns) if kind in _WRITERS]
+        prepared = _inserts[table] = (sql, writers)
     sql, writers = prepared
-    cursor.executemany(
-        sql,
-        [
-            [
-                value if write is None or value is None else write(value)
-                for write, value in zip(writers, row, strict=True)
-            ]
-            for row in rows
-        ],
-    )
+    if any(len(row) != len(table.columns) for row in rows):
+        raise ValueError(f"a row does not fit {table.name}")
+    cursor.executemany(sql, [_written(row, writers) for row in rows])
+
+
+def _written(row: Sequence[Any], writers: list[tuple[int, Callable[[Any], Any]]]) -> list[Any]:
+    values = list(row)
+    for at, write in writers:
+        if values[at] is not None:
+            values[at] = write(values[at])
+    return values
 
 
 def _moment(text: str | None) -> datetime | None:

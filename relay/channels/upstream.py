@@ -5,8 +5,9 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
+from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -110,6 +111,21 @@ async def own_session(*, private: bool) -> AsyncIterator[aiohttp.ClientSession]:
         await own.close()
 
 
+class _Reading:
+    """Turns what breaks while an answer is read into a RelayError. It keeps nothing, so that there is but one."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, aiohttp.ClientError | OSError):
+            raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
+
+
+_reading = _Reading()
+
+
 class Reply:
     """An upstream's answer whose headers have arrived."""
 
@@ -124,12 +140,8 @@ class Reply:
         # `with reply.reading():`, which turns what breaks into a RelayError.
         self.chunk: Callable[[], Awaitable[bytes]] = response.content.readany
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        try:
-            yield
-        except (aiohttp.ClientError, OSError) as error:
-            raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
+    def reading(self) -> "_Reading":
+        return _reading
 
     async def read(self, guard: Guard) -> bytes:
         """The whole body, each part a sign of life. Raises RelayError where it breaks off or passes MAX_ANSWER."""

@@ -75,7 +75,8 @@ class Grammar:
     def see(self, event: Event) -> None:
         kind = type(event)
         if kind is PartDelta:  # nearly always
-            self._demand(self._open is not None and event.number == self._open, event)  # type: ignore[union-attr]
+            if event.number != self._open:  # type: ignore[union-attr]
+                self._demand(False, event)
         elif kind is PartStarted:
             fits = self._begun and not self.ended and self._open is None and event.number == self._next  # type: ignore[union-attr]
             self._demand(fits, event)

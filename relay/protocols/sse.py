@@ -66,7 +66,10 @@ class Splitter:
 
 def payload(event: bytes) -> bytes | None:
     """The event's data; None for a comment or an event without any."""
-    if event.startswith(b"data: ") and b"\n" not in event:
+    first = event.find(b"\n")
+    if first < 0 and event.startswith(b"data: "):
         return event[6:]
+    if event.startswith(b"event: ") and event.startswith(b"data: ", first + 1) and event.find(b"\n", first + 1) < 0:
+        return event[first + 7 :]  # nearly always this or that: one line of data, its name before it or none
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None

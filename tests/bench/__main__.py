@@ -58,9 +58,10 @@ def _run(stack: ExitStack, chosen: argparse.Namespace) -> None:
         return
     stage = Stage(stack, folder)
     print(_machine(), *stage.notes(), "", sep="\n", flush=True)
+    ledger.run(stage.kinds, quick=quick)  # before PostgreSQL has to clean up after other loads
     if not chosen.ledger:
+        print(flush=True)
         runs.run(stage, runs.QUICK if quick else runs.FULL)
-    ledger.run(stage.kinds, quick=quick)
     if not chosen.ledger and "postgres" in stage.kinds:
         reports.run(calls, explain=chosen.explain)
 

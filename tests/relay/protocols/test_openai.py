@@ -54,6 +54,15 @@ def test_an_event_s_data_may_span_lines_and_lack_its_space() -> None:
     assert sse.payload(b"data: {}") == b"{}"
 
 
+LINES = [b"data: a", b"data:b", b"data:  c", b"data", b"event: data: d", b"event:e", b": data: f", b"id: 1", b"data: "]
+
+
+@given(st.lists(st.sampled_from(LINES), min_size=1, max_size=4))
+def test_an_events_data_is_that_of_its_data_lines_in_whatever_company(lines: list[bytes]) -> None:
+    told = [line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:")]
+    assert sse.payload(b"\n".join(lines)) == (b"\n".join(told) if told else None)
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_break_the_splitter_or_the_stream(data: bytes) -> None:
     events_of([data, data])

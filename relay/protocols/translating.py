@@ -9,7 +9,7 @@ from relay.protocols import customs, sse, surrogates, vectors
 from relay.protocols import seen as seeing
 from relay.protocols.canonical import Response, ToolCall
 from relay.protocols.codec import Decoder, Encoded, Encoder, Told
-from relay.protocols.events import Event, Failed, Finished, Grammar, PartDelta, PartStarted, Started
+from relay.protocols.events import Event, Failed, Finished, PartDelta, PartStarted, Started
 
 
 class TranslatedWhole:
@@ -66,7 +66,7 @@ class TranslatedStream:
     """As `codec.Stream` promises it: upstream bytes → frames → events → the client's bytes."""
 
     __slots__ = (
-        "_decoder", "_encoder", "_grammar", "_mender", "_places", "_restore", "_splitter", "done", "failure", "finish",
+        "_decoder", "_encoder", "_mender", "_places", "_restore", "_splitter", "done", "failure", "finish",
         "id", "seen", "usage",
     )  # fmt: skip
 
@@ -76,7 +76,6 @@ class TranslatedStream:
         self._restore = customs.Restorer(sent) if sent.names or sent.customs else None
         self._splitter = sse.Splitter()
         self._mender = surrogates.Mender()
-        self._grammar = Grammar()
         self._places: dict[int, Text | None] = {}
         self.id = ""
         self.usage: Usage | None = None
@@ -134,20 +133,19 @@ class TranslatedStream:
             events = self._restore.feed(events)
         out = []
         for event in events:
-            self._grammar.see(event)
-            if isinstance(event, Failed):
+            if type(event) is PartDelta:  # nearly always
+                if (place := self._places.get(event.number)) is not None:
+                    seeing.add(place, event.text)
+            elif type(event) is Failed:
                 self.failure = event.error
                 break
-            self._note(event)
-            out.append(self._encoder.feed(event))
-        return b"".join(out)
+            else:
+                self._note(event)
+            out.append(self._encoder.feed(event))  # which sees to the grammar
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def _note(self, event: Event) -> None:
         match event:
-            case PartDelta(number=number, text=text):
-                place = self._places[number]
-                if place is not None:
-                    seeing.add(place, text)
             case PartStarted(number=number, part=part):
                 self._places[number] = seeing.place(part, number, self.seen)
             case Started():

@@ -369,10 +369,9 @@ def bound(
     if is_per_call(card, mode):
         return Bound(money.round_up(rate_of(card.rates, "calls") * multiplier, money.MILLION * ONE), 0)
     dearest_in, dearest_out = card.dearest
-    if card.tiers:
-        reachable = [tier.rates for tier in card.up_to(input_tokens)]
-        dearest_in = max([_dearest(rates, INPUT_BUCKETS) for rates in reachable])
-        dearest_out = max([_dearest(rates, OUTPUT_BUCKETS) for rates in reachable])
+    for tier in card.up_to(input_tokens) if card.tiers else ():
+        dearest_in = max(dearest_in, _dearest(tier.rates, INPUT_BUCKETS))
+        dearest_out = max(dearest_out, _dearest(tier.rates, OUTPUT_BUCKETS))
     most = input_tokens * dearest_in
     if units is not NO_UNITS:
         most += _most_of_units(card.rates, units)

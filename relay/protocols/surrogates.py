@@ -17,7 +17,7 @@ _ESCAPE = re.compile(
 # Which of several answers, or of their parts, an event is about: every protocol numbers them, in a field so named.
 _NUMBER = re.compile(rb'index"\s*:\s*([0-9]+)')
 _UNKNOWN = rb"\ufffd"
-MOST = 128  # halves that are kept at once, as many as a call may have answers
+MOST = 128  # answers whose halves are kept at once, and halves of each: as many as a call may have answers
 
 
 class Mender:
@@ -28,23 +28,30 @@ class Mender:
     nothing at a string's end.
     """
 
-    __slots__ = ("_kept", "_place")
+    __slots__ = ("_kept", "_new", "_old")
 
     def __init__(self) -> None:
-        self._kept: list[tuple[list[bytes], bytes]] = []  # the halves, and the numbers in the events that had them
-        self._place: list[bytes] = []
+        self._kept: dict[tuple[bytes, ...], list[bytes]] = {}  # by the numbers in the event that had them
+        self._old: list[bytes] = []  # what is left of them for the event at hand,
+        self._new: list[bytes] = []  # and what it leaves for the next
 
     def feed(self, data: bytes) -> bytes:
         if rb"\ud" not in data and rb"\uD" not in data:
             return data
-        self._place = _NUMBER.findall(data)
-        return _ESCAPE.sub(self._mended, data)
+        numbers = tuple(_NUMBER.findall(data))
+        self._old, self._new = self._kept.pop(numbers, []), []
+        whole = _ESCAPE.sub(self._mended, data)
+        if kept := self._new or self._old:
+            self._kept[numbers] = kept[-MOST:]
+            if len(self._kept) > MOST:
+                del self._kept[next(iter(self._kept))]
+        return whole
 
     def _mended(self, escape: "re.Match[bytes]") -> bytes:
         if escape["first"]:
             if escape["ends"] is None:
                 return _UNKNOWN
-            self._kept = [*self._kept[1 - MOST :], (self._place, escape["first"])]
+            self._new.append(escape["first"])
             return b""
         if escape["second"]:
             kept = self._take() if escape["begins"] is not None else b""
@@ -52,12 +59,8 @@ class Mender:
         return escape[0]
 
     def _take(self) -> bytes:
-        """The other half of one that this event begins with; empty where there is none."""
-        for number, (place, half) in enumerate(self._kept):
-            if place == self._place:
-                del self._kept[number]
-                return half
-        return b""
+        """The next half of those that were left to this event, or else its own last one; empty where there is none."""
+        return self._old.pop(0) if self._old else self._new.pop() if self._new else b""
 
 
 def mended(body: bytes) -> bytes:

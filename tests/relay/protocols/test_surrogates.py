@@ -83,6 +83,8 @@ def _units(text: str) -> list[bytes]:
         ([SECOND, "b"], "\ufffdb"),
         ([f"a{FIRST}", "b"], "ab"),
         ([f"a{FIRST}", f"{FIRST}{SECOND}"], "a😀"),
+        ([f"a{FIRST}", r"b\ud83c", r"\udf0d"], "ab🌍"),
+        ([f"a{FIRST}", rf"{SECOND}b\ud83c", r"\udf0d"], "a😀b🌍"),
         ([f"{FIRST}{FIRST}{SECOND}{SECOND}"], "\ufffd😀\ufffd"),
         ([r"\\ud83d", r"\\\ud83d", r"\ude00"], "\\ud83d\\😀"),
         ([r"\"\ud83d\"", r"\n"], '"\ufffd"\n'),
@@ -96,6 +98,11 @@ def test_a_whole_answer_with_half_a_character_is_an_answer() -> None:
     body = json.dumps(scripts.completion("up", text="Hxllo")).replace("xl", FIRST).encode()
     answer = json.loads(bridge(stream=False).whole(body).encode(model="m", pisces={}))
     assert answer["content"] == [{"type": "text", "text": "H\ufffdlo"}]
+
+
+def test_all_of_a_stream_at_once_is_put_together_too() -> None:
+    whole = surrogates.mended(chunk(f"a{FIRST}") + chunk(f"b{FIRST}") + chunk(f"{SECOND}c"))
+    assert whole == chunk("a") + chunk("b") + chunk(f"{FIRST}{SECOND}c")
 
 
 def test_json_without_halves_is_not_touched() -> None:
@@ -121,21 +128,29 @@ def several(*pieces: tuple[int, str]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "events",
+    ("events", "first"),
     [
-        [[(0, rf"a{FIRST}")], [(1, r"b\ud83c")], [(0, SECOND)], [(1, r"\udf0d")]],
-        [[(0, rf"a{FIRST}")], [(1, r"b\ud83c")], [(1, r"\udf0d")], [(0, SECOND)]],
-        [[(0, rf"a{FIRST}"), (1, r"b\ud83c")], [(0, SECOND), (1, r"\udf0d")]],
+        ([[(0, rf"a{FIRST}")], [(1, r"b\ud83c")], [(0, SECOND)], [(1, r"\udf0d")]], "a😀"),
+        ([[(0, rf"a{FIRST}")], [(1, r"b\ud83c")], [(1, r"\udf0d")], [(0, SECOND)]], "a😀"),
+        ([[(0, rf"a{FIRST}"), (1, r"b\ud83c")], [(0, SECOND), (1, r"\udf0d")]], "a😀"),
+        (
+            [
+                [(0, rf"a{FIRST}"), (1, r"b\ud83c")],
+                [(0, rf"{SECOND}{FIRST}"), (1, r"\udf0d")],
+                [(0, SECOND), (1, "")],
+            ],
+            "a😀😀",
+        ),
     ],
 )
 def test_several_answers_that_are_cut_in_the_same_moment_keep_their_own_halves(
-    events: list[list[tuple[int, str]]],
+    events: list[list[tuple[int, str]]], first: str
 ) -> None:
     mender, told = surrogates.Mender(), {0: "", 1: ""}
     for event in events:
         for choice in json.loads(mender.feed(several(*event)))["choices"]:
             told[choice["index"]] += choice["delta"]["content"]
-    assert told == {0: "a😀", 1: "b🌍"}
+    assert told == {0: first, 1: "b🌍"}
 
 
 def test_a_provider_that_only_sends_first_halves_is_not_remembered_for_ever() -> None:

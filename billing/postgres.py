@@ -147,7 +147,7 @@ class AsyncConnection:
                     transaction = result.get_value(0, _TRANSACTION).decode()
             trip = work.send(rows)
 
-    def _send(self, text: str, parameters: Sequence[bytes] = ()) -> None:
+    def _send(self, text: str, parameters: Sequence[bytes | None] = ()) -> None:
         name = self._names.get(text)
         if name is None:
             name = self._names[text] = b"pisces_%d" % len(self._names)

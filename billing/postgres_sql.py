@@ -1,16 +1,17 @@
 """The books' statements as PostgreSQL's texts and parameters, and its answers as Python's values. No connection here.
 
-Rows travel in one of two ways, each the cheaper one where it is taken: few as one JSON text, which needs little to
-begin with; many as one array a column, which PostgreSQL reads a row at a third less.
+Rows travel in one of three ways, each the cheapest one where it is taken: one row as a parameter a column; few as one
+JSON text, which needs little to begin with; many as one array a column, which PostgreSQL reads a row at a third less.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 import msgspec
+from psycopg import DataError
 
 from billing import books
 from billing.books import Statement, Verb
@@ -92,16 +93,19 @@ class _Form(msgspec.Struct, frozen=True):
 
     columns: Columns
     shape: Any
+    one: str
     few: str
     many: str
 
 
-def query_of(statement: Statement) -> tuple[str, list[bytes]]:
+def query_of(statement: Statement) -> tuple[str, Sequence[bytes | None]]:
     """The text and its parameters. There must be rows."""
     what, rows = statement.what, statement.rows
     if isinstance(what, Verb) and what not in _COLUMNS:  # the rows are ids
         return _SQL[what], [b"{%s}" % ",".join(map(str, rows)).encode()]
     form = _form_of(what)
+    if len(rows) == 1:
+        return form.one, parameters(form.columns, rows[0])
     if len(rows) < MANY:
         return form.few, [objects(form.shape, rows)]
     return form.many, arrays(form.columns, rows)
@@ -110,8 +114,8 @@ def query_of(statement: Statement) -> tuple[str, list[bytes]]:
 @cache
 def _form_of(what: Verb | Table) -> _Form:
     columns = what.columns if isinstance(what, Table) else _COLUMNS[what]
-    few, many = (_text_of(what, columns, relation(columns, many=many)) for many in (False, True))
-    return _Form(columns, shape_of(columns), few, many)
+    one, few, many = (_text_of(what, columns, rows(columns)) for rows in (row_of, objects_of, arrays_of))
+    return _Form(columns, shape_of(columns), one, few, many)
 
 
 def _text_of(what: Verb | Table, columns: Columns, rows: str) -> str:
@@ -121,13 +125,46 @@ def _text_of(what: Verb | Table, columns: Columns, rows: str) -> str:
     return f"INSERT INTO {what.name} ({names}) SELECT {names} FROM {rows}"
 
 
-def relation(columns: Columns, *, many: bool) -> str:
-    """The rows as a relation v with these columns: of `arrays` where there are many, else of `objects`."""
-    if many:
-        names = ", ".join(f'"{name}"' for name, _ in columns)
-        return f"unnest({', '.join(f'${at}::{kind}[]' for at, (_, kind) in enumerate(columns, 1))}) AS v({names})"
+def row_of(columns: Columns) -> str:
+    """The relation v of one row, of its `parameters`."""
+    values = ", ".join(f'${at}::{kind} AS "{name}"' for at, (name, kind) in enumerate(columns, 1))
+    return f"(SELECT {values}) AS v"
+
+
+def objects_of(columns: Columns) -> str:
+    """The relation v of the rows in `objects`."""
     types = ", ".join(f'"{name}" {kind}' for name, kind in columns)
     return f"json_to_recordset($1::json) AS v({types})"
+
+
+def arrays_of(columns: Columns) -> str:
+    """The relation v of the rows in `arrays`."""
+    names = ", ".join(f'"{name}"' for name, _ in columns)
+    return f"unnest({', '.join(f'${at}::{kind}[]' for at, (_, kind) in enumerate(columns, 1))}) AS v({names})"
+
+
+def parameters(columns: Columns, row: Sequence[Any]) -> list[bytes | None]:
+    """The row's values as PostgreSQL reads them. Raises psycopg.DataError for a text that would be cut at a NUL."""
+    return [None if value is None else _WRITERS[kind](value) for (_, kind), value in zip(columns, row, strict=True)]
+
+
+def _whole_text(value: str) -> bytes:
+    if "\0" in value:
+        raise DataError("a text of PostgreSQL's has no NUL in it")
+    return value.encode()
+
+
+def _shown(value: Any) -> bytes:
+    return str(value).encode()
+
+
+# How a value of each type is written as a parameter.
+_WRITERS: dict[str, Callable[[Any], bytes]] = {
+    **dict.fromkeys(("smallint", "int", "bigint"), lambda value: b"%d" % value),
+    **dict.fromkeys(("float8", "double precision", "uuid", "timestamptz", "boolean"), _shown),
+    "text": _whole_text,
+    "jsonb": msgspec.json.encode,
+}
 
 
 def shape_of(columns: Columns) -> Any:

@@ -1,4 +1,4 @@
-"""How rows get into PostgreSQL: few as JSON, many as arrays, and found by their keys either way."""
+"""How rows get into PostgreSQL: one as parameters, few as JSON, many as arrays, and found by their keys each way."""
 
 import datetime as dt
 import uuid
@@ -59,17 +59,23 @@ def server() -> Iterator["psycopg.Connection[Any]"]:
 
 @settings(deadline=None)
 @given(given_rows=st.lists(rows, min_size=1, max_size=40))
-def test_rows_arrive_as_they_were_sent_be_they_few_or_many(
+def test_rows_arrive_as_they_were_sent_be_they_one_few_or_many(
     server: "psycopg.Connection[Any]", given_rows: list[tuple[Any, ...]]
 ) -> None:
-    few = postgres_sql.relation(COLUMNS, many=False), [postgres_sql.objects(postgres_sql.shape_of(COLUMNS), given_rows)]
-    many = postgres_sql.relation(COLUMNS, many=True), postgres_sql.arrays(COLUMNS, given_rows)
-    for relation, parameters in (few, many):
+    one = postgres_sql.row_of(COLUMNS), postgres_sql.parameters(COLUMNS, given_rows[0])
+    few = postgres_sql.objects_of(COLUMNS), [postgres_sql.objects(postgres_sql.shape_of(COLUMNS), given_rows)]
+    many = postgres_sql.arrays_of(COLUMNS), postgres_sql.arrays(COLUMNS, given_rows)
+    for expected, (relation, parameters) in ((given_rows[:1], one), (given_rows, few), (given_rows, many)):
         result = server.pgconn.exec_params(f"SELECT v.* FROM {relation}".encode(), parameters)
         found = psycopg.adapt.Transformer(server)
         found.set_pgresult(result)
-        assert result.ntuples == len(given_rows), result.error_message
-        assert found.load_rows(0, result.ntuples, tuple) == given_rows
+        assert result.ntuples == len(expected), result.error_message
+        assert found.load_rows(0, result.ntuples, tuple) == expected
+
+
+def test_a_text_is_refused_rather_than_cut_at_a_nul() -> None:
+    with pytest.raises(psycopg.DataError):
+        postgres_sql.parameters((("key", "text"),), ("a\0b",))
 
 
 @pytest.mark.parametrize("books", ["postgres"], indirect=True)
@@ -90,7 +96,7 @@ def statements() -> Iterator[Statement]:
     for what in (*Verb, HOLD, TRANSFER):
         columns = postgres_sql._COLUMNS.get(what) if isinstance(what, Verb) else what.columns
         row = 1 if columns is None else tuple(EXAMPLES[kind] for _, kind in columns)
-        for count in (1, MANY):
+        for count in (1, 2, MANY):
             yield Statement(what, [row] * count)
 
 

@@ -92,7 +92,7 @@ async def _forward(
     idle = call.attempts[-1].candidate.timeouts.idle
     guard.expect(Why.IDLE, idle)
     try:
-        with guard, reply.reading(), KeepAlive(guard, stream, outlet):
+        with guard, reply.reading, KeepAlive(guard, stream, outlet):
             outlet.put(first)
             while not stream.done and stream.failure is None:
                 if stream.finished:

@@ -254,7 +254,7 @@ def _arrival(reply: Reply, asked: Asked, call: Call) -> Callable[[], Progress]:
 async def _first_events(reply: Reply, stream: Stream, attempt: Attempt, call: Call) -> Begun:
     """Reads until there is something for the client, so that an upstream that fails at once is a plain error."""
     while True:
-        with reply.reading():
+        with reply.reading:
             data = await reply.chunk()
         out = stream.feed(data) if data else stream.close()
         if stream.failure is not None and not out:

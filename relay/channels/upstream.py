@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
 from types import TracebackType
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -123,11 +124,11 @@ class _Reading:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
 
 
-_reading = _Reading()
-
-
 class Reply:
-    """An upstream's answer whose headers have arrived."""
+    """An upstream's answer whose headers have arrived. Its bytes are read inside `with reply.reading:`, which turns
+    what breaks into a RelayError."""
+
+    reading: ClassVar[_Reading] = _Reading()
 
     __slots__ = ("_response", "chunk", "received", "retry_after", "status")
 
@@ -136,17 +137,13 @@ class Reply:
         self.status = response.status
         self.received = 0
         self.retry_after = response.headers.get("Retry-After")
-        # The next bytes; empty at the end. The reader's own method, for it is called with every chunk: call it inside
-        # `with reply.reading():`, which turns what breaks into a RelayError.
+        # The next bytes; empty at the end. The reader's own method, for it is called with every chunk.
         self.chunk: Callable[[], Awaitable[bytes]] = response.content.readany
-
-    def reading(self) -> "_Reading":
-        return _reading
 
     async def read(self, guard: Guard) -> bytes:
         """The whole body, each part a sign of life. Raises RelayError where it breaks off or passes MAX_ANSWER."""
         parts = []
-        with self.reading():
+        with self.reading:
             while part := await self.chunk():
                 guard.signs += 1
                 self.received += len(part)
@@ -207,7 +204,7 @@ async def get(candidate: Candidate, secret: Secret | None, path: str, *, within:
             reply = Reply(await _send(session, "GET", candidate, secret, path, headers, None))
             try:
                 content = b""
-                with reply.reading():
+                with reply.reading:
                     while len(content) < LONGEST_LIST and (part := await reply.chunk()):
                         content += part
                 return reply.status, content

@@ -23,3 +23,12 @@ def eventually(probe: Callable[[], T], *, within: float = 10.0, every: float = 0
             raise AssertionError(f"not within {within} s; the last value was {value!r}")
         time.sleep(every)
     return value
+
+
+PROMISE = 1.0  # seconds until what was decided is in force on every process
+BUSY = 2.0  # seconds by which a machine that does much else may be late
+
+
+def in_force(probe: Callable[[], object]) -> None:
+    """Waits until `probe` is true; fails once that should long have been so."""
+    eventually(probe, within=PROMISE + BUSY)

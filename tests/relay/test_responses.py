@@ -125,19 +125,19 @@ def test_a_channel_of_its_own_protocol_passes_it(
 
 
 def test_the_sdk_goes_on_from_a_response_and_looks_it_up(gateway: Gateway, customer: Customer) -> None:
-    client = openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=customer.token, max_retries=0)
-    first = client.responses.create(model="chat", input="Hello")
-    with client.responses.stream(model="chat", input="And on", previous_response_id=first.id) as stream:
-        second = stream.get_final_response()
-    assert (second.output_text, second.previous_response_id) == ("Hello, world.", first.id)
-    assert client.responses.retrieve(second.id).output_text == "Hello, world."
-    items = list(client.responses.input_items.list(second.id, order="asc"))
-    assert [item.type for item in items] == ["message"] * 3
-    client.responses.delete(first.id)
-    with pytest.raises(openai.NotFoundError):
-        client.responses.retrieve(first.id)
-    with pytest.raises(openai.BadRequestError, match="synchronous"):
-        client.responses.cancel(second.id)
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=customer.token, max_retries=0) as client:
+        first = client.responses.create(model="chat", input="Hello")
+        with client.responses.stream(model="chat", input="And on", previous_response_id=first.id) as stream:
+            second = stream.get_final_response()
+        assert (second.output_text, second.previous_response_id) == ("Hello, world.", first.id)
+        assert client.responses.retrieve(second.id).output_text == "Hello, world."
+        items = list(client.responses.input_items.list(second.id, order="asc"))
+        assert [item.type for item in items] == ["message"] * 3
+        client.responses.delete(first.id)
+        with pytest.raises(openai.NotFoundError):
+            client.responses.retrieve(first.id)
+        with pytest.raises(openai.BadRequestError, match="synchronous"):
+            client.responses.cancel(second.id)
 
 
 @KINDS

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from tests.bench import measure, table
+from tests.bench import durable, measure, table
 from tests.bench.measure import Figures, Round
-from tests.bench.stage import Stage, Target
+from tests.bench.stage import NAMES, Stage, Target
 from tests.bench.table import Bar
 from tests.bench.upstream import EVENTS
 
@@ -50,6 +50,7 @@ def run(stage: Stage, size: Size) -> None:
     _held(stage, size, fast, 1000, "1,000 held, 50 tokens/s each", (CHUNK, ERRORS, MEMORY, GAP))
     _translated(stage, size)
     _translated_streams(stage, size, other)
+    _unavoidable(stage, size)
 
 
 def _calls(stage: Stage, size: Size) -> None:
@@ -93,6 +94,18 @@ def _translated_streams(stage: Stage, size: Size, way: str) -> None:
             turn = partial(_either, measure.first, FLOWING, OTHER_FLOWING, connections=64, seconds=2 * size.seconds)
             found = measure.in_turns(straight, size.streams, turn)
             _print("First tokens, translated", "64 in flight, 50 tokens/s", found, streamed=True, bars=(FIRST, ERRORS))
+
+
+def _unavoidable(stage: Stage, size: Size) -> None:
+    """What is in the delay of a first token whatever the gateway does: being a proxy, and one durable write."""
+    with stage.targets(stage.paced) as (bare, *_):
+        turn = partial(measure.first, way=FLOWING, connections=64, seconds=2 * size.seconds)
+        found = measure.in_turns([stage.direct(stage.paced), bare], size.streams, turn)["bare"]
+        table.times("First tokens, bare pass-through", "64 in flight, 50 tokens/s", found.p50, found.p99)
+    for kind in stage.kinds:
+        times = durable.writes(kind, int(100 * size.seconds))
+        p50, p99 = measure.percentile(times, 0.5), measure.percentile(times, 0.99)
+        table.times(f"Smallest durable write, {NAMES[kind]}", "alone, 50 a second", p50, p99)
 
 
 def _either(measured: Callable[..., Round], passed: str, translated: str, target: Target, **load: Any) -> Round:

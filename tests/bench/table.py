@@ -56,6 +56,11 @@ def row(what: str, load: str, figures: Figures, bare: Figures, *, streamed: bool
     ])  # fmt: skip
 
 
+def times(what: str, load: str, p50: float, p99: float) -> None:
+    """A row of seconds alone, beside which nothing stands."""
+    _line([what, load, "", "", "", f"{p50 * 1e3:.2f}", f"{p99 * 1e3:.2f}", "", ""])
+
+
 def _pair(own: float, bare: float, digits: int) -> str:
     return f"{own:,.{digits}f} ({bare:,.{digits}f})"
 

@@ -130,13 +130,13 @@ def test_a_429_rests_its_credential_for_as_long_as_it_says_while_the_other_one_w
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:
     model = offer((upstream.url, {"secret": "sk-limited-000001"}))
-    limited, good = upstream.play(scripts.error(429, Retry_After="1")), upstream.play(scripts.whole())
+    limited, good = upstream.play(scripts.error(429, Retry_After="2")), upstream.play(scripts.whole())
     assert answered(gateway.url, customer, model, x_script=limited) == 429
     refused = client.chat(gateway.url, customer.token, model=model, x_script=good)
-    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "2")
     assert upstream.served(good) == []
     credentials(gateway, model, 0, "sk-another-0000002")
-    eventually(lambda: answered(gateway.url, customer, model, x_script=good) == 200, within=0.9, every=0.05)
+    eventually(lambda: answered(gateway.url, customer, model, x_script=good) == 200, within=1.9, every=0.05)
     eventually(
         lambda: (
             answered(gateway.url, customer, model, x_script=good) == 200

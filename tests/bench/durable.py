@@ -27,7 +27,7 @@ EVERY = 0.02  # seconds
 
 def writes(kind: str, count: int) -> list[float]:
     """The seconds that each of so many writes took."""
-    with _POSSIBLE[kind]() as write:
+    with _WRITING[kind]() as write:
         times = []
         for number in range(count):
             time.sleep(EVERY)
@@ -77,4 +77,4 @@ def _opened(folder: Path) -> sqlite3.Connection:
     return connection
 
 
-_POSSIBLE = {"postgres": _postgres, "sqlite": _sqlite}
+_WRITING = {"postgres": _postgres, "sqlite": _sqlite}

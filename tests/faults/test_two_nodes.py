@@ -84,16 +84,14 @@ def everywhere(nodes: Nodes, probe: Callable[[str], bool]) -> None:
     in_force(lambda: all(probe(url) for url in nodes.urls))
 
 
-def test_a_revoked_key_stops_on_both_nodes_within_a_second(nodes: Nodes) -> None:
+def test_a_revoked_key_stops_on_both_nodes(nodes: Nodes) -> None:
     customer = nodes.gateway.customer()
     assert all(client.chat(url, customer.token).status_code == 200 for url in nodes.urls)
     nodes.gateway.change_key(customer.key, "revoke")
     everywhere(nodes, lambda url: client.chat(url, customer.token, model="free").status_code == 401)
 
 
-def test_a_new_price_is_charged_on_both_nodes_within_a_second_and_running_calls_keep_theirs(
-    nodes: Nodes, upstream: Upstream
-) -> None:
+def test_a_new_price_is_charged_on_both_nodes_and_running_calls_keep_theirs(nodes: Nodes, upstream: Upstream) -> None:
     nodes.gateway.model("repriced", PRICE, max_output=1000)
     nodes.gateway.channel("repriced", upstream.url, {"repriced": "up-repriced"})
     customer = nodes.gateway.customer()

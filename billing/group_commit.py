@@ -130,6 +130,7 @@ class GroupCommit:
         self._moved = False  # a batch was written since the last look
         self._refused = False  # somebody in the queue has been, and need not be written at all
         self._arrived = asyncio.Event()
+        self._revenue: int | None = None  # asking Django for its database's name with every batch is felt
         self._connection = connections.new_connection()
         self._task = loop.create_task(self._work())
 
@@ -188,9 +189,10 @@ class GroupCommit:
             self._answer(batch, outcomes)
 
     async def _commit(self, operations: list[Operation]) -> list[Outcome]:
-        revenue = ledger.known_revenue_account()
+        revenue = self._revenue or ledger.known_revenue_account()
         if revenue is None:
             revenue = await connections.read(_read_revenue_account, within=connections.READ_WITHIN)
+        self._revenue = revenue
         return await self._connection.run(operations, revenue=revenue)
 
     def _answer(self, batch: list[_Waiting], outcomes: list[Outcome]) -> None:

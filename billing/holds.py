@@ -101,7 +101,7 @@ class _Leased:
         return self.look() if self.look is not None else self.progress
 
 
-_open: dict[uuid.UUID, _Leased] = {}
+_open: dict[int, _Leased] = {}  # by the hold's number, which is hashed sooner than a UUID
 
 
 async def hold(
@@ -138,7 +138,7 @@ async def hold(
     )
     if isinstance(outcome, ActiveHold):
         failpoints.hit("after_hold_commit")
-        _open[call] = _Leased(outcome, asyncio.get_running_loop().time())
+        _open[call.int] = _Leased(outcome, asyncio.get_running_loop().time())
         return outcome
     if isinstance(outcome, Claimed):
         raise KeyClaimed(outcome.hold, outcome.fingerprint)
@@ -156,14 +156,14 @@ async def hold(
 
 def note(active: ActiveHold, progress: Progress) -> None:
     """The call has got this far. Whoever recovers it on this machine finds at least this; others, with a renewal."""
-    if leased := _open.get(active.id):
+    if leased := _open.get(active.id.int):
         leased.progress, leased.look = progress, None
         journal.note(active.id, active.generation, progress)
 
 
 def watch(active: ActiveHold, look: Callable[[], Progress]) -> None:
     """`look` says how far the call has got; it is asked now, and every NOTE_EVERY seconds from now on."""
-    if leased := _open.get(active.id):
+    if leased := _open.get(active.id.int):
         leased.progress, leased.look = look(), look
         journal.note(active.id, active.generation, leased.progress)
 
@@ -187,7 +187,7 @@ async def _close(operation: CloseHold) -> None:
     try:
         outcome = await writer.submit(operation)
     finally:
-        _open.pop(operation.hold.id, None)
+        _open.pop(operation.hold.id.int, None)
     journal.forget(operation.hold.id)
     if outcome != Done():
         await _confirm(operation)

@@ -53,22 +53,20 @@ _decoder = msgspec.json.Decoder(_Note)
 class Slot:
     """One hold's place in the file."""
 
-    __slots__ = ("_at", "_sequence", "number")
+    __slots__ = ("_at", "number", "sequence")
 
     def __init__(self, number: int, sequence: int) -> None:
         self.number = number
+        self.sequence = sequence
         self._at = _HEADER + number * _SLOT
-        self._sequence = sequence
 
-    def write(self, file: mmap.mmap, content: bytes) -> int:
-        """The older of the two copies is written; returns the sequence number."""
+    def write(self, file: mmap.mmap, content: bytes) -> None:
+        """The older of the two copies is written, under the next number."""
         assert len(content) <= _COPY - _FRAME.size  # ten buckets of thirteen digits fit
-        self._sequence += 1
-        at = self._at + (self._sequence & 1) * _COPY
-        file[at : at + _FRAME.size + len(content)] = (
-            _FRAME.pack(zlib.crc32(content), self._sequence, len(content)) + content
-        )
-        return self._sequence
+        self.sequence += 1
+        at = self._at + (self.sequence & 1) * _COPY
+        framed = _FRAME.pack(zlib.crc32(content), self.sequence, len(content)) + content
+        file[at : at + len(framed)] = framed
 
 
 class Journal:
@@ -78,7 +76,7 @@ class Journal:
         self._process = 0
         self._file: mmap.mmap | None = None
         self._free: list[tuple[int, int]] = []  # slot numbers and the last sequence number that each has seen
-        self._slots: dict[uuid.UUID, Slot] = {}
+        self._slots: dict[int, Slot] = {}  # by the hold's number, which is hashed sooner than a UUID
         self.owner = ""
 
     def open(self) -> str:
@@ -99,27 +97,28 @@ class Journal:
         """From now on a reader finds at least this much."""
         if self._file is None:
             return
-        slot = self._slots.get(hold) or self._take(hold)
+        slot = self._slots.get(hold.int) or self._take(hold)
         if slot is not None:
             slot.write(self._file, _encoder.encode(_Note(hold, generation, progress)))
 
     def forget(self, hold: uuid.UUID) -> None:
-        """The hold is closed, durably."""
-        slot = self._slots.pop(hold, None)
-        if slot is not None and self._file is not None:
-            self._free.append((slot.number, slot.write(self._file, b"")))
+        """The hold is closed, durably. Its note stays until another takes the place: of a closed hold nobody asks."""
+        slot = self._slots.pop(hold.int, None)
+        if slot is not None:
+            self._free.append((slot.number, slot.sequence))
 
     def _take(self, hold: uuid.UUID) -> Slot | None:
         assert self._file is not None
         if not self._free:
             self._file[_CROWDED_AT : _CROWDED_AT + 1] = b"\x01"
             return None
-        slot = self._slots[hold] = Slot(*self._free.pop())
+        slot = self._slots[hold.int] = Slot(*self._free.pop())
         return slot
 
 
 class LastWords(msgspec.Struct):
-    """What a journal says. `complete`: a hold that is not among `calls` was never sent."""
+    """What a journal says of open holds; some of `calls` are closed. `complete`: a hold that is not among them was
+    never sent."""
 
     calls: dict[uuid.UUID, Progress]
     complete: bool
@@ -143,7 +142,7 @@ def last_words(owner: str) -> LastWords | None:
 def _notes(content: bytes) -> Iterator[_Note]:
     for start in range(_HEADER, len(content), _SLOT):
         copies = [found for at in (start, start + _COPY) if (found := _copy(content, at)) is not None]
-        if copies and (newest := max(copies)[1]):
+        if copies and (newest := max(copies)[1]):  # an earlier version emptied the places of closed holds
             yield _decoder.decode(newest)
 
 

@@ -24,6 +24,10 @@ _ACCOUNTS = (
     "SELECT id, kind IN ('wallet', 'plan'), balance, held, credit_limit, frozen, CAST(ends_at AS text) "
     f"FROM billing_account {_AMONG}"
 )
+_CLOSE = (
+    "UPDATE billing_hold SET state = ?, charged = ?, resolved_at = ? "
+    f"WHERE id = ? AND generation = ? AND state IN {OPEN}"
+)
 _CLAIM = "SELECT hold_id, fingerprint FROM billing_idempotencykey WHERE account_id = ? AND key = ? AND created_at > ?"
 _RECEIVABLES = (
     "SELECT w.id, r.id FROM billing_account r JOIN billing_account w ON w.team_id = r.team_id "
@@ -71,11 +75,7 @@ def _close_holds(cursor: sqlite3.Cursor, rows: list[Any]) -> list[tuple[Any, ...
     now = time_text(datetime.now(UTC))
     for hold, generation, charged in rows:
         state = "voided" if charged is None else "settled"
-        cursor.execute(
-            "UPDATE billing_hold SET state = ?, charged = ?, resolved_at = ? "
-            f"WHERE id = ? AND generation = ? AND state IN {OPEN}",
-            (state, charged or 0, now, hold.hex, generation),
-        )
+        cursor.execute(_CLOSE, (state, charged or 0, now, hold.hex, generation))
         if cursor.rowcount == 1:
             closed.append((hold, generation))
     return closed
@@ -197,7 +197,8 @@ def _moment(text: str | None) -> datetime | None:
 
 def time_text(value: datetime) -> str:
     """As Django writes it: UTC without a zone."""
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
+    in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return in_utc.isoformat(" ")[: -len("+00:00")]
 
 
 def _uuid_text(value: uuid.UUID) -> str:

@@ -33,6 +33,7 @@ def serve(*, host: str, port: int, workers: int) -> None:
         ws="none",
         lifespan="on",
         access_log=False,
+        server_header=False,
         log_config=None,
         proxy_headers=False,  # the relay reads X-Forwarded-For itself, by TRUSTED_PROXIES
         timeout_keep_alive=KEEP_ALIVE,

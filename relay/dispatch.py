@@ -80,7 +80,8 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
                 break
             if failure is not None and not await _turns.wait(guard):
                 break
-            slip = await _place_at(target.candidate, asked, call)
+            scope = target.candidate.scope
+            slip = await _place_in(scope, asked, call) if scope is not None else limits.NOTHING
             if isinstance(slip, RelayError):
                 _pass_over(target, slip, call, first=number == 0)
                 full.append(slip)
@@ -109,13 +110,11 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
     raise failure or RelayError(Cause.UNAVAILABLE, "No channel can serve this model now.", retry_after=5)
 
 
-async def _place_at(candidate: Candidate, asked: Asked, call: Call) -> limits.Slip | RelayError:
-    """The call's place in the channel's own limits, or what to tell the caller where no other channel has one."""
-    if candidate.scope is None:
-        return limits.NOTHING
+async def _place_in(scope: limits.Scope, asked: Asked, call: Call) -> limits.Slip | RelayError:
+    """The call's place in a channel's own limits, or what to tell the caller where no other channel has one."""
     tokens = call.estimate or limits.estimate(text_bytes=asked.text_bytes, max_output=asked.limit, answers=asked.n)
     try:
-        slip = await limits.admit((candidate.scope,), tokens=tokens)
+        slip = await limits.admit((scope,), tokens=tokens)
     except limits.LimitReached as reached:
         return RelayError(Cause.RATE_LIMITED, str(reached), retry_after=reached.retry_after)
     call.slips.append(slip)

@@ -79,6 +79,7 @@ ROUTES = (
     Route("GET", "/v1/models/{model}", "models", "", False, "One model", models.detail),
 )  # fmt: skip
 VERSIONS = ("/v1", "/v1beta")
+_BELOW_A_VERSION = tuple(f"{version}/" for version in VERSIONS)
 
 
 class _Place:
@@ -134,6 +135,6 @@ def _without_version(path: str) -> str:
 
 def belongs(path: str) -> bool:
     """All below a version is the relay's, and of the bare paths those that it serves."""
-    if any(path == version or path.startswith(f"{version}/") for version in VERSIONS):
+    if path.startswith(_BELOW_A_VERSION) or path in VERSIONS:
         return True
     return _find(path.rstrip("/"))[0] is not None

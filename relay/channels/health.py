@@ -339,10 +339,11 @@ class Passage:
 
     def began(self) -> None:
         """The answer's first byte is there."""
-        circuit, number = self._circuit, bucket((self._registry.clock() - self._since) * 1000)
+        circuit, now = self._circuit, self._registry.clock()
+        number = bucket((now - self._since) * 1000)
         found = circuit.figures().first_byte
         found[number] = found.get(number, 0) + 1
-        circuit.breaker.began(self._registry.clock())
+        circuit.breaker.began(now)
 
     def succeeded(self) -> None:
         if self._end():

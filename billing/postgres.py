@@ -105,14 +105,15 @@ class AsyncConnection:
 
     async def _answered(self, asking: Coroutine[Any, Any, _T]) -> _T:
         """Waits no longer than ANSWER_WITHIN, and closes the connection after any failure."""
+        late = psycopg.OperationalError("the database did not answer in time")
+        timer = self._loop.call_later(ANSWER_WITHIN, self._wake, late)  # `asyncio.timeout` is felt: 45 µs and not 13
         try:
-            async with asyncio.timeout(ANSWER_WITHIN):
-                return await asking
-        except BaseException as error:
+            return await asking
+        except BaseException:
             self.close()
-            if isinstance(error, TimeoutError):
-                raise psycopg.OperationalError("the database did not answer in time") from error
             raise
+        finally:
+            timer.cancel()
 
     async def _fate(self, decided: Decided) -> Fate:
         self._send("SELECT pg_xact_status($1::xid8)", [decided.transaction.encode()])
@@ -158,6 +159,8 @@ class AsyncConnection:
 
     async def _answers(self) -> list[Any]:
         """Ends the trip and waits for all of its answers. Raises the first error among them."""
+        if self.lost:
+            raise psycopg.OperationalError("the connection is lost")
         self._pg.pipeline_sync()
         self._results = []
         self._waiter = self._loop.create_future()

@@ -5,6 +5,7 @@ named in the summary; with `REQUIRE_SERVICES=1` it is an error instead of a skip
 """
 
 import atexit
+import contextlib
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -86,12 +87,12 @@ class Postgres:
 
     def kill(self) -> None:
         """`kill -9` of the server and, before anything starts again, of all that it left behind."""
-        family = _children(self._process.pid)
+        family = [process for pid in _children(self._process.pid) if (process := _process(pid)) is not None]
         self._process.kill()
         self._process.wait()
         end = time.monotonic() + STARTS_WITHIN
-        while any(Path(f"/proc/{pid}").exists() for pid in family):  # they notice that the postmaster has gone
-            assert time.monotonic() < end, "backends outlived their server"
+        while left := [process for process in family if process.lives()]:  # they notice that the postmaster has gone
+            assert time.monotonic() < end, f"outlived their server: {[process.describe() for process in left]}"
             time.sleep(0.02)
 
     def restart(self) -> None:
@@ -145,6 +146,37 @@ class Postgres:
 
 def _children(pid: int) -> list[int]:
     return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
+
+
+class _Process(NamedTuple):
+    """A process by its number and the tick in which it began: on a busy machine a number is soon somebody else's."""
+
+    pid: int
+    state: str
+    began: int
+
+    def lives(self) -> bool:
+        """False also for a zombie, which only its parent has yet to notice."""
+        found = _process(self.pid)
+        return found is not None and found.began == self.began and found.state not in ("Z", "X")
+
+    def describe(self) -> str:
+        """For whoever has to find out what it waits for."""
+        found = _process(self.pid)
+        with contextlib.suppress(OSError):
+            folder = Path(f"/proc/{self.pid}")
+            title = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            return f"{title} [{found.state if found else '?'}] {(folder / 'wchan').read_text()}"
+        return f"{self.pid} has just ended"
+
+
+def _process(pid: int) -> _Process | None:
+    """None where there is none (proc(5), /proc/pid/stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return _Process(pid, fields[0], int(fields[19]))
 
 
 class RunningPostgres(Postgres):

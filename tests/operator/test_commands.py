@@ -68,6 +68,17 @@ def test_a_key_is_issued_with_rate_limits() -> None:
         _run("issue_key", *names, "--tpm", "-1")
 
 
+@pytest.mark.parametrize(("option", "chosen"), [
+    ("type", "test"), ("type", "management"), ("payment", "prepaid"), ("payment", "postpaid"), ("payment", "plan"),
+])  # fmt: skip
+def test_a_key_is_issued_of_every_type_and_payment(option: str, chosen: str) -> None:
+    names = ("--email", "a@example.com", "--name", "ci", "--json")
+    found = json.loads(_run("issue_key", *names, f"--{option}", chosen))
+    key = ApiKey.objects.get(pk=found["id"])
+    assert (getattr(key, option), found[option]) == (chosen, chosen)
+    assert keys.digest(found["key"]) == key.digest
+
+
 def test_a_second_key_for_the_same_person_adds_to_the_same_wallet() -> None:
     for _ in range(2):
         secret = _run("issue_key", "--email", "a@example.com", "--name", "x", "--credit", "1.5").strip()

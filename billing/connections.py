@@ -7,13 +7,10 @@ longer than it says, whether it refuses connections, answers slowly or takes eve
 import asyncio
 import contextlib
 import os
-import queue
 import socket
 import sqlite3
 import threading
-import weakref
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import django.db
@@ -23,6 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, close_old_connections, connections
 from billing import books, postgres, sqlite
 from billing.operations import Operation, Outcome
 from billing.postgres import Decided, Fate
+from billing.threads import SerialThread
 
 DATABASE_ERRORS = (psycopg.Error, sqlite3.Error, django.db.Error)
 # What the operations themselves caused: trying again cannot help.
@@ -173,51 +171,6 @@ class _PostgresConnection:
             self._open = None
 
 
-class _Thread:
-    """A thread that does one thing after another for whoever is in an event loop. It ends with its owner, or with the
-    process, whatever it is at.
-
-    An executor would do; but where calls come rarely, and what it consists of is in no cache, handing a batch over
-    takes it 220 microseconds and this 85.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        threading.Thread(target=_work_off, args=(self._jobs,), name=name, daemon=True).start()
-        self.end = weakref.finalize(self, self._jobs.put, None)  # after what it has been given
-
-    def run(self, function: Callable[..., _T], *arguments: Any) -> "asyncio.Future[_T]":
-        """What the function returns, or raises."""
-        loop = asyncio.get_running_loop()
-        told: asyncio.Future[_T] = loop.create_future()
-        self._jobs.put((partial(function, *arguments), loop, told))
-        return told
-
-
-_Job = tuple[Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
-
-
-def _work_off(jobs: "queue.SimpleQueue[_Job | None]") -> None:
-    while (job := jobs.get()) is not None:
-        work, loop, told = job
-        try:
-            found, error = work(), None
-        except BaseException as raised:
-            found, error = None, raised
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_tell, told, found, error)
-        del job, work, told, found, error  # not to be kept until the next one comes
-
-
-def _tell(told: "asyncio.Future[_T]", found: _T, error: BaseException | None) -> None:
-    if told.done():
-        return
-    if error is None:
-        told.set_result(found)
-    else:
-        told.set_exception(error)
-
-
 class _SqliteConnection:
     """SQLite blocks while it writes, so it has a thread of its own. A commit that raised was rolled back."""
 
@@ -225,7 +178,7 @@ class _SqliteConnection:
     decided: Decided | None = None
 
     def __init__(self) -> None:
-        self._thread = _Thread("ledger")
+        self._thread = SerialThread("ledger")
         self._raw: sqlite3.Connection | None = None
 
     async def run(self, operations: Sequence[Operation], *, revenue: int) -> list[Outcome]:

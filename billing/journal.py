@@ -117,8 +117,8 @@ class Journal:
 
 
 class LastWords(msgspec.Struct):
-    """What a journal says of open holds; some of `calls` are closed. `complete`: a hold that is not among them was
-    never sent."""
+    """What a journal says of its `calls`, some of which have been closed since. `complete`: an open hold that is not
+    among them was never sent."""
 
     calls: dict[uuid.UUID, Progress]
     complete: bool

@@ -5,7 +5,6 @@ import asyncio
 import subprocess
 import sys
 import threading
-import time
 
 from billing.threads import SerialThread
 from tests.kit.ports import eventually
@@ -80,6 +79,4 @@ def test_a_process_ends_though_its_thread_is_at_work() -> None:
         "    thread.run(time.sleep, 60)\n"
         "asyncio.run(main())\n"
     )
-    began = time.monotonic()
     subprocess.run([sys.executable, "-c", program], check=True, timeout=50)
-    assert time.monotonic() - began < 50

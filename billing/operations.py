@@ -18,6 +18,9 @@ class Table(msgspec.Struct, frozen=True):
     name: str
     columns: tuple[tuple[str, str], ...]
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # every row that is written asks for it; all columns' names and types would be felt
+
 
 class Row(msgspec.Struct, frozen=True):
     """A row of another app that must be written if and only if the operation is: values in the table's order."""

@@ -5,6 +5,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -166,21 +167,31 @@ _VERBS: dict[Verb, Callable[[sqlite3.Cursor, list[Any]], list[tuple[Any, ...]]]]
     Verb.WRITE_ACCOUNTS: _write_accounts,
 }
 
-_inserts: dict[Table, tuple[str, list[tuple[int, Callable[[Any], Any]]]]] = {}
+_AT_ONCE = 64  # the most rows of one INSERT
 
 
 def _insert(cursor: sqlite3.Cursor, table: Table, rows: list[Any]) -> None:
-    prepared = _inserts.get(table)
-    if prepared is None:
-        names = ", ".join(f'"{name}"' for name, _ in table.columns)
-        marks = ", ".join("?" * len(table.columns))
-        sql = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"
-        writers = [(at, _WRITERS[kind]) for at, (_, kind) in enumerate(table.columns) if kind in _WRITERS]
-        prepared = _inserts[table] = (sql, writers)
-    sql, writers = prepared
+    """With few statements: between two of them the thread gives the interpreter to the event loop's, and waits for it.
+
+    Their numbers of rows are powers of two, so that there are few texts to compile: 13 rows are 8, 4 and 1.
+    """
     if any(len(row) != len(table.columns) for row in rows):
         raise ValueError(f"a row does not fit {table.name}")
-    cursor.executemany(sql, [_written(row, writers) for row in rows])
+    done = 0
+    while left := len(rows) - done:
+        count = min(_AT_ONCE, 1 << (left.bit_length() - 1))
+        text, writers = _insert_of(table, count)
+        cursor.execute(text, [value for row in rows[done : done + count] for value in _written(row, writers)])
+        done += count
+
+
+@cache
+def _insert_of(table: Table, count: int) -> tuple[str, list[tuple[int, Callable[[Any], Any]]]]:
+    """The text for so many rows, and how those of their values are written that are not as SQLite takes them."""
+    names = ", ".join(f'"{name}"' for name, _ in table.columns)
+    marks = f"({', '.join('?' * len(table.columns))})"
+    writers = [(at, _WRITERS[kind]) for at, (_, kind) in enumerate(table.columns) if kind in _WRITERS]
+    return f"INSERT INTO {table.name} ({names}) VALUES {', '.join([marks] * count)}", writers
 
 
 def _written(row: Sequence[Any], writers: list[tuple[int, Callable[[Any], Any]]]) -> list[Any]:

@@ -101,6 +101,23 @@ def test_a_closing_in_a_batch_makes_room_for_the_openings_after_it(book: Ledger)
     assert isinstance(after, ActiveHold)
 
 
+@pytest.mark.parametrize("count", [2, 13, 64, 65, 141])
+def test_a_batch_of_any_size_is_written_whole_and_in_its_order(book: Ledger, count: int) -> None:
+    """Both databases write rows in several ways, by how many there are."""
+    odd = 'a "quoted"\n\\ line'
+    openings = [book.opening(2) for _ in range(count)]
+    for number, opening in enumerate(openings):
+        opening.facts["label"] = f"{number} {odd}"
+    opened = [outcome for outcome in book.run(*openings) if isinstance(outcome, ActiveHold)]
+    assert [book.hold(hold).facts["label"] for hold in opened] == [f"{number} {odd}" for number in range(count)]
+    assert book.run(*(CloseHold(hold, 1) for hold in opened)) == [Done()] * count
+    assert {(book.hold(hold).state, book.hold(hold).charged) for hold in opened} == {("settled", 1)}
+    charges = Transfer.objects.filter(kind="charge").order_by("id").values_list("reference", flat=True)
+    assert list(charges) == [str(hold.id) for hold in opened]
+    assert (book.wallet.balance, book.wallet.held) == (1000 - count, 0)
+    assert book.findings() == []
+
+
 def test_credit_is_a_limit_below_zero(book: Ledger) -> None:
     Account.objects.filter(pk=book.account).update(credit_limit=500)
     active = book.open(1500)

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from billing import postgres, postgres_sql
 from billing.books import HOLD, TRANSFER, Statement, Verb
-from billing.operations import ActiveHold, CloseHold, Done
 from billing.postgres_sql import MANY, Columns
 from tests.billing.conftest import Ledger
 from tests.kit.services import services
@@ -79,20 +78,6 @@ def test_rows_arrive_as_they_were_sent_be_they_one_few_or_many(
 def test_a_text_is_refused_rather_than_cut_at_a_nul() -> None:
     with pytest.raises(psycopg.DataError):
         postgres_sql.parameters((("key", "text"),), ("a\0b",))
-
-
-@pytest.mark.parametrize("books", ["postgres"], indirect=True)
-def test_a_batch_of_many_is_written_like_a_few(book: Ledger) -> None:
-    odd = 'a "quoted"\n\\ line'
-    openings = [book.opening(10) for _ in range(MANY + 1)]
-    for opening in openings:
-        opening.facts["label"] = odd
-    holds = [outcome for outcome in book.run(*openings) if isinstance(outcome, ActiveHold)]
-    assert [book.hold(hold).facts["label"] for hold in holds] == [odd] * len(openings)
-    assert book.run(*(CloseHold(hold, 7) for hold in holds)) == [Done()] * len(openings)
-    assert {(book.hold(hold).state, book.hold(hold).charged) for hold in holds} == {("settled", 7)}
-    assert book.wallet.balance == 1000 - 7 * len(openings)
-    assert book.findings() == []
 
 
 def statements() -> Iterator[Statement]:

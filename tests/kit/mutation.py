@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     among that process's objects would copy all of their pages.
     """
     if _module():
-        sqlite._inserts.clear()
+        sqlite._insert_of.cache_clear()
         postgres_sql._form_of.cache_clear()
         gc.freeze()
 

@@ -29,10 +29,7 @@ class Bridge:
     def __init__(self, asked: Chat, candidate: Candidate, *, limit: int | None, strict: bool = False) -> None:
         self._asked = asked
         self._candidate = candidate
-        self._client = dialects.of(asked.protocol)
-        self.upstream = dialects.towards(candidate, asked.protocol)
-        self.streams = dialects.streams(asked, candidate)
-        self._passes = dialects.passes(asked, candidate)
+        self._client, self.upstream, self.streams, self._passes = dialects.way(asked, candidate)
         self._sent = _NOTHING_SENT
         self.losses: list[str] = []
         self.path = self.upstream.path(candidate.model, self.streams)

@@ -1,5 +1,8 @@
 """The protocols that the gateway speaks: a row for each folder of `relay.protocols`, and the one that fits a call."""
 
+from functools import cache
+from typing import NamedTuple
+
 from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.protocols import anthropic, completions, embeddings, gemini, moderations, openai, rerank, responses
@@ -29,21 +32,27 @@ def of(name: str) -> Dialect:
     return DIALECTS.get(name, OPENAI)
 
 
-def streams(asked: Asked, candidate: Candidate) -> bool:
-    """Whether the upstream is asked to stream: some always do, some never."""
-    return {"only": True, "never": False}.get(candidate.streams, asked.stream)
+class Way(NamedTuple):
+    """How a chat's client and a channel's upstream are spoken with."""
+
+    client: Dialect
+    upstream: Dialect
+    streams: bool  # the upstream is asked to stream: some always do, some never
+    passes: bool  # the client's bytes can go through as they are
 
 
-def passes(asked: Asked, candidate: Candidate) -> bool:
-    """Whether the client's bytes can go through as they are."""
-    return towards(candidate, asked.protocol) is of(asked.protocol) and streams(asked, candidate) == asked.stream
+def way(asked: Asked, candidate: Candidate) -> Way:
+    """The way of this call to this channel."""
+    return _way(asked.protocol, asked.stream, candidate.protocol, candidate.streams, candidate.caps.completions)
 
 
-def towards(candidate: Candidate, client: str) -> Dialect:
-    """What is spoken with a channel for a client of this protocol. Old models complete texts and do not chat."""
-    if client == COMPLETIONS.name and candidate.protocol == OPENAI.name and candidate.caps.completions:
-        return COMPLETIONS
-    return DIALECTS[candidate.protocol]
+@cache  # of so few, and asked twice for every attempt
+def _way(asked: str, streamed: bool, offered: str, streams: str, completes: bool) -> Way:
+    client, upstream = of(asked), DIALECTS[offered]
+    if client is COMPLETIONS and upstream is OPENAI and completes:
+        upstream = COMPLETIONS  # old models complete texts and do not chat
+    streaming = {"only": True, "never": False}.get(streams, streamed)
+    return Way(client, upstream, streaming, upstream is client and streaming == streamed)
 
 
 def endpoint(kind: str, protocol: str) -> Endpoint:

@@ -239,7 +239,7 @@ async def _bridge(asked: Asked, candidate: Candidate, limit: int | None, *, stri
     if asked.kind != "chat":
         return Single(asked, candidate, strict=strict)
     chat = cast(Chat, asked)
-    if not dialects.passes(chat, candidate):
+    if not dialects.way(chat, candidate).passes:
         await inlining.inline(chat.canonical(), candidate.caps)
     return Bridge(chat, candidate, limit=limit, strict=strict)
 

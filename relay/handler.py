@@ -42,27 +42,20 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
 async def _serve(request: Request, call: Call, outlet: Outlet) -> None:
     """Answers the request into the outlet."""
     try:
-        await _respond(request, call, outlet)
+        answer = await _answer(request, call)
+        headers = [*answer.headers, *call.rate_headers, (b"x-request-id", call.request_id.encode("ascii"))]
+        if answer.pump is None:
+            headers.append((b"content-length", str(len(answer.body)).encode()))
+            outlet.head(answer.status, headers)
+            outlet.end(answer.body)
+            return
+        outlet.head(answer.status, headers)
+        try:
+            await answer.pump(outlet)
+        finally:
+            outlet.end()
     finally:
         call.leave_limits()
-
-
-async def _respond(request: Request, call: Call, outlet: Outlet) -> None:
-    try:
-        answer = await _answer(request, call)
-    except (ClientGone, Interrupted):
-        answer = Answer(499, [(b"content-type", b"application/json")], b"{}")
-    headers = [*answer.headers, *call.rate_headers, (b"x-request-id", call.request_id.encode("ascii"))]
-    if answer.pump is None:
-        headers.append((b"content-length", str(len(answer.body)).encode()))
-        outlet.head(answer.status, headers)
-        outlet.end(answer.body)
-        return
-    outlet.head(answer.status, headers)
-    try:
-        await answer.pump(outlet)
-    finally:
-        outlet.end()
 
 
 async def _answer(request: Request, call: Call) -> Answer:
@@ -76,7 +69,7 @@ async def _answer(request: Request, call: Call) -> Answer:
     except RelayError as error:
         return _error_answer(error, call)
     except (ClientGone, Interrupted):
-        raise
+        return Answer(499, [(b"content-type", b"application/json")], b"{}")
     except asyncio.CancelledError:  # the server ends; what the call held has been given back
         return _error_answer(RelayError(Cause.UNAVAILABLE, "The gateway is shutting down.", retry_after=1), call)
     except Exception:

@@ -171,9 +171,12 @@ class Outlet:
 
     def _send_now(self, message: dict[str, Any]) -> None:
         # The server's `send` runs to its end unless the connection's buffer is full: no task has to be woken for it.
-        sending = _stepped(self._send(message))
-        if sending is not None:
-            self._writer = asyncio.ensure_future(self._catch_up(sending))
+        sending = self._send(message)
+        try:
+            obstacle = sending.send(None)  # as `_stepped`, whose call would be felt with every chunk
+        except StopIteration:
+            return
+        self._writer = asyncio.ensure_future(self._catch_up(_Begun(sending, obstacle)))
 
     async def _catch_up(self, begun: "_Begun[None]") -> None:
         await begun

@@ -36,7 +36,7 @@ class Mender:
         self._new: list[bytes] = []  # and what it leaves for the next
 
     def feed(self, data: bytes) -> bytes:
-        if rb"\ud" not in data and rb"\uD" not in data:
+        if not _may_have_halves(data):
             return data
         numbers = tuple(_NUMBER.findall(data))
         self._old, self._new = self._kept.pop(numbers, []), []
@@ -65,4 +65,8 @@ class Mender:
 
 def mended(body: bytes) -> bytes:
     """All of an answer's JSON, or of its stream, without halves."""
-    return Mender().feed(body)
+    return Mender().feed(body) if _may_have_halves(body) else body
+
+
+def _may_have_halves(data: bytes) -> bool:
+    return rb"\ud" in data or rb"\uD" in data

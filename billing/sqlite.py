@@ -167,7 +167,7 @@ _VERBS: dict[Verb, Callable[[sqlite3.Cursor, list[Any]], list[tuple[Any, ...]]]]
     Verb.WRITE_ACCOUNTS: _write_accounts,
 }
 
-_AT_ONCE = 64  # the most rows of one INSERT
+_AT_ONCE = 8  # the most rows of one INSERT
 
 
 def _insert(cursor: sqlite3.Cursor, table: Table, rows: list[Any]) -> None:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_noop as _
 
 from billing import windows
 from billing.audit.checks import ALL, OPEN, Found, Rows, Subject, query, register, register_sql
-from billing.models import Account, AccountKind, Budget, BudgetOwner, Window
+from billing.models import Account, AccountKind, Budget, BudgetAction, BudgetChange, BudgetOwner, Window
 
 LATE = 120  # seconds after its lease's end in which a hold must have been resolved
 UNLIKE = 1800  # seconds by which an open hold's time may differ from that in its id
@@ -480,9 +480,18 @@ def _times_of_windows(rows: Rows) -> Iterator[Found]:
     for budget in chosen(rows):
         began = int(budget.starts_at.timestamp())
         for hold, start in naming.get(budget.pk, ()):
-            if start > began or (start < began and hold.made > began + UNLIKE):
+            late = start < began and hold.made > began + UNLIKE and not _zone_was_changed(budget)
+            if start > began or late:
                 yield budget.pk, f"window since {began}, an open hold's since {start}", hold.account
                 break
+
+
+def _zone_was_changed(budget: Budget) -> bool:
+    """Then a window may have ended sooner than it was to when a hold was made in it: the clock was set back, and the
+    zone changed to one whose day is over earlier. No row tells in which order that was."""
+    return BudgetChange.objects.filter(
+        owner_kind=budget.owner_kind, owner_id=budget.owner_id, window=budget.window, action=BudgetAction.ZONE
+    ).exists()
 
 
 def _is_start(budget: Budget, moment: dt.datetime) -> bool:

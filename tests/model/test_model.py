@@ -53,6 +53,11 @@ def test_whatever_happens_the_ledger_is_what_the_reference_says_and_no_invariant
     assert play(kind, SEED, operations, every=1 if kind == "memory" else 20) >= operations
 
 
+def test_a_clock_that_is_set_back_between_two_changes_of_a_zone_alarms_nobody() -> None:
+    """An open hold's day ended in another zone before the hold was made."""
+    assert play("sqlite", 3288453194, 4000, every=1000) >= 4000
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(("kind", "share"), [("memory", 0.5), ("sqlite", 0.25), ("postgres", 0.25)])
 def test_a_million_operations_break_nothing(kind: str, share: float) -> None:

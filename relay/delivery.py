@@ -95,7 +95,7 @@ async def _forward(
         with guard, reply.reading, KeepAlive(guard, stream, outlet):
             outlet.put(first)
             while not stream.done and stream.failure is None:
-                if stream.finish and stream.finished:
+                if stream.finished:
                     guard.expect(Why.IDLE, AFTER_FINISH)
                 data = await reply.chunk()
                 guard.signs += 1

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 import pytest
+import requests
 
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
@@ -280,6 +281,28 @@ def test_a_stream_that_is_finished_but_never_ends_is_ended_for_its_client(
     assert "pisces" in found[-2]
     (call,) = gateway.calls(customer.key)
     assert (call["state"], call["usage_source"], call["cost"]) == ("settled", "reported", COST)
+
+
+def test_a_translated_stream_that_is_finished_but_never_ends_is_ended_too(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    """A decoder tells the finish along with the usage: the wait for a usage must not hang upon what was told."""
+    name = f"endless-{customer.team}"
+    script = upstream.play(scripts.stalling_after(scripts.chunks("up-chat")[:-2]))
+    gateway.channel(name, upstream.url, {name: "up-chat"}, parameters={"x_script": script})
+    gateway.model(name, {"input": "1", "output": "2"}, max_output=100)
+    known, headers = f"{gateway.url}/v1/models/{name}", {"Authorization": f"Bearer {customer.token}"}
+    eventually(lambda: requests.get(known, headers=headers, timeout=30).status_code == 200)
+    began = time.monotonic()
+    answer = client.chat(
+        gateway.url, customer.token, path="/v1/messages", model=name, max_tokens=50, stream=True,
+        headers={"anthropic-version": "2023-06-01"},
+    )  # fmt: skip
+    assert answer.status_code == 200, answer.text
+    assert "event: message_stop" in answer.text
+    assert time.monotonic() - began < 30  # seconds; the channel would wait for 60
+    (call,) = gateway.calls(customer.key)
+    assert (call["state"], call["usage_source"]) == ("settled", "counted")
 
 
 def test_of_two_answers_one_that_is_unfinished_makes_the_stream_a_half_one(

@@ -262,9 +262,7 @@ def expired(*, limit: int = 500) -> Iterator[Orphan]:
 
     A hold is suspected first, and claimed by a later run if nobody has renewed it within SUSPECT_FOR.
     """
-    lapsed = Hold.objects.filter(
-        state__in=(HoldState.HELD, HoldState.DISPATCHED, HoldState.RECOVERING), lease_until__lt=Now()
-    )
+    lapsed = Hold.objects.open().exclude(state=HoldState.REVIEW).filter(lease_until__lt=Now())
     lapsed.filter(suspected_at=None).update(suspected_at=Now())
     words = cache(last_words)
     for orphan in lapsed.filter(suspected_at__lt=Now() - SUSPECT_FOR).order_by("lease_until")[:limit]:
@@ -325,5 +323,5 @@ def review(orphan: Hold, *, why: str) -> bool:
 
 def remove_journals() -> None:
     """Deletes the journals of processes that have ended and left no hold open."""
-    open_states = (HoldState.HELD, HoldState.DISPATCHED, HoldState.RECOVERING)
-    remove_finished(set(Hold.objects.filter(state__in=open_states).values_list("lease_owner", flat=True).distinct()))
+    leased = Hold.objects.open().exclude(state=HoldState.REVIEW)
+    remove_finished(set(leased.values_list("lease_owner", flat=True).distinct()))

@@ -20,20 +20,19 @@ from billing.operations import Table
 Columns = tuple[tuple[str, str], ...]
 
 MANY = 32  # rows of a statement from which on arrays are cheaper; they are as cheap at 16
-OPEN = "('held', 'dispatched', 'recovering', 'review')"
 ROWS = "<rows>"  # stands in a text for the relation v of the statement's rows
 
 _SQL: dict[Verb, str] = {
     Verb.CLOSE_HOLDS: (
         "UPDATE billing_hold h SET state = CASE WHEN v.charged IS NULL THEN 'voided' ELSE 'settled' END, "
         "charged = coalesce(v.charged, 0), resolved_at = now() "
-        f"FROM {ROWS} WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN} "
+        f"FROM {ROWS} WHERE h.id = v.id AND h.generation = v.generation AND h.resolved_at IS NULL "
         "RETURNING h.id, h.generation"
     ),
     Verb.RENEW_LEASES: (
         "UPDATE billing_hold h SET lease_until = now() + v.seconds * interval '1 second', suspected_at = NULL, "
         "progress = coalesce(v.progress, h.progress) "
-        f"FROM {ROWS} WHERE h.id = v.id AND h.generation = v.generation AND h.state IN {OPEN}"
+        f"FROM {ROWS} WHERE h.id = v.id AND h.generation = v.generation AND h.resolved_at IS NULL"
     ),
     Verb.LOCK_BUDGETS: (
         'SELECT id, "window", cap, zone, extract(epoch FROM starts_at)::float8, used, held, over, extra, '

@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet, Sum
 
 from billing import catalog
 from billing.catalog import Model, Price
-from billing.models import OPEN_STATES, Account, AccountKind, Hold, PriceVersion, Transfer, TransferKind
+from billing.models import Account, AccountKind, Hold, PriceVersion, Transfer, TransferKind
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ def price_list(now: dt.datetime, *, group: int | None = None) -> list[Offer]:
 
 def open_holds(account: int) -> int:
     """How many calls hold money of this account now."""
-    return Hold.objects.filter(account_id=account, state__in=OPEN_STATES).count()
+    return Hold.objects.open().filter(account_id=account).count()
 
 
 def price_valid_from(price: int | None) -> dt.datetime | None:
@@ -91,7 +91,7 @@ def holds_found(holds: QuerySet[Hold], text: str) -> QuerySet[Hold]:
     if (number := _uuid(text)) is not None:
         return holds.filter(pk=number)
     accounts = accounts_named(text)
-    found = set(Hold.objects.filter(account__in=accounts, state__in=OPEN_STATES).values_list("pk", flat=True)[:LATEST])
+    found = set(Hold.objects.open().filter(account__in=accounts).values_list("pk", flat=True)[:LATEST])
     charges = Transfer.objects.filter(debit__in=accounts, kind=TransferKind.CHARGE).order_by("-pk")
     found |= {number for text in charges.values_list("reference", flat=True)[:LATEST] if (number := _uuid(text))}
     return holds.filter(pk__in=found)

@@ -196,7 +196,7 @@ def _call_log() -> Iterator[Finding]:
 
 
 def _reviews() -> Iterator[Finding]:
-    if waiting := Hold.objects.filter(state=HoldState.REVIEW).count():
+    if waiting := Hold.objects.open().filter(state=HoldState.REVIEW).count():
         yield Finding(
             WARNING,
             f"{waiting} calls are in review: their process died before it was known what they cost",

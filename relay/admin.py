@@ -66,7 +66,7 @@ class ReviewAdmin(Kept):
     fieldsets = ((None, {"fields": _facts}), (_("Decide"), {"fields": ("charge", "reason")}))
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        return super().get_queryset(request).filter(state=HoldState.REVIEW)
+        return super().get_queryset(request).open().filter(state=HoldState.REVIEW)
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False

@@ -97,17 +97,17 @@ def counted(account: int, until: int) -> int:
 register_sql(
     _("held is the sum of the open holds"),
     Subject.ACCOUNT,
-    f"""
+    """
     SELECT a.id, 'held ' || a.held || ', open holds ' || coalesce(h.total, 0), a.id
     FROM billing_account a
     LEFT JOIN (SELECT account_id, sum(amount) AS total FROM (
-                   SELECT h.account_id, h.amount FROM billing_hold h WHERE h.state IN ({OPEN})
-                   UNION ALL SELECT h.account_id, -{{amount of part}} FROM billing_hold h, {{parts of h}}
-                       WHERE h.state IN ({OPEN})
-                   UNION ALL SELECT {{plan of part}}, {{amount of part}} FROM billing_hold h, {{parts of h}}
-                       WHERE h.state IN ({OPEN})) AS reserved
+                   SELECT h.account_id, h.amount FROM billing_hold h WHERE h.resolved_at IS NULL
+                   UNION ALL SELECT h.account_id, -{amount of part} FROM billing_hold h, {parts of h}
+                       WHERE h.resolved_at IS NULL
+                   UNION ALL SELECT {plan of part}, {amount of part} FROM billing_hold h, {parts of h}
+                       WHERE h.resolved_at IS NULL) AS reserved
                GROUP BY account_id) h ON h.account_id = a.id
-    WHERE {{rows:a.id}} AND a.held <> coalesce(h.total, 0)""",
+    WHERE {rows:a.id} AND a.held <> coalesce(h.total, 0)""",
 )
 register_sql(
     _("nothing available below zero"),
@@ -321,7 +321,7 @@ def _leases(rows: Rows) -> Iterator[Found]:
     now = timezone.now().timestamp()
     sql = """
         SELECT h.id, h.state, h.account_id, {end of h's lease} FROM billing_hold h
-        WHERE {rows:h.id} AND h.state IN ('held', 'dispatched', 'recovering')"""
+        WHERE {rows:h.id} AND h.resolved_at IS NULL AND h.state <> 'review'"""
     for key, state, account, moment in query(sql, rows):
         ends = float(moment)
         if now > ends + LATE:
@@ -333,8 +333,8 @@ def _leases(rows: Rows) -> Iterator[Found]:
 @register(_("an open hold was made when its id says"), Subject.HOLD, freezes=False)
 def _times(rows: Rows) -> Iterator[Found]:
     """Of the others the usage record says when."""
-    sql = f"""
-        SELECT h.id, h.account_id, {{beginning of h}} FROM billing_hold h WHERE {{rows:h.id}} AND h.state IN ({OPEN})"""
+    sql = """
+        SELECT h.id, h.account_id, {beginning of h} FROM billing_hold h WHERE {rows:h.id} AND h.resolved_at IS NULL"""
     for key, account, moment in query(sql, rows):
         number = key if isinstance(key, uuid.UUID) else uuid.UUID(key)
         if abs((number.int >> 80) / 1000 - float(moment)) > UNLIKE:
@@ -360,9 +360,9 @@ class OpenHold(msgspec.Struct, frozen=True):
 
 
 def open_holds() -> Iterator[OpenHold]:
-    sql = f"""
-        SELECT h.id, h.account_id, h.amount, h.budgets, h.parts, {{beginning of h}} FROM billing_hold h
-        WHERE h.state IN ({OPEN}) AND {{rows:1}}"""
+    sql = """
+        SELECT h.id, h.account_id, h.amount, h.budgets, h.parts, {beginning of h} FROM billing_hold h
+        WHERE h.resolved_at IS NULL AND {rows:1}"""
     for key, account, amount, budgets, parts, moment in query(sql, ALL):
         yield OpenHold(key, account, amount, float(moment), json.loads(budgets), json.loads(parts))
 

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 from django.conf import settings
+from django.db import connection, transaction
 from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from billing import budgets, holds
@@ -51,6 +53,27 @@ def test_a_lapsed_hold_is_suspected_first_and_claimed_when_nobody_renews_it(book
     lease = dt.timedelta(seconds=settings.HOLD_LEASE)
     assert timezone.now() + lease - dt.timedelta(seconds=20) < row.lease_until <= timezone.now() + lease
     assert list(holds.expired()) == []
+
+
+def plan_of(sql: str) -> str:
+    """How the database would carry it out in tables that are large, which a test's are not."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute(f"EXPLAIN QUERY PLAN {sql}")
+        else:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            cursor.execute(f"EXPLAIN {sql}")
+        return "\n".join(str(row[-1]) for row in cursor.fetchall())
+
+
+def test_the_sweep_looks_at_open_holds_only(book: Ledger) -> None:
+    """Every few seconds, in a table of all the holds that there ever were."""
+    with CaptureQueriesContext(connection) as seen:
+        assert list(holds.expired()) == []
+        holds.remove_journals()
+    plans = [plan_of(query["sql"]) for query in seen.captured_queries if "billing_hold" in query["sql"]]
+    assert len(plans) == 3
+    assert ["hold_open" in plan for plan in plans] == [True] * 3, plans
 
 
 def test_every_open_state_but_review_is_recovered_the_oldest_first(book: Ledger) -> None:

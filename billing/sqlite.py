@@ -209,11 +209,14 @@ def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-@lru_cache(maxsize=1024)  # most times of a batch are the batch's, and a call's comes twice
 def time_text(value: datetime) -> str:
     """As Django writes it: UTC without a zone."""
-    in_utc = value if value.tzinfo is UTC else value.astimezone(UTC)
-    return in_utc.isoformat(" ")[: -len("+00:00")]
+    return _utc_text(value if value.tzinfo is UTC else value.astimezone(UTC))
+
+
+@lru_cache(maxsize=1024)  # most times of a batch are the batch's, and a call's comes twice
+def _utc_text(value: datetime) -> str:
+    return value.isoformat(" ")[: -len("+00:00")]
 
 
 def _uuid_text(value: uuid.UUID) -> str:

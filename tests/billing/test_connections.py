@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import django.db
 import msgspec
@@ -268,6 +269,13 @@ def test_times_are_written_in_utc_wherever_the_machine_stands(monkeypatch: pytes
         written = sqlite.time_text(dt.datetime(2026, 6, 10, 1, 2, 3, tzinfo=dt.timezone(dt.timedelta(hours=2))))
     time.tzset()
     assert written == "2026-06-09 23:02:03"
+
+
+def test_of_an_hour_that_clocks_show_twice_each_is_written_as_itself() -> None:
+    """Python takes the two for equal, so they must not be one another's in any memory."""
+    once = dt.datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+    assert sqlite.time_text(once) == "2026-10-25 00:30:00"
+    assert sqlite.time_text(once.replace(fold=1)) == "2026-10-25 01:30:00"
 
 
 @on_sqlite

@@ -262,7 +262,7 @@ def expired(*, limit: int = 500) -> Iterator[Orphan]:
 
     A hold is suspected first, and claimed by a later run if nobody has renewed it within SUSPECT_FOR.
     """
-    lapsed = Hold.objects.open().exclude(state=HoldState.REVIEW).filter(lease_until__lt=Now())
+    lapsed = Hold.objects.leased().filter(lease_until__lt=Now())
     lapsed.filter(suspected_at=None).update(suspected_at=Now())
     words = cache(last_words)
     for orphan in lapsed.filter(suspected_at__lt=Now() - SUSPECT_FOR).order_by("lease_until")[:limit]:
@@ -323,5 +323,4 @@ def review(orphan: Hold, *, why: str) -> bool:
 
 def remove_journals() -> None:
     """Deletes the journals of processes that have ended and left no hold open."""
-    leased = Hold.objects.open().exclude(state=HoldState.REVIEW)
-    remove_finished(set(leased.values_list("lease_owner", flat=True).distinct()))
+    remove_finished(set(Hold.objects.leased().values_list("lease_owner", flat=True).distinct()))

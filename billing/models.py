@@ -371,6 +371,10 @@ class HoldQuerySet(models.QuerySet["Hold"]):
         """Those that are neither settled nor voided, in words by which both databases know the index of these few."""
         return self.filter(resolved_at__isnull=True)
 
+    def leased(self) -> "HoldQuerySet":
+        """The open ones whose end is a process's business: those in review wait for an administrator."""
+        return self.open().exclude(state=HoldState.REVIEW)
+
 
 class Hold(models.Model):
     """Money reserved for one call, whose id it bears, until the call is settled or voided.

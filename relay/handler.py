@@ -31,10 +31,10 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
     request = Request(scope, receive)
     call = Call(request_id="", endpoint="", protocol=door.protocol_of(request), client_ip=request.client_ip)
     call.request_id = _request_id(request) or str(call.id)
-    # The call is a task of its own, so that whatever becomes of the connection's it ends as it has to. Only a server
-    # that ends cancels them, both: then the call pays for what it used, tells its client, and returns.
+    # The server makes a task for each request, and cancels it only when it ends itself, never because a client left:
+    # then the call pays for what it used, tells its client, and returns.
     outlet = Outlet(send)
-    await asyncio.get_running_loop().create_task(_serve(request, call, outlet))
+    await _serve(request, call, outlet)
     await outlet.flush(within=settings.SEND_STALL)
     request.client.close()
 

@@ -1,8 +1,8 @@
 """The life of a call, from door to door (DESIGN, section 1). Reads top to bottom; no step knows the step after it.
 
 Money's two rules hold on every path through here: the hold is durable before the first byte goes to an upstream, and
-the settlement is durable before the last byte goes to the client. All of it runs in a task of the call's own, which
-reads the upstream and owns the settlement; the client only takes from the outlet what is there.
+the settlement is durable before the last byte goes to the client. All of it runs in the request's task, which reads
+the upstream and owns the settlement; the client only takes from the outlet what is there.
 """
 
 import time

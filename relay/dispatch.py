@@ -38,17 +38,21 @@ class Begun(NamedTuple):
     first: bytes
 
 
-def plan(candidates: Sequence[Candidate], call: Call, request: Request) -> None:
+def plan(candidates: Sequence[Candidate], asked: Asked, call: Call, request: Request) -> None:
     """Sets where the call is tried, in which order, and enters the first target's breaker. Raises RelayError where no
     target lets it through now. Whoever cannot go on from here says so (`abandon`)."""
     standing.notice()
     affinity = b""
     if routing.has_choice(candidates):
         assert call.principal
-        affinity = routing.affinity(request.body, request.headers, team=call.principal.team, model=call.model)
-    call.targets = routing.plan(
-        candidates, source, passes=health.registry.passes, affinity=affinity, sticky=call.sticky
-    )
+        affinity = routing.affinity(  # of the whole conversation, and not only of what the client sent of it
+            asked.body,
+            request.headers,
+            team=call.principal.team,
+            model=call.model,
+            stateful=routing.gives_state(candidates),
+        )
+    call.targets = routing.plan(candidates, source, passes=health.registry.passes, affinity=affinity)
     if not call.targets:
         keys = [target.key for candidate in candidates for target in routing.targets(candidate)]
         raise health.registry.refusal(keys)

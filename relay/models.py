@@ -381,6 +381,23 @@ class StoredResponse(models.Model):
         return str(self.id)
 
 
+class StoredItem(models.Model):
+    """An item of a stored response that has its provider's own id, by which a later call may refer to it.
+
+    The ids of items that the gateway made tell their response themselves and have no row here.
+    """
+
+    response = models.ForeignKey(StoredResponse, models.CASCADE, db_constraint=False, related_name="items")
+    team = models.ForeignKey("portal.Team", models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+")
+    name = models.CharField(max_length=200)
+
+    class Meta:
+        indexes = [models.Index(name="stored_item_name", fields=["team", "name"])]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Calibration(models.Model):
     """What the reports of an upstream model have taught about its tokens (`relay.counting.calibration.Envelope`).
 

@@ -42,7 +42,7 @@ async def chat(request: Request, call: Call, asked: Asked) -> Answer:
     view = await snapshot.ready()
     model, candidates = find_model(view, asked, call)
     await within_limits(asked, _wanted_output(asked, model), call)
-    dispatch.plan(candidates, call, request)
+    dispatch.plan(candidates, asked, call, request)
     try:
         limit = await open_hold(asked, model, call)
     except BaseException:

@@ -125,7 +125,6 @@ class Call(msgspec.Struct):
     rate_headers: Headers = msgspec.field(default_factory=list)  # what its client is told of them
     used: Usage | None = None  # what it used, once that is known
     targets: list[Target] = msgspec.field(default_factory=list)  # the same, with their credentials
-    sticky: str = ""  # the target that holds state which the call goes on from
     passage: Passage | None = None  # through the first target's breaker
     flat: int | None = None  # what it costs, in nano-units, where that is not its model's price to say
     dropped: list[str] = msgspec.field(default_factory=list)  # of the request, what its last upstream could not have

@@ -28,7 +28,7 @@ from billing.operations import Row, Table
 from keys.services import Principal
 from relay import vault
 from relay.errors import Cause, RelayError
-from relay.models import StoredResponse
+from relay.models import StoredItem, StoredResponse
 from relay.protocols.codec import Asked
 from relay.protocols.responses import kept
 from relay.protocols.responses.request import ResponsesRequest
@@ -54,6 +54,8 @@ STORED = Table(
         ("expires_at", "timestamptz"),
     ),
 )
+ITEM = Table("relay_storeditem", (("response_id", "uuid"), ("team_id", "bigint"), ("name", "text")))
+LONGEST_NAME = StoredItem._meta.get_field("name").max_length or 0
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -98,7 +100,15 @@ async def rows(call: Call, asked: Asked) -> list[Row]:
     expires = now + dt.timedelta(days=settings.STORED_RESPONSE_DAYS)
     previous = kept.parse_id(asked.previous)
     principal = call.principal
-    return [Row(STORED, (asked.answer, principal.team, principal.key, call.model, previous, sealed, now, expires))]
+    response = (asked.answer, principal.team, principal.key, call.model, previous, sealed, now, expires)
+    names = [name for item in content.output if (name := _own_name(item)) is not None]
+    return [Row(STORED, response), *(Row(ITEM, (asked.answer, principal.team, name)) for name in names)]
+
+
+def _own_name(item: msgspec.Raw) -> str | None:
+    """The id that the item's provider gave it; None where it is ours, or none."""
+    name = kept.id_of(item)
+    return name if name and len(name) <= LONGEST_NAME and "\0" not in name and kept.parse_id(name) is None else None
 
 
 def _seal(row: uuid.UUID, content: Kept) -> str:
@@ -123,7 +133,7 @@ async def prepared(asked: ResponsesRequest, principal: Principal) -> ResponsesRe
     whose input is too large is not kept, and says so. Raises RelayError for what is not there."""
     if sum(memoryview(item).nbytes for item in asked.items) > settings.MAX_STORED_ANSWER:
         asked.store = False
-    if asked.waits or b"item_reference" in asked.body:
+    if asked.waits or kept.refer(asked.items):
         return await _read(_completed, asked, principal.team)
     return asked
 
@@ -181,28 +191,44 @@ def _lineage(last: StoredResponse, team: int) -> list[StoredResponse]:
 
 
 def _with_referred(items: Sequence[msgspec.Raw], team: int) -> list[msgspec.Raw]:
-    """Items of earlier answers of ours in the place of the references to them. What another provider keeps stays
-    referred to: only it can be asked."""
+    """Items of the team's earlier answers in the place of the references to them. Raises RelayError (404) for any
+    other: a provider would look it up among all that the gateway's customers were answered under its credential."""
     found: list[msgspec.Raw] = []
     answers: dict[uuid.UUID, Kept] = {}
     for item in items:
         name = kept.referred(item)
-        answer = kept.parse_id(name) if name else None
-        if name is None or answer is None:
+        if name is None:
             found.append(item)
             continue
-        if answer not in answers:
-            row = _find(kept.answer_id(answer), team, param="input")
-            answers[answer] = _unseal(row.pk, row.sealed)
-        found += kept.history([_of_id(answers[answer], name)])
+        row = _with_item(name, team)
+        if row.pk not in answers:
+            answers[row.pk] = _unseal(row.pk, row.sealed)
+        found += kept.history([_of_id(answers[row.pk], name)])
     return found
+
+
+def _with_item(name: str, team: int) -> StoredResponse:
+    """The response that has the item of this id."""
+    answer = kept.parse_id(name)
+    if answer is not None:
+        return _find(kept.answer_id(answer), team, param="input")
+    named = StoredItem.objects.filter(team_id=team, name=name, response__expires_at__gt=timezone.now())
+    item = named.select_related("response").order_by("-pk").first() if "\0" not in name else None
+    if item is None:
+        raise _no_item(name)
+    return item.response
 
 
 def _of_id(turn: Kept, name: str) -> msgspec.Raw:
     for item in turn.output:
         if kept.id_of(item) == name:
             return item
-    raise RelayError(Cause.UNKNOWN_RESPONSE, f"There is no item {name[:80]!r}.", param="input")
+    raise _no_item(name)
+
+
+def _no_item(name: str) -> RelayError:
+    message = f"There is no item {name[:80]!r} among your team's stored responses; send the item itself."
+    return RelayError(Cause.UNKNOWN_RESPONSE, message, param="input")
 
 
 def _find(text: str, team: int, *, param: str | None = None) -> StoredResponse:
@@ -271,5 +297,6 @@ def forget_old() -> int:
         ids = list(expired.values_list("pk", flat=True)[:1000])
         if not ids:
             break
-        gone += StoredResponse.objects.filter(pk__in=ids).delete()[0]
+        StoredResponse.objects.filter(pk__in=ids).delete()  # with the names of their items
+        gone += len(ids)
     return gone

@@ -103,12 +103,10 @@ def plan(
     *,
     passes: Callable[[str], bool] = every,
     affinity: bytes = b"",
-    sticky: str = "",
 ) -> list[Target]:
-    """Where to try, in this order: the target whose key is `sticky` (it holds state that others cannot read); then each
-    channel by priority, lower first, and within one priority by weight, at random or, with an `affinity`, always the
-    same way for the same affinity; then, while there is room, the channels' other credentials. What is not let through
-    is left out; an empty plan says that nothing is."""
+    """Where to try, in this order: each channel by priority, lower first, and within one priority by weight, at random
+    or, with an `affinity`, always the same way for the same affinity; then, while there is room, the channels' other
+    credentials. What is not let through is left out; an empty plan says that nothing is."""
     if len(candidates) == 1 and len(candidates[0].credentials) <= 1:
         return [target for target in targets(candidates[0]) if passes(target.key)]
     draw = _draws(source, affinity)
@@ -118,8 +116,6 @@ def plan(
     ]
     planned = [queue[0] for queue in found if queue]
     planned += [target for queue in found for target in queue[1:]]
-    if sticky:
-        planned.sort(key=lambda target: target.key != sticky)
     return planned[:MOST_ATTEMPTS]
 
 
@@ -161,6 +157,12 @@ def has_choice(candidates: Sequence[Candidate]) -> bool:
     return len(candidates) > 1 or len(candidates[0].credentials) > 1
 
 
+def gives_state(candidates: Sequence[Candidate]) -> bool:
+    """Whether some of them give a conversation state that only the account which gave it can read, as OpenAI does with
+    the thoughts of Responses ("invalid_encrypted_content" from any other)."""
+    return any(candidate.protocol == "responses" for candidate in candidates)
+
+
 # ---- affinity -------------------------------------------------------------------------------------------------------
 
 LEAST_CACHED = 4096  # bytes of a body below which no provider caches a prompt (1,024 tokens)
@@ -190,24 +192,34 @@ class _Opening(msgspec.Struct):
 
 class _Turn(msgspec.Struct):
     role: str | None = None
+    content: msgspec.Raw = msgspec.Raw()
+
+
+class _Part(msgspec.Struct):
+    text: str
 
 
 _opening = msgspec.json.Decoder(_Opening)
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _turn = msgspec.json.Decoder(_Turn)
+_text = msgspec.json.Decoder(str)
+_part = msgspec.json.Decoder(_Part)
 
 
-def affinity(body: bytes, headers: Mapping[bytes, bytes], *, team: int, model: str) -> bytes:
+def affinity(body: bytes, headers: Mapping[bytes, bytes], *, team: int, model: str, stateful: bool = False) -> bytes:
     """What a call shares with those whose prompt a provider may have cached; b"" where that is nothing.
 
     A name that the client gives (`prompt_cache_key`, `metadata.user_id`, a session's header) counts alone; else the
-    beginning of the conversation: instructions, tools, and the turns up to the user's first.
+    beginning of the conversation: instructions, tools, and the turns up to the user's first. Where the conversation is
+    `stateful` (`gives_state`), these turns alone count, however short it is: it has to go on where its state can be
+    read, and instructions and tools may change with every call.
     """
     begin = f"{team}\x00{model}\x00".encode()
     for name in SESSION_HEADERS:
         if given := headers.get(name):
             return _digest(begin, b"session", given)
-    if len(body) < LEAST_CACHED and b'"prompt_cache_key"' not in body and b'"user_id"' not in body:
+    short = len(body) < LEAST_CACHED and not stateful
+    if short and b'"prompt_cache_key"' not in body and b'"user_id"' not in body:
         return b""
     try:
         found = _opening.decode(body)
@@ -216,28 +228,48 @@ def affinity(body: bytes, headers: Mapping[bytes, bytes], *, team: int, model: s
     named = found.prompt_cache_key or (found.metadata.user_id if found.metadata else None)
     if named:
         return _digest(begin, b"named", named.encode())
-    if len(body) < LEAST_CACHED:
+    if short:
         return b""
     told = (found.system, found.systemInstruction, found.system_instruction, found.instructions, found.tools)
     turns = [turn for raw in (found.messages, found.contents, found.input) for turn in _first_turns(raw)]
-    return _digest(begin, *(bytes(memoryview(raw)[:_LONGEST]) for raw in (*told, *turns)))
+    return _digest(begin, *(() if stateful else map(_beginning, told)), *turns)
 
 
-def _first_turns(raw: msgspec.Raw) -> list[msgspec.Raw]:
-    """A conversation's turns up to the user's first; a text stands for itself."""
+def _first_turns(raw: msgspec.Raw) -> list[bytes]:
+    """How a conversation's turns begin, up to the user's first. A text alone is the user's."""
     if not memoryview(raw).nbytes:
         return []
     try:
         turns = _raws.decode(raw)
     except msgspec.DecodeError:
-        return [raw]
-    for number, turn in enumerate(turns):
+        return [_said("user", raw) or _beginning(raw)]
+    begun: list[bytes] = []
+    for turn in turns:
         try:
-            if _turn.decode(turn).role in ("user", None):
-                return turns[: number + 1]
+            found = _turn.decode(turn)
         except msgspec.DecodeError:
-            return turns[: number + 1]
-    return turns
+            return [*begun, _beginning(turn)]
+        begun.append(_said(found.role or "", found.content) or _beginning(turn))
+        if found.role in ("user", None):
+            break
+    return begun
+
+
+def _said(role: str, content: msgspec.Raw) -> bytes:
+    """The text that a turn begins with, however it is written: clients and SDKs send one turn in several forms, and the
+    gateway itself has stored it in one. b"" where there is none."""
+    try:
+        if bytes(memoryview(content)[:1]) == b'"':
+            text = _text.decode(content)
+        else:
+            text = _part.decode(_raws.decode(content)[0]).text
+    except (msgspec.DecodeError, IndexError):
+        return b""
+    return f"{role}\x00{text[:_LONGEST]}".encode(errors="replace")
+
+
+def _beginning(raw: msgspec.Raw) -> bytes:
+    return bytes(memoryview(raw)[:_LONGEST])
 
 
 def _digest(*parts: bytes) -> bytes:

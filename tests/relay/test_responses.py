@@ -18,6 +18,7 @@ from tests.kit.upstream import Exchange, Script, Upstream
 
 WIRE = Path(__file__).parents[1] / "wire" / "responses"
 COST = 100 * 1000 + 50 * 2000
+AND = {"role": "user", "content": "And?"}
 KINDS = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
 
@@ -284,8 +285,116 @@ def test_a_reference_to_an_item_of_ours_is_the_item(gateway: Gateway, customer: 
     ]
     ask(gateway, customer, input=items)
     assert [message["role"] for message in sent(upstream, words)["messages"]] == ["user", "assistant", "user"]
-    unknown = [{"type": "item_reference", "id": "msg_68f8"}]
-    assert refusal(call(gateway, customer, "POST", "", model="chat", input=unknown))[0] == 400
+
+
+@pytest.mark.parametrize("name", ["chat", "native"])
+@pytest.mark.parametrize("typed", [True, False], ids=["with its type", "without its type"])
+def test_a_reference_to_an_item_that_a_provider_named_is_the_item(
+    gateway: Gateway, customer: Customer, upstream: Upstream, name: str, typed: bool
+) -> None:
+    words = fresh()
+    script = upstream.play(wire("text"))
+    first = ask(gateway, customer, model="native", x_script=script)
+    reference = {"type": "item_reference"} if typed else {}
+    own = first["output"][0]["id"]
+    items = [{"role": "user", "content": words}, {**reference, "id": own}, AND]
+    ask(gateway, customer, model=name, input=items, store=False, x_script=script if name == "native" else None)
+    body = sent(upstream, words)
+    assert [turn["role"] for turn in body.get("messages") or body["input"]] == ["user", "assistant", "user"]
+    assert own not in json.dumps(body)
+    call(gateway, customer, "DELETE", f"/{first['id']}")
+    answer = call(gateway, customer, "POST", "", model=name, input=[AND, {**reference, "id": own}])
+    assert refusal(answer) == (404, "response_not_found", "input")
+
+
+@pytest.mark.parametrize("name", ["chat", "native"])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        '{"type": "item_reference", "id": "msg_68f8"}',
+        r'{"type": "item_\u0072eference", "id": "msg_68f8"}',
+        r'{"\u0069d": "msg_68f8"}',
+        r'{"type": "item_reference", "id": "msg_\u0000"}',
+        '{"type": "image_generation_call", "id": "ig_68f8"}',
+    ],
+    ids=["reference", "escaped", "no type", "NUL", "drawing"],
+)
+def test_what_only_the_provider_keeps_is_not_looked_up_there(
+    gateway: Gateway, customer: Customer, upstream: Upstream, name: str, reference: str
+) -> None:
+    words = fresh()
+    body = f'{{"model": "{name}", "input": [{reference}, {{"role": "user", "content": "{words}"}}]}}'
+    headers = {"Authorization": f"Bearer {customer.token}", "Content-Type": "application/json"}
+    answer = requests.post(f"{gateway.url}/v1/responses", data=body, headers=headers, timeout=30)
+    assert refusal(answer) == (404, "response_not_found", "input")
+    assert not any(words.encode() in exchange.body for exchange in upstream.exchanges)
+    assert gateway.transfers(customer.wallet) == []
+
+
+def test_an_item_whose_id_is_no_text_is_the_caller_s_mistake(gateway: Gateway, customer: Customer) -> None:
+    for wrong in ({"type": "message", "role": "user", "content": "x", "id": 5}, {"type": 5}):
+        answer = call(gateway, customer, "POST", "", model="native", input=[wrong])
+        assert refusal(answer) == (400, "invalid_messages", "input")
+
+
+def test_another_team_s_named_item_is_not_there(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
+    found = ask(gateway, customer, model="native", x_script=upstream.play(wire("tools")))
+    for item in found["output"]:
+        reference = {"type": "item_reference", "id": item["id"]}
+        answer = call(gateway, gateway.customer(), "POST", "", model="native", input=[AND, reference])
+        assert refusal(answer) == (404, "response_not_found", "input")
+
+
+@pytest.mark.parametrize("how", ["previous_response_id", "history"])
+def test_a_conversation_goes_on_at_the_account_that_can_read_its_state(
+    gateway: Gateway, customer: Customer, upstream: Upstream, how: str
+) -> None:
+    name = f"two-accounts-{how}"
+    gateway.model(name, PRICE, max_output=1000)
+    for number in (1, 2):
+        secret = f"sk-account-{number}-{how}"
+        gateway.channel(f"{name}-{number}", upstream.url, {name: "gpt-5-up"}, protocol="responses", secret=secret)
+    headers = {"Authorization": f"Bearer {customer.token}"}
+    eventually(lambda: requests.get(f"{gateway.url}/v1/models/{name}", headers=headers, timeout=5).status_code == 200)
+    accounts = set()
+    for _ in range(6):
+        words = fresh()
+        script = upstream.play(wire("tools"))
+        first = ask(gateway, customer, model=name, input=words, x_script=script)
+        calls = [item for item in first["output"] if item["type"] == "function_call"]
+        results = [{"type": "function_call_output", "call_id": item["call_id"], "output": "ok"} for item in calls]
+        if how == "history":
+            more = {"input": [{"role": "user", "content": words}, *first["output"], *results], "store": False}
+        else:
+            more = {"input": results, "previous_response_id": first["id"]}
+        for _ in range(3):
+            ask(gateway, customer, model=name, instructions=fresh(), x_script=script, **more)
+        met = {found.headers["authorization"] for found in upstream.exchanges if words.encode() in found.body}
+        assert len(met) == 1
+        accounts |= met
+    assert len(accounts) == 2
+
+
+@pytest.mark.parametrize("state", ["gAAAAA", None], ids=["with its state", "without"])
+def test_what_a_provider_s_tool_did_goes_back_with_the_thought_that_led_to_it_or_not_at_all(
+    gateway: Gateway, customer: Customer, upstream: Upstream, state: str | None
+) -> None:
+    found = json.loads((WIRE / "search.json").read_bytes())
+    thought = {"type": "reasoning", "id": "rs_9", "summary": [], "encrypted_content": state}
+    drawing = {"type": "image_generation_call", "id": "ig_9", "status": "completed", "result": "iVBORw0KGgo="}
+    found["output"] = [thought, drawing, *found["output"]]
+    script = upstream.play(scripts.body(json.dumps(found).encode()))
+    first = ask(gateway, customer, model="native", x_script=script)
+    words = fresh()
+    ask(gateway, customer, model="native", input=words, previous_response_id=first["id"], x_script=script)
+    items = sent(upstream, words)["input"][1:-1]
+    kinds = [item.get("type") for item in items]
+    if state:
+        assert kinds[:3] == ["reasoning", "image_generation_call", "web_search_call"]
+    else:
+        assert {"reasoning", "image_generation_call", "web_search_call"}.isdisjoint(kinds)
+        picture = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+        assert items[0] == {"type": "message", "role": "user", "content": [picture]}
 
 
 def test_the_same_call_again_keeps_one_response(gateway: Gateway, customer: Customer) -> None:

@@ -48,22 +48,41 @@ def parse_id(text: str) -> uuid.UUID | None:
 
 
 def history(output: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
-    """A response's output as input of a later call."""
-    return [found for raw in output if (found := _remembered(raw)) is not None]
+    """A response's output as input of a later call.
+
+    A thought without its state cannot go back, and OpenAI takes no item under its id whose thought is missing ("was
+    provided without its required 'reasoning' item"). So what such a thought led to goes without it only where its id is
+    not needed: a picture is shown again, other doings of the provider's own tools are left out.
+    """
+    found: list[msgspec.Raw] = []
+    bare = False
+    for raw in output:
+        fields = _fields_decoder.decode(raw)
+        kind = _text(fields.get("type")) or ""
+        if kind == "reasoning":
+            bare = parse_id(_text(fields.get("id")) or "") is None and not _text(fields.get("encrypted_content"))
+            if not bare:  # its state is bound to its id
+                found.append(_without(fields, ("status",)))
+        elif kind not in _BY_THEIR_ID:
+            found.append(_without(fields, _OWN_OF_AN_ITEM))
+        elif not bare:
+            found.append(raw)
+        elif (picture := _shown_again(raw, kind)) is not None:
+            found.append(picture)
+    return found
 
 
-def _remembered(raw: msgspec.Raw) -> msgspec.Raw | None:
-    fields = _fields_decoder.decode(raw)
-    kind = _text(fields.get("type"))
-    ours = parse_id(_text(fields.get("id")) or "") is not None
-    if kind == "reasoning" and not ours and not _text(fields.get("encrypted_content")):
+def _without(fields: dict[str, msgspec.Raw], names: tuple[str, ...]) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode({name: raw for name, raw in fields.items() if name not in names}))
+
+
+def _shown_again(raw: msgspec.Raw, kind: str) -> msgspec.Raw | None:
+    """A picture that was drawn, as one that is shown to the model; None for anything else."""
+    drawing = reading.drawing_of(raw) if kind == "image_generation_call" else None
+    if drawing is None:
         return None
-    if kind in _BY_THEIR_ID:
-        return raw
-    if kind == "reasoning":  # its state is bound to its id
-        return msgspec.Raw(msgspec.json.encode({name: raw for name, raw in fields.items() if name != "status"}))
-    rest = {name: value for name, value in fields.items() if name not in _OWN_OF_AN_ITEM}
-    return msgspec.Raw(msgspec.json.encode(rest))
+    content = [{"type": "input_image", "image_url": f"data:{drawing.mime};base64,{drawing.data}"}]
+    return msgspec.Raw(msgspec.json.encode({"type": "message", "role": "user", "content": content}))
 
 
 def without_foreign(items: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
@@ -147,10 +166,26 @@ def page(items: list[dict[str, Any]], *, after: str | None, limit: int, ascendin
 # ---- references -----------------------------------------------------------------------------------------------------
 
 
+def refer(items: Iterable[msgspec.Raw]) -> bool:
+    """Whether one of a request's items is only a name. Raises RelayError for an item of a wrong shape."""
+    try:
+        return any(referred(item) is not None for item in items)
+    except msgspec.ValidationError as error:
+        raise reading.wrong_type(error, within="input") from error
+
+
 def referred(item: msgspec.Raw) -> str | None:
-    """The id that an `item_reference` names, None for any other item."""
+    """The id that an item is only the name of: an `item_reference`, with its type or without, and a drawing without its
+    picture. None for any other."""
     head = reading.head_decoder.decode(item)
-    return head.id if head.type == "item_reference" or (head.type is None and head.role is None) else None
+    match head.type:
+        case None if head.role is not None:
+            return None
+        case "item_reference" | None:
+            return head.id
+        case "image_generation_call" if reading.drawing_of(item) is None:
+            return head.id
+    return None
 
 
 def id_of(item: msgspec.Raw) -> str | None:

@@ -167,17 +167,21 @@ def parts_of(item: msgspec.Raw | bytes, head: Head) -> list[Part]:
         case "reasoning":
             thought = thought_of(item)
             return [thought] if thought is not None else []
-        case "image_generation_call":
-            drawing = _drawing_decoder.decode(item)
-            if drawing.result:
-                mime = f"image/{drawing.output_format or 'png'}"
-                return [Media(kind="image", mime=mime, data=drawing.result)]
+        case "image_generation_call" if (drawing := drawing_of(item)) is not None:
+            return [drawing]
     return [Raw(owner="openai", label=head.type or "", value=_json_decoder.decode(item))]
 
 
 def _call(found: _Call, *, custom: bool) -> ToolCall:
     call = found.call_id or found.id or names.new_call_id()
     return ToolCall(id=call, name=found.name, arguments=found.input if custom else found.arguments, custom=custom)
+
+
+def drawing_of(item: msgspec.Raw | bytes) -> Media | None:
+    """The picture of an `image_generation_call`; None for one that has none, which is only a name for it."""
+    drawing = _drawing_decoder.decode(item)
+    mime = f"image/{drawing.output_format or 'png'}"
+    return Media(kind="image", mime=mime, data=drawing.result) if drawing.result else None
 
 
 def thought_of(item: msgspec.Raw | bytes) -> Reasoning | None:

@@ -99,13 +99,6 @@ def test_a_credential_that_goes_away_moves_only_its_own_affinities_and_gets_them
     assert "k3" not in without.values()
 
 
-def test_what_holds_a_call_s_state_comes_first_whatever_its_priority_while_it_is_let_through() -> None:
-    found = [candidate(1, keys={11: 1}), candidate(2, keys={21: 1, 22: 1}, priority=9)]
-    assert routing.plan(found, random.Random(1), sticky="k22")[0].key == "k22"
-    shut = routing.plan(found, random.Random(1), sticky="k22", passes=lambda key: key != "k22")
-    assert shut[0].key == "k11"
-
-
 def test_a_channel_whose_credentials_are_all_out_of_use_is_not_called_without_one() -> None:
     assert routing.plan([candidate(1, keyless=False)], random.Random()) == []
     (target,) = routing.plan([candidate(1)], random.Random())
@@ -117,8 +110,10 @@ def test_a_channel_whose_credentials_are_all_out_of_use_is_not_called_without_on
 LONG = "word " * 1000
 
 
-def affinity(body: Any, *, team: int = 1, model: str = "m", headers: dict[bytes, bytes] | None = None) -> bytes:
-    return routing.affinity(json.dumps(body).encode(), headers or {}, team=team, model=model)
+def affinity(
+    body: Any, *, team: int = 1, model: str = "m", headers: dict[bytes, bytes] | None = None, stateful: bool = False
+) -> bytes:
+    return routing.affinity(json.dumps(body).encode(), headers or {}, team=team, model=model, stateful=stateful)
 
 
 TURNS = [{"role": "system", "content": LONG}, {"role": "user", "content": "hello"}]
@@ -151,6 +146,22 @@ def test_a_short_prompt_has_no_affinity_because_nobody_caches_it() -> None:
     assert affinity({"messages": [{"role": "user", "content": "hello"}]}) == b""
 
 
+def test_a_stateful_conversation_keeps_its_affinity_however_short_it_is_and_in_whatever_form() -> None:
+    said = "Hé"
+    parts = [{"type": "input_text", "text": said}]
+    history = [{"role": "user", "content": said}, {"type": "reasoning", "encrypted_content": "x"}]
+    forms: list[dict[str, Any]] = [
+        {"input": said},
+        {"input": history, "tools": [{"name": "t"}]},
+        {"input": [{"type": "message", "role": "user", "content": parts}, *history[1:]], "instructions": "Be brief."},
+    ]
+    started = {affinity(form, stateful=True) for form in forms}
+    assert len(started) == 1
+    assert started != {b""}
+    assert affinity({"input": "Hé!"}, stateful=True) not in started
+    assert affinity({"messages": history[:1]}, stateful=True) in started
+
+
 def test_a_name_that_the_client_gives_counts_alone() -> None:
     short = {"messages": [{"role": "user", "content": "hello"}]}
     for named in ({"prompt_cache_key": "x"}, {"metadata": {"user_id": "x"}}):
@@ -164,4 +175,5 @@ def test_a_name_that_the_client_gives_counts_alone() -> None:
 @given(st.binary(max_size=200))
 def test_no_body_is_too_strange_to_be_asked_for_its_affinity(junk: bytes) -> None:
     routing.affinity(junk + b" " * 4096, {}, team=1, model="m")
+    routing.affinity(b'{"input": ' + junk + b"}", {}, team=1, model="m", stateful=True)
     routing.affinity(b'{"messages": ' + junk + b" " * 4096 + b"}", {}, team=1, model="m")

@@ -24,9 +24,11 @@ Told = dict[str, Any]  # the gateway's own object, `pisces`, in an answer
 class Asked(Protocol):
     """A client's request, read as far as every call needs it. `kind` is what a model must be to answer it, as the
     catalogue says (chat, embedding, rerank, moderation …); only chat puts out tokens. `limit` is the client's own bound
-    on these for each of `n` answers, `text_bytes` the size of its text without the data of pictures and files.
+    on these for each of `n` answers, `text_bytes` the size of its text without the data of pictures and files. `body`
+    is the whole request: what an earlier answer had to say to it is in it.
     """
 
+    body: bytes
     model: str
     stream: bool
     limit: int | None

@@ -380,7 +380,7 @@ def test_what_a_provider_s_tool_did_goes_back_with_the_thought_that_led_to_it_or
     gateway: Gateway, customer: Customer, upstream: Upstream, state: str | None
 ) -> None:
     found = json.loads((WIRE / "search.json").read_bytes())
-    thought = {"type": "reasoning", "id": "rs_9", "summary": [], "encrypted_content": state}
+    thought: dict[str, Any] = {"type": "reasoning", "id": "rs_9", "summary": [], "encrypted_content": state}
     drawing = {"type": "image_generation_call", "id": "ig_9", "status": "completed", "result": "iVBORw0KGgo="}
     found["output"] = [thought, drawing, *found["output"]]
     script = upstream.play(scripts.body(json.dumps(found).encode()))

@@ -48,11 +48,11 @@ class ChatRequest:
     stream_type: bytes = sse.CONTENT_TYPE
 
     __slots__ = (
-        "_body",
         "_canonical",
         "_fields",
         "_media",
         "_messages",
+        "body",
         "legacy",
         "limit",
         "model",
@@ -63,7 +63,7 @@ class ChatRequest:
     )
 
     def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw]) -> None:
-        self._body = body
+        self.body = body
         self._fields = fields
         self._canonical: Request | None = None
         self._messages = wanted.messages or []
@@ -87,21 +87,21 @@ class ChatRequest:
             beside = family.framing + (family.tools if has_tools else 0)
             most = max(most, beside + (sum(thing.most(family) for thing in self._media) if self._media else 0))
         inside = sum(thing.inside for thing in self._media) if self._media else 0
-        return len(self._body) - inside + most
+        return len(self.body) - inside + most
 
     def prompt(self) -> Prompt:
         """What the model is given, for counting. Reads the whole body."""
         try:
             return prompt.read(self._fields, self._messages, self._media)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return Prompt(texts=[self._body.decode()], media=self._media)
+            return Prompt(texts=[self.body.decode()], media=self._media)
 
     def canonical(self) -> Request:
         """Raises RelayError (400) for what cannot be read, and for several answers: only OpenAI has them."""
         if self.n > 1:
             raise RelayError(Cause.INVALID_PARAMETER, "This model gives one answer: `n` must be 1.", param="n")
         if self._canonical is None:
-            self._canonical = reading.decode_request(self._body, self._fields, limit=self.limit)
+            self._canonical = reading.decode_request(self.body, self._fields, limit=self.limit)
         return self._canonical
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
@@ -114,7 +114,7 @@ class ChatRequest:
             changes["stream_options"] = bodies.with_usage(self._fields)
         if limit is not None:
             changes.update(self._limit_fields(limit))
-        return bodies.rewritten(self._body, self._fields, changes, _QUOTED)
+        return bodies.rewritten(self.body, self._fields, changes, _QUOTED)
 
     def _limit_fields(self, limit: int) -> dict[str, int]:
         present: list[str] = [name for name in ("max_tokens", "max_completion_tokens") if name in self._fields]

@@ -199,7 +199,7 @@ async def _attempt(
     try:
         with guard:
             bridge = await _bridge(asked, attempt.candidate, limit, strict=strict)
-            body = _dressed(bridge, attempt.candidate, call, strict=strict)
+            body = _dressed(bridge, asked.kind, attempt.candidate, call, strict=strict)
             holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
             failpoints.hit("before_dispatch")
             if attempt.passage is not None:
@@ -267,9 +267,9 @@ async def _first_events(reply: Reply, stream: Stream, attempt: Attempt, call: Ca
             return Begun(reply, stream, out)
 
 
-def _dressed(bridge: Bridge | Single, candidate: Candidate, call: Call, *, strict: bool) -> bytes:
+def _dressed(bridge: Bridge | Single, kind: str, candidate: Candidate, call: Call, *, strict: bool) -> bytes:
     """The body as this provider takes it, with the operator's overrides."""
-    edited = quirks.apply(bridge.body, candidate.dress.quirks, candidate.dress.parameters)
+    edited = quirks.apply(bridge.body, candidate.dress.quirks.of(kind), candidate.dress.parameters)
     if strict and edited.dropped:
         message = f"{candidate.model!r} takes no {', '.join(f'`{name}`' for name in edited.dropped)}."
         raise RelayError(Cause.INVALID_PARAMETER, message, param=edited.dropped[0])

@@ -28,7 +28,8 @@ _OPENAI_TWO = ("openai", "responses")
 
 
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider does otherwise than its protocol says. Fields are names at the top of the body.
+    """What a provider does otherwise than its protocol says. Fields are names at the top of a chat's body; `others` has
+    what there is to say of the body of another kind of call, by that kind.
 
     `rename`: it knows a field by another name. `drop`: it refuses these. `only`: it refuses all but these. `ones`:
     refuses these unless they are 1. `message_drop`: refuses these inside a message. `values`: it has another word for a
@@ -45,6 +46,11 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     query: str = ""
     unversioned: bool = False
+    others: tuple[tuple[str, "Quirks"], ...] = ()
+
+    def of(self, kind: str) -> "Quirks":
+        """Those of the body of a call of this kind."""
+        return self if kind == "chat" else dict(self.others).get(kind, PLAIN)
 
     @property
     def edits(self) -> bool:
@@ -94,6 +100,13 @@ _MISTRAL = Quirks(
         "response_format", "tools", "tool_choice", "presence_penalty", "frequency_penalty", "n", "prediction",
         "parallel_tool_calls", "prompt_mode", "reasoning_effort", "guardrails", "safe_prompt", "prompt_cache_key",
     )),
+    others=(
+        ("embedding", Quirks(
+            rename=(("dimensions", "output_dimension"),),
+            only=frozenset(("model", "input", "metadata", "output_dimension", "output_dtype", "encoding_format")),
+        )),
+        ("moderation", Quirks(only=frozenset(("model", "input", "metadata")))),
+    ),
 )  # fmt: skip
 _GROQ = Quirks(
     drop=frozenset(("logprobs", "logit_bias", "top_logprobs")),

@@ -18,15 +18,16 @@ Make = Callable[..., str]
 
 @pytest.fixture
 def offer(gateway: Gateway, customer: Customer) -> Make:
-    """`offer((url, fields), …)` offers a new model over these channels, in force when it returns; its name."""
+    """`offer((url, fields), …)` offers a new model over these channels, in force when it returns; its name. `kind` is
+    what it is for, if not for chats."""
 
-    def make(*channels: tuple[str, dict[str, Any]]) -> str:
+    def make(*channels: tuple[str, dict[str, Any]], kind: str = "chat") -> str:
         name = f"own-{next(_numbers)}"
         for number, (url, fields) in enumerate(channels):
             values = {**STRICT, **fields}
             served = {name: values.pop("model", f"up-{number}")}
             gateway.channel(f"{name}-{number}", url, served, **values)
-        gateway.model(name, PRICE, max_output=1000)  # the last, so that whoever knows it knows them all
+        gateway.model(name, PRICE, kind=kind, max_output=1000)  # the last, so that whoever knows it knows them all
         deadline = time.monotonic() + 10
         while client.models(gateway.url, customer.token, name).status_code != 200:
             assert time.monotonic() < deadline

@@ -3,6 +3,9 @@
 import uuid
 from typing import Any
 
+import pytest
+import requests
+
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.plugin import SHORT
@@ -31,6 +34,12 @@ def row(gateway: Gateway, pk: int) -> dict[str, Any]:
 
 def answered(url: str, customer: Customer, model: str, **body: Any) -> int:
     return client.chat(url, customer.token, model=model, **body).status_code
+
+
+def ask(gateway: Gateway, customer: Customer, path: str, **body: Any) -> requests.Response:
+    """A call of any endpoint with the customer's key."""
+    headers = {"Authorization": f"Bearer {customer.token}"}
+    return requests.post(gateway.url + path, json=body, headers=headers, timeout=30)
 
 
 # ---- the wire -------------------------------------------------------------------------------------------------------
@@ -65,6 +74,24 @@ def test_a_strict_call_is_refused_rather_than_sent_without_a_parameter(
     model = offer((upstream.url, {"preset": "groq"}))
     answer = client.chat(gateway.url, customer.token, model=model, logprobs=True, headers={"X-Pisces-Strict": "true"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "answer"),
+    [
+        ("embedding", "/v1/embeddings", scripts.embeddings("up-0")),
+        ("moderation", "/v1/moderations", scripts.moderation("up-0")),
+    ],
+)
+def test_a_preset_s_list_of_a_chat_s_fields_is_not_held_against_calls_of_another_kind(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, kind: str, path: str, answer: Any
+) -> None:
+    script = upstream.play(scripts.value(answer))
+    mistral = {"preset": "mistral", "parameters": {"x_script": script}}
+    model = offer((upstream.url, mistral), kind=kind)
+    told = ask(gateway, customer, path, model=model, input="Hello", user="u")
+    assert (told.status_code, told.json()["pisces"]["dropped"]) == (200, ["user"]), told.text
+    assert upstream.one(script).json == {"model": "up-0", "input": "Hello", "x_script": script}
 
 
 def test_azure_s_deployments_have_their_own_path_and_header(

@@ -41,6 +41,30 @@ def test_mistral_gets_only_fields_that_it_knows_under_its_own_names() -> None:
     assert dropped == ("store", "user")
 
 
+def test_mistral_s_embeddings_and_moderations_keep_their_input_and_lose_what_it_does_not_know() -> None:
+    found = presets.of("mistral").quirks
+    asked = {"model": "m", "input": "hi", "dimensions": 8, "encoding_format": "base64", "user": "u"}
+    edited = quirks.apply(json.dumps(asked).encode(), found.of("embedding"))
+    assert json.loads(edited.body) == {"model": "m", "input": "hi", "output_dimension": 8, "encoding_format": "base64"}
+    assert edited.dropped == ("user",)
+    edited = quirks.apply(b'{"model": "m", "input": ["a", "b"], "user": "u"}', found.of("moderation"))
+    assert json.loads(edited.body) == {"model": "m", "input": ["a", "b"]}
+
+
+OTHER_KINDS = [
+    ("embedding", {"model": "m", "input": ["a"], "encoding_format": "float"}),
+    ("moderation", {"model": "m", "input": "a"}),
+    ("rerank", {"model": "m", "query": "q", "documents": ["a"], "top_n": 1, "return_documents": True}),
+]
+
+
+@pytest.mark.parametrize("name", [row.name for row in presets.TABLE])
+@pytest.mark.parametrize(("kind", "body"), OTHER_KINDS)
+def test_no_provider_s_quirks_of_chats_touch_calls_of_another_kind(name: str, kind: str, body: dict[str, Any]) -> None:
+    edited = quirks.apply(json.dumps(body).encode(), presets.of(name).quirks.of(kind))
+    assert (json.loads(edited.body), edited.dropped) == (body, ())
+
+
 def test_groq_gets_neither_probabilities_nor_names_nor_several_answers() -> None:
     sent, dropped = applied("groq", {**BODY, "n": 2, "logprobs": True, "logit_bias": {}, "temperature": 0})
     assert sent == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, "temperature": 0}

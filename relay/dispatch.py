@@ -14,7 +14,7 @@ from django.conf import settings
 from billing import failpoints, holds
 from billing.operations import Progress
 from keys import limits
-from relay import dialects, inlining, standing
+from relay import dialects, inlining, records, standing
 from relay.bridge import Bridge, Single
 from relay.channels import health, quirks, routing, upstream
 from relay.channels.health import Kind
@@ -215,7 +215,7 @@ async def _attempt(
             attempt.status = reply.status
             if reply.status != 200:
                 content, attempt.retry_after = await reply.read_error(), reply.retry_after
-                attempt.said = content[:300].decode(errors="replace")
+                attempt.said = records.clean(content[:300].decode(errors="replace"), 300)
                 raise bridge.error(reply.status, content, retry_after=reply.retry_after)
             if isinstance(bridge, Bridge) and asked.stream and bridge.streams:
                 begun = await _first_events(reply, bridge.stream(call.model), attempt, call)
@@ -293,7 +293,8 @@ def note_end(attempt: Attempt, outcome: str, call: Call) -> None:
 def note_failure(attempt: Attempt, error: RelayError, call: Call) -> Kind:
     """Notes what went wrong, in the call's record and in the credential's health."""
     error.message = _without_secret(attempt, error.message)
-    attempt.outcome, attempt.detail, attempt.ended_ms = error.cause.value, error.message, call.elapsed_ms()
+    attempt.outcome, attempt.ended_ms = error.cause.value, call.elapsed_ms()
+    attempt.detail = records.clean(error.message, 200)
     kind = health.kind_of(error, attempt.status, began=attempt.first_byte_ms is not None)
     passage, target, candidate = attempt.passage, attempt.target, attempt.candidate
     if passage is None or target is None:
@@ -301,7 +302,7 @@ def note_failure(attempt: Attempt, error: RelayError, call: Call) -> Kind:
     wait = health.waiting(attempt.retry_after, time.time())
     if wait is None and kind is Kind.LIMITED:
         wait = error.retry_after
-    refused = passage.failed(kind, error.message, wait=wait, forbids_by_input=candidate.forbids_by_input)
+    refused = passage.failed(kind, attempt.detail, wait=wait, forbids_by_input=candidate.forbids_by_input)
     if refused and candidate.auto_disable:
         passage.bar()
         standing.refused(target, f"{attempt.status}: {_without_secret(attempt, attempt.said)}".strip())

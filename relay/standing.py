@@ -6,13 +6,14 @@ import asyncio
 import datetime as dt
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 
 from relay import services, snapshot
@@ -101,15 +102,33 @@ async def flush(*, at_once: bool = False) -> None:
 def _disable(found: Iterable[Refused]) -> None:
     try:
         for one in found:
-            row: services.Disabled | None
-            if one.credential is None:
-                row = Channel.objects.filter(pk=one.channel, auto_disable=True).first()
-            else:
-                row = Credential.objects.filter(pk=one.credential, channel__auto_disable=True).first()
-            if row is not None and services.disable(row, reason=one.reason):
-                log.warning("credential.disabled", channel=one.channel, credential=one.credential, why=one.reason)
+            named = {"channel": one.channel, "credential": one.credential}
+            _taken(partial(_disable_one, one), "credential.not_disabled", **named)
     finally:
         close_old_connections()
+
+
+def _disable_one(one: Refused) -> None:
+    row: services.Disabled | None
+    if one.credential is None:
+        row = Channel.objects.filter(pk=one.channel, auto_disable=True).first()
+    else:
+        row = Credential.objects.filter(pk=one.credential, channel__auto_disable=True).first()
+    if row is not None and services.disable(row, reason=one.reason):
+        log.warning("credential.disabled", channel=one.channel, credential=one.credential, why=one.reason)
+
+
+def _taken(write: Callable[[], None], event: str, **what: Any) -> bool:
+    """Whether the database took it. What it will not take stops nothing else, and is given up: the next failure brings
+    it again. Raises where it is the database that is away."""
+    try:
+        write()
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        log.error(event, error=type(error).__name__, **what)
+        return False
+    return True
 
 
 def _store(process: uuid.UUID, fresh: Mapping[str, Report]) -> None:
@@ -119,11 +138,17 @@ def _store(process: uuid.UUID, fresh: Mapping[str, Report]) -> None:
         for key, report in sorted(fresh.items())
     ]
     try:
-        HealthReport.objects.bulk_create(
-            rows, update_conflicts=True, unique_fields=["process", "key"], update_fields=["content", "at"]
-        )
+        if not _taken(partial(_write, rows), "health.not_stored_together"):
+            for row in rows:
+                _taken(partial(_write, [row]), "health.not_stored", key=row.key)
     finally:
         close_old_connections()
+
+
+def _write(rows: Sequence[HealthReport]) -> None:
+    HealthReport.objects.bulk_create(
+        rows, update_conflicts=True, unique_fields=["process", "key"], update_fields=["content", "at"]
+    )
 
 
 def forget_old() -> int:

@@ -324,9 +324,24 @@ def test_what_waits_to_be_disabled_is_written_and_what_the_operator_forbade_is_n
     }
 
 
-async def _refuse(targets: list[routing.Target]) -> None:
+def test_what_cannot_be_written_keeps_nothing_else_from_being_disabled_or_reported(books: str) -> None:
+    """Half a character is text for no database."""
+    first, second = channel(name="first").credentials.order_by("pk")
+    for name in ("\ud800", "credential:whole"):
+        passage = health.registry.enter(name)
+        assert passage is not None
+        passage.failed(Kind.SERVER, "no")
+    (target, other) = routing.targets(snapshot.candidate_of(first.channel))
+    asyncio.run(_refuse([target], "401: \ud800"))
+    asyncio.run(_refuse([other]))
+    health.registry.keep_only(frozenset())
+    assert set(Credential.objects.values_list("pk", "disabled_reason")) == {(first.pk, ""), (second.pk, "401: no")}
+    assert set(HealthReport.objects.values_list("key", flat=True)) == {"credential:whole"}
+
+
+async def _refuse(targets: list[routing.Target], reason: str = "401: no") -> None:
     for target in targets:
-        standing.refused(target, "401: no")
+        standing.refused(target, reason)
     await standing.flush(at_once=True)
 
 

@@ -32,6 +32,15 @@ def row(gateway: Gateway, pk: int) -> dict[str, Any]:
         return dict(Credential.objects.filter(pk=pk).values("disabled_at", "disabled_reason", "enabled").get())
 
 
+def reported(gateway: Gateway, pk: int) -> list[Any]:
+    """What processes have stored of a credential's health."""
+    from relay.channels import routing
+    from relay.models import HealthReport
+
+    with gateway.inside():
+        return list(HealthReport.objects.filter(key=routing.credential_key(pk)).values_list("content", flat=True))
+
+
 def answered(url: str, customer: Customer, model: str, **body: Any) -> int:
     return client.chat(url, customer.token, model=model, **body).status_code
 
@@ -240,6 +249,18 @@ def test_a_credential_that_is_refused_disables_itself_and_the_call_is_answered_b
     assert disabled["enabled"]
     refused = [e for e in upstream.served(played) if "first" in e.headers["authorization"]]
     assert len(refused) == 1
+
+
+def test_a_zero_byte_in_a_provider_s_error_is_left_out_of_the_reason_and_of_the_health_figures(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """PostgreSQL stores none, in no text and in no JSON."""
+    refuses, fails = (offer((upstream.url, {"secret": f"sk-zero-byte-000{n}"})) for n in (1, 2))
+    (refused,), (failed,) = (credentials(gateway, model, 0) for model in (refuses, fails))
+    answered(gateway.url, customer, refuses, x_script=upstream.play(scripts.body(b"bad\x00key", status=401)))
+    answered(gateway.url, customer, fails, x_script=upstream.play(scripts.error(500, "bad \x00 thing")))
+    eventually(lambda: row(gateway, refused)["disabled_reason"] == "401: badkey")
+    eventually(lambda: "bad  thing" in str(reported(gateway, failed)))
 
 
 def test_a_channel_whose_only_credential_is_refused_is_unavailable_and_never_called_without_one(

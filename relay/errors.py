@@ -134,7 +134,8 @@ TABLE: dict[Cause, Entry] = {
 class RelayError(Exception):
     """An answer to the caller. `message` is shown; `status` and `code` replace the table's where a provider's count.
 
-    `retry_after` is seconds. `provider` is what the provider itself said, kept for clients that match on it.
+    `retry_after` is seconds. `provider` is what the provider itself said, kept for clients that match on it. `meant` is
+    the status that its error stands for, where that concerns our account with it: not all say so by their answer's.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class RelayError(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         provider: dict[str, Any] | None = None,
+        meant: int | None = None,
     ) -> None:
         super().__init__(message)
         self.cause = cause
@@ -155,6 +157,7 @@ class RelayError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.provider = provider
+        self.meant = meant
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """`Retry-After` where waiting helps, `x-should-retry: false` where retrying would only cost (openai SDKs)."""

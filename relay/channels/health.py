@@ -63,6 +63,8 @@ def kind_of(error: RelayError, status: int | None, *, began: bool) -> Kind:
         return Kind.TIMEOUT
     if error.cause not in (Cause.UPSTREAM_ERROR, Cause.UNAVAILABLE, Cause.RATE_LIMITED):
         return Kind.NONE
+    if error.meant is not None:
+        return _BY_STATUS[error.meant]
     if status is None:
         return Kind.CONNECT
     if status == 200:

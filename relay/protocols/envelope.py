@@ -41,11 +41,22 @@ class _Envelope(msgspec.Struct):
     error: _Error | str | None = None
 
 
+# Types and codes of an account that cannot pay, which many providers tell with another status than 402. Sources: the
+# lists of error codes of OpenAI (429; the hard limit 400), Moonshot (429), Alibaba's Model Studio (400), Zhipu (429),
+# Volcengine Ark (403) and new-api, which says the same as this gateway (403).
+UNPAID = frozenset((
+    "insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "exceeded_current_quota_error",
+    "Arrearage", "1113", "AccountOverdueError", "insufficient_user_quota",
+))  # fmt: skip
+
+
 def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
     """What an upstream's error status and body mean for the caller (DESIGN, section 7)."""
     detail = _detail(content)
     text = detail.message or error_text(content)
     provider = {key: value for key in ("type", "code") if isinstance(value := getattr(detail, key), str)}
+    if not UNPAID.isdisjoint(provider.values()):
+        return refusals.of_account(402)
     param = detail.param if isinstance(detail.param, str) else None
     return refusals.of(status, text, param=param, provider=provider, retry_after=retry_after)
 

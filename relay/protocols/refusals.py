@@ -26,11 +26,16 @@ def of(
             Cause.UNAVAILABLE, f"The provider is overloaded: {text[:500]}", retry_after=seconds(retry_after)
         )
     if status in (401, 402, 403):
-        # Its text speaks of our credential, which is not the caller's business.
-        return RelayError(Cause.UPSTREAM_ERROR, "The provider refused the gateway's credential.")
+        return of_account(status)
     if status == 404:
         return RelayError(Cause.UPSTREAM_ERROR, "The provider does not know the model or the endpoint.")
     return RelayError(Cause.UPSTREAM_ERROR, f"The provider failed with status {status}: {text[:500]}")
+
+
+def of_account(meant: int | None = None) -> RelayError:
+    """Our credential, or the account behind it: refused (`meant` is 401), without money (402), forbidden (403); None
+    where that is not certain enough to act on. What the provider says of it is not the caller's business."""
+    return RelayError(Cause.UPSTREAM_ERROR, "The provider refused the gateway's credential.", meant=meant)
 
 
 def seconds(header: str | None) -> float:

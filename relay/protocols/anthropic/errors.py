@@ -50,6 +50,10 @@ def encode_event(error: RelayError, pisces: dict[str, Any]) -> bytes:
     return b"event: error\ndata: " + encode(error, pisces) + b"\n\n"
 
 
+# How the text of a 400 begins that speaks of our account; a beginning, because no request's text can stand there.
+_UNPAID = "Your credit balance is too low"
+
+
 class _Details(msgspec.Struct):
     error_code: str | None = None
 
@@ -91,4 +95,6 @@ def _refusal(status: int, found: _Error, retry_after: str | None) -> RelayError:
     if found.details is not None and found.details.error_code:
         provider["code"] = found.details.error_code
     text = found.message or "no reason given"
+    if status == 400 and text.startswith(_UNPAID):
+        return refusals.of_account(402)
     return refusals.of(status, text, provider=provider, retry_after=retry_after)

@@ -92,8 +92,10 @@ def decode_event(raw: msgspec.Raw) -> RelayError:
 def _meant(status: int, error: _Error, retry_after: str | None) -> RelayError:
     details = _read_details(error.details)
     text = error.message or "no reason given"
-    if status == 400 and (any(one.reason == "API_KEY_INVALID" for one in details) or _OURS.search(text)):
-        status = 401  # Google says 400 where others say 401 or 403
+    if status == 400 and any(one.reason == "API_KEY_INVALID" for one in details):
+        return refusals.of_account(401)  # Google says 400 where others say 401 or 403
+    if status == 400 and _OURS.search(text):
+        return refusals.of_account()  # such a text may quote the request, which must not disable a credential
     delay = next((one.retryDelay.removesuffix("s") for one in details if one.retryDelay), None)
     fields = [violation.field for one in details for violation in one.fieldViolations if violation.field]
     provider = {"status": error.status} if error.status else None

@@ -42,6 +42,7 @@ _STATUSES = {
     "context_length_exceeded": 400,
     "server_is_overloaded": 503,
     "slow_down": 503,
+    **dict.fromkeys(envelope.UNPAID, 402),
 }
 
 

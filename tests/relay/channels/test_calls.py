@@ -1,5 +1,6 @@
 """What channels do to calls: overrides on the wire, breakers, cool-downs, disabled credentials, affinity, marks."""
 
+import json
 import uuid
 from typing import Any
 
@@ -221,6 +222,40 @@ def test_another_credential_of_a_channel_that_is_down_is_not_tried(
     assert tried(403) == 2
 
 
+OPENAI_UNPAID = {"type": "insufficient_quota", "param": None, "code": "credit_balance_exhausted"}
+ANTHROPIC_UNPAID = {"type": "invalid_request_error"}
+DASHSCOPE_UNPAID = {"type": "Arrearage", "param": None, "code": "Arrearage"}
+UNPAID = [
+    ("openai", 402, {"type": "unknown_error"}, "Insufficient Balance"),
+    ("openai", 429, OPENAI_UNPAID, "You exceeded your current quota, please check your plan and billing details."),
+    ("openai", 400, DASHSCOPE_UNPAID, "Access denied, please make sure your account is in good standing."),
+    ("anthropic", 400, ANTHROPIC_UNPAID, "Your credit balance is too low to access the Anthropic API."),
+]
+
+
+@pytest.mark.parametrize(("protocol", "status", "error", "message"), UNPAID)
+def test_an_account_that_cannot_pay_rests_for_long_whatever_the_status_and_the_caller_does_not_hear_of_it(
+    gateway: Gateway,
+    customer: Customer,
+    upstream: Upstream,
+    offer: Make,
+    protocol: str,
+    status: int,
+    error: dict[str, Any],
+    message: str,
+) -> None:
+    content = {"type": "error", "error": {**error, "message": message}}
+    parameters = {"x_script": upstream.play(scripts.body(json.dumps(content).encode(), status=status))}
+    poor = (upstream.url, {"protocol": protocol, "parameters": parameters})
+    alone, helped = offer(poor), offer(poor, (upstream.url, {"priority": 1}))
+    answer = client.chat(gateway.url, customer.token, model=helped)
+    assert (answer.status_code, answer.json()["pisces"]["retries"]) == (200, 1)
+    told = client.chat(gateway.url, customer.token, model=alone)
+    assert (told.status_code, told.json()["error"]["code"]) == (502, "upstream_error")
+    assert message not in told.text
+    assert 250 <= int(client.chat(gateway.url, customer.token, model=alone).headers["Retry-After"]) <= 300
+
+
 # ---- disabled credentials -------------------------------------------------------------------------------------------
 
 
@@ -249,6 +284,17 @@ def test_a_credential_that_is_refused_disables_itself_and_the_call_is_answered_b
     assert disabled["enabled"]
     refused = [e for e in upstream.served(played) if "first" in e.headers["authorization"]]
     assert len(refused) == 1
+
+
+def test_a_bad_key_of_google_s_disables_itself_although_google_says_400(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    content = {"error": {"code": 400, "message": "API key not valid.", "details": [{"reason": "API_KEY_INVALID"}]}}
+    parameters = {"x_script": upstream.play(scripts.body(json.dumps(content).encode(), status=400))}
+    model = offer((upstream.url, {"protocol": "gemini", "secret": "google-key-00001", "parameters": parameters}))
+    (only,) = credentials(gateway, model, 0)
+    assert answered(gateway.url, customer, model) == 502
+    eventually(lambda: row(gateway, only)["disabled_at"])
 
 
 def test_a_zero_byte_in_a_provider_s_error_is_left_out_of_the_reason_and_of_the_health_figures(

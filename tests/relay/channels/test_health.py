@@ -199,6 +199,9 @@ KINDS = [
     (RelayError(Cause.UPSTREAM_ERROR, ""), 402, False, Kind.UNPAID),
     (RelayError(Cause.UPSTREAM_ERROR, ""), 403, False, Kind.FORBIDDEN),
     (RelayError(Cause.UPSTREAM_ERROR, ""), 404, False, Kind.MISSING),
+    (RelayError(Cause.UPSTREAM_ERROR, "", meant=401), 400, False, Kind.REFUSED),
+    (RelayError(Cause.UPSTREAM_ERROR, "", meant=402), 429, False, Kind.UNPAID),
+    (RelayError(Cause.UPSTREAM_ERROR, "", meant=402), 200, False, Kind.UNPAID),
     (RelayError(Cause.INVALID_PARAMETER, ""), None, False, Kind.NONE),
     (RelayError(Cause.INTERNAL, ""), 200, True, Kind.NONE),
 ]

@@ -201,6 +201,18 @@ def test_an_upstream_s_refusal_keeps_its_words() -> None:
     assert (again["type"], again["message"]) == ("invalid_request_error", "prompt is too long: 209 > 200")
 
 
+def test_an_account_without_credit_is_ours_and_not_the_caller_s_although_anthropic_says_400() -> None:
+    def refusal(message: str) -> RelayError:
+        error = {"type": "invalid_request_error", "message": message}
+        return DIALECT.decode_error(400, json.dumps({"type": "error", "error": error}).encode(), retry_after=None)
+
+    text = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+    found = refusal(text)
+    assert (found.cause, found.meant) == (Cause.UPSTREAM_ERROR, 402)
+    assert "credit balance" not in found.message
+    assert refusal(f"messages.0.role: {text!r} is not a role").cause is Cause.UPSTREAM_REJECTED
+
+
 @pytest.mark.parametrize(
     ("status", "cause"),
     [

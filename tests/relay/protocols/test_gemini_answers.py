@@ -287,8 +287,10 @@ def test_a_bad_key_is_ours_and_not_the_caller_s_although_google_says_400() -> No
     found = errors.decode(400, wire("error_key.json"), retry_after=None)
     assert (found.cause, found.status) == (Cause.UPSTREAM_ERROR, 502)
     assert "API key" not in found.message
+    assert found.meant == 401
     place = {"error": {"code": 400, "message": "User location is not supported for the API use."}}
-    assert errors.decode(400, json.dumps(place).encode(), retry_after=None).cause is Cause.UPSTREAM_ERROR
+    found = errors.decode(400, json.dumps(place).encode(), retry_after=None)
+    assert (found.cause, found.meant) == (Cause.UPSTREAM_ERROR, None)
 
 
 def test_a_refused_request_keeps_its_text_its_field_and_its_status() -> None:

@@ -209,6 +209,12 @@ def test_a_picture_that_cannot_be_read_is_the_request_s_own_fault() -> None:
     assert (error.cause, error.status) == (Cause.UPSTREAM_REJECTED, 400)
 
 
+def test_an_account_that_cannot_pay_is_known_in_a_stream_too() -> None:
+    error = errors.decode_in_band(b'{"code":"insufficient_quota","message":"check your plan and billing details"}')
+    assert (error.cause, error.meant) == (Cause.UPSTREAM_ERROR, 402)
+    assert "billing" not in error.message
+
+
 # ---- histories ------------------------------------------------------------------------------------------------------
 
 

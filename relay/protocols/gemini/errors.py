@@ -4,6 +4,7 @@ Source: Gemini API, "Troubleshooting"; google.rpc.ErrorInfo, BadRequest and Retr
 """
 
 import re
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ def _details(error: RelayError) -> list[dict[str, Any]]:
         violation = {"field": error.param, "description": error.message}
         found.append({"@type": f"{_TYPES}BadRequest", "fieldViolations": [violation]})
     if error.retry_after is not None:
-        found.append({"@type": f"{_TYPES}RetryInfo", "retryDelay": f"{max(1, round(error.retry_after))}s"})
+        found.append({"@type": f"{_TYPES}RetryInfo", "retryDelay": f"{max(1, ceil(error.retry_after))}s"})
     return found
 
 

@@ -280,7 +280,7 @@ def test_every_cause_has_its_envelope() -> None:
         info, bad, retry = body["error"]["details"]
         assert info["reason"] == ("API_KEY_INVALID" if cause is Cause.INVALID_API_KEY else error.entry.code.upper())
         assert bad["fieldViolations"][0]["field"] == "contents"
-        assert retry["retryDelay"] == "34s"
+        assert retry["retryDelay"] == "35s"  # as `Retry-After`: never too early
 
 
 def test_a_bad_key_is_ours_and_not_the_caller_s_although_google_says_400() -> None:

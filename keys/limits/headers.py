@@ -72,6 +72,7 @@ def _anthropic(kind: str, reading: Reading, now: dt.datetime | None) -> Headers:
 
 _WRITERS: dict[str, Callable[[str, Reading, dt.datetime | None], Headers]] = {
     "openai": _openai,
+    "completions": _openai,
     "responses": _openai,
     "anthropic": _anthropic,
 }

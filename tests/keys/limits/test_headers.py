@@ -21,7 +21,7 @@ def told(protocol: str, found: list[Reading]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in headers.of(protocol, found, now=NOW)}
 
 
-@pytest.mark.parametrize("protocol", ["openai", "responses"])
+@pytest.mark.parametrize("protocol", ["openai", "responses", "completions"])
 def test_openai_has_the_limit_what_remains_and_how_long_until_all_is_back(protocol: str) -> None:
     assert told(protocol, readings(Owner.KEY, 45, rpm=60, tpm=40)) == {
         "x-ratelimit-limit-requests": "60",

@@ -91,7 +91,7 @@ def estimate(
     """The tokens to reserve for a call: its counted prompt, else a token for four bytes, and an allowance for output.
 
     The allowance is what the call asks for, at most 1,024 for each answer: most answers are shorter than what they may
-    be, and a longer one is made up for when it is known.
+    be, and a longer one is made up for when it is known. `max_output` None: nobody knows; 0: there is none.
     """
     prompt = prompt_tokens if prompt_tokens is not None else ceil(text_bytes / BYTES_PER_TOKEN)
-    return prompt + answers * min(max_output or OUTPUT_ALLOWANCE, OUTPUT_ALLOWANCE)
+    return prompt + answers * (OUTPUT_ALLOWANCE if max_output is None else min(max_output, OUTPUT_ALLOWANCE))

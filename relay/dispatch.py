@@ -116,7 +116,8 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
 
 async def _place_in(scope: limits.Scope, asked: Asked, call: Call) -> limits.Slip | RelayError:
     """The call's place in a channel's own limits, or what to tell the caller where no other channel has one."""
-    tokens = call.estimate or limits.estimate(text_bytes=asked.text_bytes, max_output=asked.limit, answers=asked.n)
+    output = asked.limit if asked.kind == "chat" else 0
+    tokens = call.estimate or limits.estimate(text_bytes=asked.text_bytes, max_output=output, answers=asked.n)
     try:
         slip = await limits.admit((scope,), tokens=tokens)
     except limits.LimitReached as reached:

@@ -179,6 +179,7 @@ def test_nothing_and_zero_are_no_limit() -> None:
         ({"prompt_tokens": 100, "max_output": 100_000}, 1124),
         ({"prompt_tokens": 0, "max_output": 10, "answers": 3}, 30),
         ({"text_bytes": 4001, "max_output": 1}, 1002),
+        ({"text_bytes": 4001, "max_output": 0}, 1001),
     ],
 )
 def test_an_estimate_is_the_prompt_and_a_bounded_allowance(asked: dict[str, int], tokens: int) -> None:

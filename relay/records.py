@@ -90,6 +90,11 @@ class Attempt(msgspec.Struct):
     said: str = ""  # the beginning of its refusal
 
     @property
+    def passed_over(self) -> bool:
+        """Its channel was at its own limit, so that it was none."""
+        return self.passage is None
+
+    @property
     def cost(self) -> int | None:
         """What the provider charges us, in nano-units; None where that is not known."""
         return cost_of(self.usage, self.candidate.cost_card)
@@ -137,9 +142,10 @@ class Call(msgspec.Struct):
 
     def leave_limits(self) -> None:
         """Gives its places back, with the tokens that it did not use; once."""
+        refused = self.used is None and all(attempt.passed_over for attempt in self.attempts)
         for slip in self.slips:
-            if self.hold is None and self.used is None:
-                slip.cancel()  # refused before anything was done
+            if refused:
+                slip.cancel()  # before anything was tried
             else:
                 slip.finish(self.used.tokens_in + self.used.tokens_out if self.used is not None else 0)
         self.slips.clear()

@@ -1,6 +1,8 @@
 """Limits of requests, tokens and calls at once, as callers meet them; `tests/keys/limits` has how they are counted."""
 
+import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from relay.models import Channel
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
-from tests.kit.upstream import Upstream
+from tests.kit.upstream import Exchange, Upstream
 
 
 def limited(gateway: Gateway, customer: Customer, **rates: int) -> str:
@@ -97,18 +99,71 @@ def test_gemini_s_clients_are_told_when_to_come_again(gateway: Gateway, customer
     assert (first.status_code, second.status_code) == (200, 429)
     assert second.json()["error"]["status"] == "RESOURCE_EXHAUSTED"
     assert int(second.headers["retry-after"]) >= 1
+    (delay,) = [detail["retryDelay"] for detail in second.json()["error"]["details"] if "retryDelay" in detail]
+    assert delay == f"{second.headers['retry-after']}s"
+
+
+def offer(gateway: Gateway, customer: Customer, name: str, kind: str = "chat", *channels: dict[str, Any]) -> None:
+    """A model on channels of its own, which are tried in their order; in force when it returns."""
+    with gateway.inside():
+        url = Channel.objects.get(name="main").base_url
+    for number, rates in enumerate(channels):
+        gateway.channel(f"{name}-{number}", url, {name: "up"}, priority=number, **rates)
+    # The last, so that whoever knows it knows them all.
+    gateway.model(name, {"input": "1", "output": "2"}, kind=kind, max_output=100)
+    eventually(lambda: client.models(gateway.url, customer.token, name).status_code == 200)
 
 
 def test_a_channel_at_its_limit_is_passed_over_and_the_next_one_asked(gateway: Gateway, customer: Customer) -> None:
     name = f"limited-{customer.team}"
-    with gateway.inside():
-        urls = dict(Channel.objects.filter(name="main").values_list("name", "base_url"))
-    gateway.channel(f"{name}-a", urls["main"], {name: "a"}, priority=0, rpm=1)
-    gateway.channel(f"{name}-b", urls["main"], {name: "b"}, priority=1, rpm=1)
-    gateway.model(name, {"input": "1", "output": "2"}, max_output=100)  # the last: whoever knows it knows both channels
-    url, headers = f"{gateway.url}/v1/models/{name}", {"Authorization": f"Bearer {customer.token}"}
-    eventually(lambda: requests.get(url, headers=headers, timeout=30).status_code == 200)
+    offer(gateway, customer, name, "chat", {"rpm": 1}, {"rpm": 1})
     answers = [client.chat(gateway.url, customer.token, model=name) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert [answer.headers.get("x-pisces-channel") for answer in answers[:2]] == [f"{name}-a", f"{name}-b"]
+    assert [answer.headers.get("x-pisces-channel") for answer in answers[:2]] == [f"{name}-0", f"{name}-1"]
     assert "busy" in answers[2].json()["error"]["message"]
+
+
+def test_a_call_that_no_channel_has_room_for_counts_for_its_key_neither(gateway: Gateway, customer: Customer) -> None:
+    name = f"full-{customer.team}"
+    offer(gateway, customer, name, "chat", {"rpm": 1})
+    token = limited(gateway, customer, rpm=3, tpm=100_000)
+    answers = [client.chat(gateway.url, token, model=name) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 429, 429, 429, 429]
+    assert {answer.json()["error"]["message"] for answer in answers[1:]} == {"All providers of this model are busy."}
+    other = client.chat(gateway.url, token)
+    assert (other.status_code, other.headers["x-ratelimit-remaining-requests"]) == (200, "1")
+
+
+def test_a_call_that_its_channel_failed_counts_for_its_key(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    token = limited(gateway, customer, rpm=2)
+    failing = upstream.play(scripts.error(500))
+    assert [client.chat(gateway.url, token, x_script=failing).status_code for _ in range(3)] == [502, 502, 429]
+
+
+def test_calls_that_put_no_tokens_out_reserve_none(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
+    """Of the key's limit and of the channel's, while another call is under way."""
+    name = f"embedding-{customer.team}"
+    offer(gateway, customer, name, "embedding", {"tpm": 1500})
+    token = limited(gateway, customer, tpm=1500)
+
+    async def slow(exchange: Exchange) -> None:
+        await asyncio.sleep(1.0)
+        await scripts.value(scripts.embeddings("up"))(exchange)
+
+    def embed(**body: Any) -> requests.Response:
+        headers, asked = {"Authorization": f"Bearer {token}"}, {"model": name, "input": "Hello", **body}
+        return requests.post(f"{gateway.url}/v1/embeddings", json=asked, headers=headers, timeout=30)
+
+    script = upstream.play(slow)
+    with ThreadPoolExecutor() as pool:
+        answers = list(pool.map(lambda _: embed(x_script=script), range(3)))
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert all(int(answer.headers["x-ratelimit-remaining-tokens"]) > 1300 for answer in answers)
+
+
+def test_legacy_completions_have_the_headers_too(gateway: Gateway, customer: Customer) -> None:
+    token = limited(gateway, customer, rpm=50)
+    answer = client.chat(gateway.url, token, path="/v1/completions", prompt="Hello")
+    assert (answer.status_code, answer.headers["x-ratelimit-remaining-requests"]) == (200, "49")

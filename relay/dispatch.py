@@ -23,6 +23,7 @@ from relay.channels.upstream import Reply
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Request
+from relay.protocols import refusals
 from relay.protocols.codec import Asked, Chat, Stream, Whole
 from relay.records import Attempt, Call
 
@@ -300,7 +301,7 @@ def note_failure(attempt: Attempt, error: RelayError, call: Call) -> Kind:
     passage, target, candidate = attempt.passage, attempt.target, attempt.candidate
     if passage is None or target is None:
         return kind
-    wait = health.waiting(attempt.retry_after, time.time())
+    wait = refusals.waiting(attempt.retry_after, time.time())
     if wait is None and kind is Kind.LIMITED:
         wait = error.retry_after
     refused = passage.failed(kind, attempt.detail, wait=wait, forbids_by_input=candidate.forbids_by_input)

@@ -8,17 +8,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
 import msgspec
 
 from relay.errors import Cause, RelayError
+from relay.protocols import refusals
 
-LONGEST_WAIT = 3600.0  # seconds that a provider's Retry-After is heeded at most
 UNPAID_WAIT = 300.0  # seconds that a credential rests whose account cannot pay
-USUAL_WAIT = 5.0  # seconds after a 429 that does not say how long
 FORBIDDEN_TIMES = 3  # a 403 may speak of one model; so many in a row speak of the credential
 BARRED_FOR = 10.0  # seconds that a refused credential is left alone here, until the database says so
 PROBE_LEASE = 300.0  # seconds after which a probe that nobody ended is given up
@@ -73,20 +71,6 @@ def kind_of(error: RelayError, status: int | None, *, began: bool) -> Kind:
     return _BY_STATUS.get(status, Kind.SERVER)
 
 
-def waiting(header: str | None, now: float) -> float | None:
-    """The seconds that a Retry-After asks for: a number or a date. None where it says nothing of use."""
-    if not header:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(LONGEST_WAIT, max(0.0, seconds)) if math.isfinite(seconds) else None
-
-
 class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When a breaker opens: after `failures` in a row (0: never), or when half of the last `calls` have failed and
     these came within `within` seconds. It stays open for `open` seconds, twice as long each time up to `longest`.
@@ -97,7 +81,7 @@ class Tolerance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     within: float = 30.0
     open: float = 30.0
     longest: float = 300.0
-    cool_down: float = LONGEST_WAIT
+    cool_down: float = refusals.LONGEST_WAIT
 
 
 USUAL = Tolerance()
@@ -383,7 +367,7 @@ class Passage:
             if wait:
                 circuit.breaker.cool(now, wait)
         elif kind is Kind.LIMITED:
-            circuit.breaker.cool(now, USUAL_WAIT if wait is None else wait)
+            circuit.breaker.cool(now, refusals.USUAL_WAIT if wait is None else wait)
         elif kind is Kind.UNPAID:
             circuit.breaker.cool(now, UNPAID_WAIT)
         if kind is not Kind.REJECTED:

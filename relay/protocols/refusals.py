@@ -1,8 +1,14 @@
 """What a provider's error status means for the caller (DESIGN, section 7): one policy for every protocol."""
 
+import math
+import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from relay.errors import Cause, RelayError
+
+LONGEST_WAIT = 3600.0  # seconds that a provider's Retry-After is heeded at most
+USUAL_WAIT = 5.0  # seconds after a 429 that does not say how long
 
 
 def of(
@@ -40,7 +46,19 @@ def of_account(meant: int | None = None) -> RelayError:
 
 def seconds(header: str | None) -> float:
     """How long a `Retry-After` asks to wait, between a second and an hour; 5 where it says nothing of use."""
+    wait = waiting(header, time.time())
+    return USUAL_WAIT if wait is None else max(1.0, wait)
+
+
+def waiting(header: str | None, now: float) -> float | None:
+    """The seconds that a Retry-After asks for: a number or a date. None where it says nothing of use."""
+    if not header:
+        return None
     try:
-        return min(3600.0, max(1.0, float(header or "")))
+        found = float(header)
     except ValueError:
-        return 5.0
+        try:
+            found = parsedate_to_datetime(header).timestamp() - now
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(LONGEST_WAIT, max(0.0, found)) if math.isfinite(found) else None

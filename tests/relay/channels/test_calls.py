@@ -1,7 +1,9 @@
 """What channels do to calls: overrides on the wire, breakers, cool-downs, disabled credentials, affinity, marks."""
 
+import datetime as dt
 import json
 import uuid
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -183,6 +185,19 @@ def test_a_429_rests_its_credential_for_as_long_as_it_says_while_the_other_one_w
     )
 
 
+def test_a_provider_that_says_until_when_to_wait_has_its_caller_told_how_long(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """`Retry-After` may be a date (RFC 9110, section 10.2.3)."""
+    model = offer((upstream.url, {}))
+    until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90)
+    script = upstream.play(scripts.error(429, Retry_After=format_datetime(until, usegmt=True)))
+    for _ in range(2):  # by the provider, and by the credential that rests
+        told = client.chat(gateway.url, customer.token, model=model, x_script=script)
+        assert told.status_code == 429
+        assert 80 <= int(told.headers["Retry-After"]) <= 90
+
+
 def test_a_client_that_hangs_up_and_a_refused_request_do_not_shut_a_channel(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:
@@ -327,8 +342,6 @@ def test_a_worker_s_probe_brings_a_credential_back(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:
     """The real task, by a real worker, beside the servers; only the minute that it waits at least is shortened."""
-    import datetime as dt
-
     from relay.models import Credential
 
     model = offer((upstream.url, {"secret": "sk-back-00000001"}))

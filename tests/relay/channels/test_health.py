@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from relay.channels import health
 from relay.channels.health import Breaker, Figures, Kind, Registry, Report, Retries, State, Tolerance
 from relay.errors import Cause, RelayError
+from relay.protocols import refusals
 
 
 class Clock:
@@ -140,7 +141,7 @@ def test_what_is_not_the_provider_s_failure_does_not_open_it(kind: Kind) -> None
 
 
 def test_a_retry_after_is_heeded_for_as_long_as_it_says_and_an_hour_at_most() -> None:
-    for wait, seconds in ((7.0, 7.0), (None, health.USUAL_WAIT), (1e9, health.LONGEST_WAIT)):
+    for wait, seconds in ((7.0, 7.0), (None, refusals.USUAL_WAIT), (1e9, refusals.LONGEST_WAIT)):
         found, clock = registry()
         passage = found.enter("k1")
         assert passage is not None
@@ -215,8 +216,8 @@ def test_each_failure_is_of_one_kind(error: RelayError, status: int | None, bega
 def test_a_retry_after_may_be_a_number_or_a_date_and_nonsense_is_nothing() -> None:
     now = 1_700_000_000.0
     later = format_datetime(dt.datetime.fromtimestamp(now + 90, dt.UTC), usegmt=True)
-    found = [health.waiting(text, now) for text in ("7", "0.5", later, "-3", "1e12", None, "", "soon", "nan", "inf")]
-    assert found == [7.0, 0.5, 90.0, 0.0, health.LONGEST_WAIT, None, None, None, None, None]
+    found = [refusals.waiting(text, now) for text in ("7", "0.5", later, "-3", "1e12", None, "", "soon", "nan", "inf")]
+    assert found == [7.0, 0.5, 90.0, 0.0, refusals.LONGEST_WAIT, None, None, None, None, None]
 
 
 # ---- any history ----------------------------------------------------------------------------------------------------
@@ -283,7 +284,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def it_opens_again_in_time(self) -> None:
         wait = self.breaker.wait(self.clock.now)
-        assert 0 <= wait <= health.LONGEST_WAIT
+        assert 0 <= wait <= refusals.LONGEST_WAIT
         assert (wait == 0) == self.breaker.passes(self.clock.now)
         assert self.breaker.until <= self.clock.now + 300
 

@@ -26,6 +26,7 @@ LONGEST_ERROR = 64 * 1024
 LONGEST_LIST = 4 * 1024 * 1024  # bytes of a provider's list of models
 FINISH_WITHIN, FINISH_BYTES = 0.5, 1024
 _COMMON = {"Accept-Encoding": "identity", "User-Agent": "pisces"}
+_AUTOMATIC = ("Accept", "Content-Type", "User-Agent")  # what an operator has removed is not put back by the client
 
 
 class Forbidden(OSError):
@@ -239,6 +240,7 @@ async def _send(
             url,
             data=body,
             headers=dress.headers(own, sent, key),
+            skip_auto_headers=_AUTOMATIC,
             allow_redirects=False,
             timeout=_timeout(candidate.timeouts.connect),
             proxy=own.proxy or None,

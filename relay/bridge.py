@@ -100,7 +100,7 @@ class Single:
         self._asked = asked
         self._dialect = dialects.of(candidate.protocol)
         self._client = dialects.endpoint(asked.kind, asked.protocol)
-        self._upstream = dialects.endpoint(asked.kind, candidate.protocol)
+        self._upstream = dialects.endpoint(asked.kind, candidate.protocol, lacks=candidate.dress.quirks.lacks)
         self.losses: list[str] = []
         self.path = self._upstream.path(candidate.model)
         if self._upstream is self._client:

@@ -55,9 +55,10 @@ def _way(asked: str, streamed: bool, offered: str, streams: str, completes: bool
     return Way(client, upstream, streaming, upstream is client and streaming == streamed)
 
 
-def endpoint(kind: str, protocol: str) -> Endpoint:
-    """Raises RelayError for a protocol that has nothing of this kind."""
-    found = ENDPOINTS.get((kind, protocol))
+def endpoint(kind: str, protocol: str, *, lacks: frozenset[str] = frozenset()) -> Endpoint:
+    """Raises RelayError for a protocol that has nothing of this kind, or where it is one of those that a provider
+    lacks."""
+    found = ENDPOINTS.get((kind, protocol)) if kind not in lacks else None
     if found is None:
         raise RelayError(Cause.INVALID_MODEL, f"The model's channel has no endpoint for {kind} models.", param="model")
     return found

@@ -48,7 +48,7 @@ def of(
     return Dress(
         protocol,
         row.auth_for(protocol),
-        row.quirks,
+        row.quirks_for(protocol),
         (*presets.USUAL_HEADERS.get(protocol, ()), *own),
         tuple((name.lower(), value) for name, value in headers.items()),
         dict(parameters) or None,

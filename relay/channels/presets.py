@@ -34,7 +34,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     `rename`: it knows a field by another name. `drop`: it refuses these. `only`: it refuses all but these. `ones`:
     refuses these unless they are 1. `message_drop`: refuses these inside a message. `values`: it has another word for a
     field's value. `path` stands before the protocol's path where the base URL has no version ({model} is the upstream's
-    name), `query` behind it. `unversioned`: the base URL needs no version.
+    name), `query` behind it. `unversioned`: the base URL needs no version. `lacks`: the kinds of models that it has no
+    endpoint for, though its protocol has one.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
@@ -46,6 +47,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     query: str = ""
     unversioned: bool = False
+    lacks: frozenset[str] = frozenset()
     others: tuple[tuple[str, "Quirks"], ...] = ()
 
     def of(self, kind: str) -> "Quirks":
@@ -62,9 +64,10 @@ PLAIN = Quirks()
 
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
-    """One provider. `base_urls` has, by protocol, its address; "" where the operator has to give one. `note` is what an
-    operator should know. `models`: its list of models can be read and imported. `forbids_by_input`: its 403 may speak
-    of a prompt and not of the credential. `unavailable` says why a row cannot be chosen.
+    """One provider. `base_urls` has, by protocol, its address; "" where the operator has to give one. `quirks_by` has,
+    by protocol, what holds instead of `quirks`. `note` is what an operator should know. `models`: its list of models
+    can be read and imported. `forbids_by_input`: its 403 may speak of a prompt and not of the credential. `unavailable`
+    says why a row cannot be chosen.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     base_urls: Mapping[str, str]
     auth: str = ""
     quirks: Quirks = PLAIN
+    quirks_by: Mapping[str, Quirks] = {}
     headers: tuple[tuple[str, str], ...] = ()
     models: bool = True
     forbids_by_input: bool = False
@@ -85,12 +89,16 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     def auth_for(self, protocol: str) -> str:
         return self.auth or USUAL_AUTH.get(protocol, "bearer")
 
+    def quirks_for(self, protocol: str) -> Quirks:
+        return self.quirks_by.get(protocol, self.quirks)
+
 
 def _same(url: str, *protocols: str) -> dict[str, str]:
     return dict.fromkeys(protocols, url)
 
 
 _AZURE = Quirks(path="/openai/deployments/{model}", query="api-version=2024-10-21")
+_AZURE_RESPONSES = Quirks(path="/openai/v1")  # no deployment has an address for them, nor any dated API but previews
 _MISTRAL = Quirks(
     # It answers 422 to any field that it does not know, and reports usage without being asked to.
     rename=(("max_completion_tokens", "max_tokens"), ("seed", "random_seed")),
@@ -123,9 +131,9 @@ TABLE: tuple[Preset, ...] = (
     Preset(name="openai", label="OpenAI", base_urls=_same("https://api.openai.com/v1", *_OPENAI_TWO)),
     Preset(
         name="azure", label="Azure OpenAI", base_urls=_same("", *_OPENAI_TWO), auth="api-key", quirks=_AZURE,
-        models=False,
+        quirks_by={"responses": _AZURE_RESPONSES}, models=False,
         note="https://NAME.openai.azure.com/openai/v1, or https://NAME.openai.azure.com for deployments by the dated "
-        "API (2024-10-21). The upstream's name of a model is its deployment's.",
+        "API (2024-10-21; Responses by /openai/v1 all the same). The upstream's name of a model is its deployment's.",
     ),
     Preset(name="anthropic", label="Anthropic", base_urls={"anthropic": "https://api.anthropic.com"}),
     Preset(
@@ -137,9 +145,11 @@ TABLE: tuple[Preset, ...] = (
     ),
     Preset(
         name="vertex", label="Google Vertex AI", base_urls={"gemini": ""}, auth="bearer", models=False,
+        quirks=Quirks(lacks=frozenset(("embedding",))),
         note="https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION/publishers/google. The "
         "credential is an OAuth access token, which ends after an hour: making one from a service account is not "
-        "built yet, so something outside has to renew it (manage.py apply).",
+        "built yet, so something outside has to renew it (manage.py apply). Embedding models are asked otherwise there "
+        "than in the Gemini API (:predict), which is not built yet either: they cannot be called.",
     ),
     Preset(
         name="bedrock", label="AWS Bedrock", base_urls={"anthropic": ""}, models=False,

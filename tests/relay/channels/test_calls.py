@@ -119,6 +119,38 @@ def test_azure_s_deployments_have_their_own_path_and_header(
     assert "authorization" not in sent.headers
 
 
+@pytest.mark.parametrize("base", ["", "/openai/v1"])
+def test_azure_s_responses_are_at_no_deployment_s_address(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, base: str
+) -> None:
+    """Source: Azure OpenAI, "Use the Responses API": POST https://NAME.openai.azure.com/openai/v1/responses."""
+    script = upstream.play(scripts.error(400))
+    azure = {"preset": "azure", "protocol": "responses", "secret": "azure-secret-0001", "model": "my deployment"}
+    model = offer((upstream.url.removesuffix("/v1") + base, {**azure, "parameters": {"x_script": script}}))
+    assert ask(gateway, customer, "/v1/responses", model=model, input="Hello").status_code == 400
+    sent = upstream.one(script)
+    assert (sent.target, sent.json["model"]) == ("/openai/v1/responses", "my deployment")
+    assert sent.headers["api-key"] == "azure-secret-0001"
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1beta/models/{model}:batchEmbedContents"])
+def test_vertex_ai_is_not_asked_for_embeddings_at_an_address_that_it_does_not_have(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, path: str
+) -> None:
+    address = upstream.url + "/projects/p/locations/us/publishers/google"
+    vertex = (address, {"preset": "vertex", "protocol": "gemini", "model": "gemini-embedding-001"})
+    script = upstream.play(scripts.value(scripts.embeddings("up-1")))
+    alone = offer(vertex, kind="embedding")
+    helped = offer(vertex, (upstream.url, {"priority": 1, "parameters": {"x_script": script}}), kind="embedding")
+    given: dict[str, Any] = {"input": "Hello", "requests": [{"content": {"parts": [{"text": "Hello"}]}}]}
+    refused = ask(gateway, customer, path.format(model=alone), model=alone, **given)
+    assert refused.status_code == 404, refused.text
+    assert "has no endpoint for embedding models" in refused.json()["error"]["message"]
+    assert [sent for sent in upstream.exchanges if "publishers/google" in sent.target] == []
+    assert ask(gateway, customer, path.format(model=helped), model=helped, **given).status_code == 200
+    upstream.one(script)
+
+
 def test_calls_go_through_the_channel_s_proxy(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:

@@ -158,7 +158,7 @@ ADDRESSES = [
 
 @pytest.mark.parametrize(("base", "protocol", "preset", "url"), ADDRESSES)
 def test_the_address_of_a_call(base: str, protocol: str, preset: str, url: str) -> None:
-    row = presets.of(preset).quirks
+    row = presets.of(preset).quirks_for(protocol)
     assert dress.address(base, "/chat/completions", protocol=protocol, quirks=row, model="my/model") == url
 
 

@@ -6,7 +6,7 @@ as required and allows no others; some keywords are unknown to it.
 
 from typing import Any
 
-from relay.protocols.canonical import Json
+from relay.protocols.canonical import Format, Json, Owner
 
 _UNKNOWN = frozenset(
     (
@@ -30,6 +30,25 @@ def closed(schema: Json) -> Json:
     if found.get("type") == "object":
         found.setdefault("additionalProperties", False)
     return found
+
+
+def parameters(schema: Json | None) -> Json:
+    """A function's: OpenAI wants an object with properties, be they none."""
+    if not schema:
+        return {"type": "object", "properties": {}}
+    if schema.get("type", "object") == "object" and "properties" not in schema:
+        return {"type": "object", **schema, "properties": {}}
+    return schema if "type" in schema else {"type": "object", **schema}
+
+
+def of_format(form: Format, owner: Owner) -> tuple[Json, bool | None]:
+    """The answer's schema and whether it is asked for strictly; None where `owner`'s client says nothing of that. At
+    other vendors every schema binds; here only strict mode does, which wants every object closed."""
+    schema = form.schema or {}
+    if form.strict is None and owner != "openai":
+        shut = closed(schema)
+        return (shut, True) if fits(shut) else (schema, None)
+    return schema, form.strict and fits(schema)
 
 
 def _closed_inside(key: str, value: Any) -> Any:

@@ -59,6 +59,7 @@ _CALLED: dict[Owner, dict[str, str]] = {
         "reasoning_effort": "generationConfig.thinkingConfig",
         "response_format": "generationConfig.responseSchema",
         "tool_choice": "toolConfig.functionCallingConfig",
+        "strict": "toolConfig.functionCallingConfig",
         "service_tier": "serviceTier",
     },
 }
@@ -142,7 +143,7 @@ class _Writer:
             return {"type": "custom", "custom": {key: value for key, value in custom.items() if value}}
         if tool.custom:
             tool = customs.as_function(tool)
-        function: Json = {"name": name, "description": tool.description, "parameters": _parameters(tool.schema)}
+        function: Json = {"name": name, "description": tool.description, "parameters": strict.parameters(tool.schema)}
         if not tool.description:
             del function["description"]
         if tool.strict and strict.fits(function["parameters"]):
@@ -197,15 +198,9 @@ class _Writer:
         return {}
 
     def _schema(self, wanted: Format) -> Json:
-        schema, bound = wanted.schema or {}, wanted.strict
-        if bound is None and self.request.owner != "openai":
-            # There a schema binds; here only in strict mode, which wants every object closed.
-            shut = strict.closed(schema)
-            if strict.fits(shut):
-                schema, bound = shut, True
-        elif bound and not strict.fits(schema):
-            self._lose("strict")
-            bound = False
+        schema, bound = strict.of_format(wanted, self.request.owner)
+        if wanted.strict and not bound:
+            self._lose("response_format")
         out: Json = {"name": names.shortened(wanted.name or "answer", content.LONGEST_NAME), "schema": schema}
         if wanted.description:
             out["description"] = wanted.description
@@ -315,15 +310,6 @@ def _own_tool(raw: Raw) -> Json:
         return {"web_search_options": raw.value}
     text = f"The tool `{raw.label}` is run by its vendor and not available for this model."
     raise RelayError(Cause.INVALID_PARAMETER, text, param="tools")
-
-
-def _parameters(schema: Json | None) -> Json:
-    """OpenAI wants an object with properties, be they none."""
-    if not schema:
-        return {"type": "object", "properties": {}}
-    if schema.get("type", "object") == "object" and "properties" not in schema:
-        return {"type": "object", **schema, "properties": {}}
-    return schema if "type" in schema else {"type": "object", **schema}
 
 
 def _custom_format(found: Json | None) -> Json | None:

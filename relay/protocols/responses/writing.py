@@ -11,7 +11,7 @@ import msgspec
 
 from relay.errors import Cause, RelayError
 from relay.protocols import customs as freely
-from relay.protocols import names, turns
+from relay.protocols import names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     Format,
@@ -19,6 +19,7 @@ from relay.protocols.canonical import (
     Mark,
     Media,
     Message,
+    Owner,
     Part,
     Raw,
     Reasoning,
@@ -46,11 +47,13 @@ _SHARED = frozenset(
 )  # fmt: skip
 # What parameters are called that there is no field for here, by whose client wrote them.
 _NAMES = {
-    "anthropic": {"stop": "stop_sequences", "thinking": "thinking", "format": "output_config.format"},
+    "anthropic": {
+        "stop": "stop_sequences", "thinking": "thinking", "format": "output_config.format", "strict": "tools.strict",
+    },
     "gemini": {
         "stop": "stopSequences", "top_p": "topP", "top_k": "topK", "frequency_penalty": "frequencyPenalty",
         "presence_penalty": "presencePenalty", "logprobs": "responseLogprobs", "thinking": "thinkingConfig",
-        "tool_choice": "toolConfig", "format": "responseSchema",
+        "tool_choice": "toolConfig", "format": "responseSchema", "strict": "toolConfig",
     },
     "openai": {"format": "response_format", "thinking": "reasoning_effort", "parallel": "parallel_tool_calls"},
 }  # fmt: skip
@@ -308,6 +311,8 @@ def _tools(request: Request, caps: Capabilities, renamed: dict[str, str], losses
     if not caps.tools:
         raise RelayError(Cause.INVALID_PARAMETER, "This model takes no tools.", param="tools")
     found: Json = {"tools": [_tool(tool, renamed, caps) for tool in _offered(request, caps)]}
+    if any(tool.strict and not _is_strict(tool) for tool in request.tools):
+        losses.add("strict")
     if request.choice is not None and (choice := _choice(request.choice, request.tools, caps, renamed, losses)):
         found["tool_choice"] = choice
     if request.parallel is not None:
@@ -342,8 +347,11 @@ def _tool(tool: Tool, renamed: dict[str, str], caps: Capabilities) -> Json:
     if tool.custom:
         return {"type": "custom", **named, **({"format": _grammar(tool.format)} if tool.format else {})}
     # Here a tool is strict unless it is told otherwise; in every other protocol it is not.
-    schema = tool.schema if tool.schema is not None else {"type": "object", "properties": {}}
-    return {"type": "function", **named, "parameters": schema, "strict": bool(tool.strict)}
+    return {"type": "function", **named, "parameters": strict.parameters(tool.schema), "strict": _is_strict(tool)}
+
+
+def _is_strict(tool: Tool) -> bool:
+    return bool(tool.strict) and strict.fits(strict.parameters(tool.schema))
 
 
 def _grammar(found: Json) -> Json:
@@ -438,7 +446,7 @@ def _effort(thinking: Thinking, known: Iterable[str]) -> str | None:
 def _text(request: Request, caps: Capabilities, losses: _Losses) -> Json:
     found: Json = {}
     if request.format is not None:
-        found["format"] = _format(request.format, caps, losses)
+        found["format"] = _format(request.format, request.owner, caps, losses)
     if request.verbosity is not None and caps.verbosity:
         found["verbosity"] = request.verbosity
     elif request.verbosity is not None:
@@ -446,14 +454,18 @@ def _text(request: Request, caps: Capabilities, losses: _Losses) -> Json:
     return {"text": found} if found else {}
 
 
-def _format(form: Format, caps: Capabilities, losses: _Losses) -> Json:
+def _format(form: Format, owner: Owner, caps: Capabilities, losses: _Losses) -> Json:
     if form.schema is None or not caps.schema:
         if form.schema is not None:
             losses.add("format")
         return {"type": "json_object"}
-    named = {"type": "json_schema", "name": form.name or "answer", "schema": form.schema}
+    schema, bound = strict.of_format(form, owner)
+    if form.strict and not bound:
+        losses.add("format")
+    named = {"type": "json_schema", "name": form.name or "answer", "schema": schema}
     told = {"description": form.description} if form.description else {}
-    return named | told | ({"strict": form.strict} if form.strict is not None else {})
+    said = bound is not None or owner != "openai"  # a client of OpenAI's means its default by saying nothing
+    return named | told | ({"strict": bool(bound)} if said else {})
 
 
 def _rest(request: Request, caps: Capabilities, losses: _Losses) -> Json:

@@ -181,6 +181,13 @@ def test_a_schema_of_another_vendor_s_client_binds_where_it_can() -> None:
     assert "strict" not in sent(of(user("x"), owner="gemini", format=loose)).body["response_format"]["json_schema"]
 
 
+def test_a_format_that_cannot_be_strict_is_named_by_itself_and_not_as_a_tool() -> None:
+    optional = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
+    encoded = sent(of(user("x"), owner="anthropic", format=Format(schema=optional, strict=True)))
+    found = encoded.body["response_format"]["json_schema"]
+    assert (found["strict"], found["schema"], encoded.losses) == (False, optional, ["output_config.format"])
+
+
 def test_a_schema_that_a_model_cannot_be_bound_to_is_told_in_words() -> None:
     caps = capabilities.of("deepseek-chat", "openai")
     encoded = sent(of(user("x"), format=Format(schema={"type": "object"})), caps)

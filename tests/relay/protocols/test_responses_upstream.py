@@ -7,6 +7,7 @@ import pytest
 
 from relay.protocols import states
 from relay.protocols.canonical import (
+    Format,
     Media,
     Message,
     Opaque,
@@ -23,6 +24,9 @@ from relay.protocols.canonical import (
     ToolResult,
 )
 from tests.relay.protocols.responses_made import ask, encoded, refused
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+OPTIONAL = {**CLOSED, "required": []}
 
 
 def said(*parts: Part, **fields: Any) -> Request:
@@ -69,9 +73,45 @@ def test_what_there_is_no_field_for_is_named_as_the_client_wrote_it() -> None:
 
 
 def test_a_tool_is_not_made_strict_because_it_says_nothing() -> None:
-    tools = [Tool(name="f"), Tool(name="g", schema={"type": "object"}, strict=True)]
+    tools = [Tool(name="f"), Tool(name="g", schema=CLOSED, strict=True)]
     found = encoded(said(Text(text="hi"), tools=tools)).body["tools"]
     assert [(tool["name"], tool["strict"]) for tool in found] == [("f", False), ("g", True)]
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        ("anthropic", ["output_config.format", "tools.strict"]),
+        ("gemini", ["responseSchema", "toolConfig"]),
+        ("openai", ["response_format", "strict"]),
+    ],
+)
+def test_strict_is_asked_only_of_schemas_that_allow_it(owner: Any, names: list[str]) -> None:
+    tools = [Tool(name="f", schema=CLOSED, strict=True), Tool(name="g", schema=OPTIONAL, strict=True)]
+    form = Format(schema=OPTIONAL, strict=True)
+    found = encoded(said(Text(text="hi"), owner=owner, tools=tools, format=form))
+    assert [(tool["strict"], tool["parameters"]) for tool in found.body["tools"]] == [(True, CLOSED), (False, OPTIONAL)]
+    assert (found.body["text"]["format"]["strict"], found.body["text"]["format"]["schema"]) == (False, OPTIONAL)
+    assert sorted(found.losses) == names
+    fitting = encoded(said(Text(text="hi"), owner=owner, tools=tools[:1], format=Format(schema=CLOSED, strict=True)))
+    assert (fitting.body["text"]["format"]["strict"], fitting.losses) == (True, [])
+
+
+def test_a_tool_without_arguments_can_be_strict() -> None:
+    tool = Tool(name="f", schema={"type": "object", "additionalProperties": False}, strict=True)
+    [found] = encoded(said(Text(text="hi"), tools=[tool])).body["tools"]
+    assert (found["strict"], found["parameters"]["properties"]) == (True, {})
+
+
+def test_a_schema_of_another_vendor_s_client_binds_where_it_can() -> None:
+    half_open = {"type": "object", "properties": {"x": {"type": "string"}}, "required": ["x"]}
+    form = encoded(said(Text(text="hi"), owner="gemini", format=Format(schema=half_open))).body["text"]["format"]
+    assert (form["strict"], form["schema"]) == (True, {**half_open, "additionalProperties": False})
+    loose = encoded(said(Text(text="hi"), owner="gemini", format=Format(schema=OPTIONAL)))
+    assert (loose.body["text"]["format"]["strict"], loose.body["text"]["format"]["schema"]) == (False, OPTIONAL)
+    own = encoded(said(Text(text="hi"), format=Format(schema=half_open)))
+    assert ("strict" in own.body["text"]["format"], own.body["text"]["format"]["schema"]) == (False, half_open)
+    assert loose.losses == own.losses == []
 
 
 def test_a_long_name_is_shortened_everywhere_and_found_again() -> None:

@@ -11,6 +11,7 @@ import requests
 from relay.protocols import extent
 from tests.kit import client
 from tests.kit.gateway import Customer, Gateway
+from tests.kit.upstream import Upstream
 from tests.relay.fuzzed import CHATS, everything, provider, stranger
 
 __all__ = ["everything", "provider", "stranger"]
@@ -283,6 +284,20 @@ def test_an_idempotency_key_does_not_change_how_bad_bytes_are_refused(
         headers = {"Idempotency-Key": f"{protocol}-{what}".replace(" ", "-")}
         answer = post(everything, stranger, protocol, made(protocol), to="to-openai", **headers)
         assert answer.status_code in (200, 400), (what, answer.text[:300])
+
+
+@pytest.mark.parametrize("to", CHATS)
+def test_a_prompt_that_google_keeps_is_neither_left_out_nor_looked_up(
+    everything: Gateway, stranger: Customer, provider: Upstream, to: str
+) -> None:
+    """Elsewhere it means nothing; there it is of any size, and whose it is nobody knows."""
+    asked = len(provider.exchanges)
+    body = with_field("gemini", b'"cachedContent": "cachedContents/a-contract"')
+    answer = post(everything, stranger, "gemini", body, to=to)
+    assert (answer.status_code, code_of(answer, "gemini")) == (400, "invalid_parameter")
+    assert "`cachedContent`" in answer.json()["error"]["message"]
+    assert len(provider.exchanges) == asked
+    assert post(everything, stranger, "gemini", with_field("gemini", b'"cachedContent": null'), to=to).ok
 
 
 @pytest.mark.parametrize("given", ["²", "٣", "9" * 5000, "-1", "0", "1e3", "", "5 ", "0x5"])

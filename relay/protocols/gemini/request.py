@@ -39,6 +39,9 @@ class _Wanted(msgspec.Struct):
 
 
 _CONFIG = ("generationConfig", "generation_config")
+# A part of the prompt that is kept where we cannot look: its size is nobody's but Google's, and whoever may use the
+# gateway's credential there could name anybody's.
+_KEPT_ELSEWHERE = ("cachedContent", "cached_content")
 _LIMIT = ("maxOutputTokens", "max_output_tokens")
 _COUNT = ("candidateCount", "candidate_count")
 _QUOTED = tuple(b'"%s"' % name.encode() for name in ("contents", *_CONFIG, *_LIMIT, *_COUNT))
@@ -105,12 +108,13 @@ def read(body: bytes, *, model: str = "", stream: bool | None = None, array: boo
         body.decode()
         wanted = _decoder.decode(body)
         fields = _fields_decoder.decode(body)
-        _refuse_spellings(fields, ("contents", *_CONFIG, "model", "api_key"), "")
+        _refuse_spellings(fields, ("contents", *_CONFIG, *_KEPT_ELSEWHERE, "model", "api_key"), "")
         config = _config(fields)
     except msgspec.ValidationError as error:
         raise _wrong_type(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
+    _refuse_kept(fields)
     _check_contents(wanted.contents)
     chosen = wanted.generationConfig or wanted.generation_config or _Config()
     limit = _chosen(chosen.maxOutputTokens, chosen.max_output_tokens)
@@ -184,6 +188,13 @@ def _check_contents(raw: msgspec.Raw) -> None:
         raise RelayError(
             Cause.INVALID_MESSAGES, "`contents` must be a list with at least one object.", param="contents"
         )
+
+
+def _refuse_kept(fields: dict[str, msgspec.Raw]) -> None:
+    for name in _KEPT_ELSEWHERE:
+        if name in fields and bytes(fields[name]) != b"null":
+            text = f"`{name}` names what a provider keeps; send the whole contents instead."
+            raise RelayError(Cause.INVALID_PARAMETER, text, param=name)
 
 
 def _chosen(one: int | None, other: int | None) -> int | None:

@@ -88,7 +88,6 @@ def test_a_conversation_is_read_with_all_its_parts() -> None:
     assert (request.limit, request.stream, request.service_tier) == (800, True, "flex")
     assert request.extra == {
         "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
-        "cachedContent": "cachedContents/xyz",
         "generationConfig.mediaResolution": "MEDIA_RESOLUTION_LOW",
         "generationConfig.responseModalities": ["TEXT"],
     }
@@ -254,6 +253,9 @@ HELLO = '"contents":[{"parts":[{"text":"x"}]}]'
             "generationConfig.candidateCount",
         ),
         (f'{{{HELLO},"generationConfig":[]}}', Cause.INVALID_PARAMETER, "generationConfig"),
+        (f'{{{HELLO},"cachedContent":"cachedContents/x"}}', Cause.INVALID_PARAMETER, "cachedContent"),
+        (f'{{{HELLO},"cached_content":"cachedContents/x"}}', Cause.INVALID_PARAMETER, "cached_content"),
+        (f'{{{HELLO},"CachedContent":"cachedContents/x"}}', Cause.INVALID_PARAMETER, "CachedContent"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_the_name_of_the_field(body: str, cause: Cause, param: str | None) -> None:

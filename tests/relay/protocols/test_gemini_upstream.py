@@ -411,7 +411,7 @@ def test_a_model_that_cannot_think_loses_the_wish_but_not_the_wish_not_to() -> N
 def test_what_only_gemini_knows_goes_back_to_where_it_stood() -> None:
     body = encoded(DIALECT.read(wire("request_chat.json"), model="m").canonical())
     given = json.loads(wire("request_chat.json"))
-    for name in ("safetySettings", "cachedContent", "serviceTier"):
+    for name in ("safetySettings", "serviceTier"):
         assert body[name] == given[name]
     for name in ("mediaResolution", "responseModalities"):
         assert body["generationConfig"][name] == given["generationConfig"][name]

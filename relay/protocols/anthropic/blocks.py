@@ -3,7 +3,7 @@
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import names, pictures, states
+from relay.protocols import documents, names, pictures, states
 from relay.protocols.anthropic import reading
 from relay.protocols.canonical import Json, Mark, Media, Opaque, Reasoning, Refusal, Text, ToolCall
 from relay.protocols.capabilities import Capabilities
@@ -150,11 +150,7 @@ def _document(part: Media, caps: Capabilities) -> Json:
         return {"type": "url", "url": part.url}
     if part.mime == _PDF or part.data.startswith("JVBERi"):
         return {"type": "base64", "media_type": _PDF, "data": part.data}
-    inside = reading.text_of(part.data) if _is_text(part.mime) else None
+    inside = reading.text_of(part.data) if not part.mime or documents.is_text(part.mime) else None
     if inside is None:
         raise _refused(f"Documents have to be PDF or text, not {part.mime[:100] or 'unknown'}.")
     return {"type": "text", "media_type": "text/plain", "data": inside}
-
-
-def _is_text(mime: str) -> bool:
-    return not mime or mime.startswith("text/") or mime in ("application/json", "application/xml", "application/x-yaml")

@@ -6,12 +6,11 @@ a failure by the word before its text. What has no meaning to the model is refus
 
 import base64
 import binascii
-import mimetypes
 
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, names, turns
+from relay.protocols import customs, documents, names, turns
 from relay.protocols.canonical import (
     Json,
     Mark,
@@ -183,8 +182,8 @@ class Conversation:
         return self._document(part)
 
     def _admit(self, part: Media) -> None:
-        if part.kind == "document" and part.mime.startswith("text/") and part.data:
-            return  # goes as text where it must
+        if part.kind == "document" and documents.is_text(part.mime) and part.data:
+            return  # goes as text
         if part.kind not in self.caps.input:
             raise _refused(f"This model takes no input of the kind {part.kind}.")
         if part.file and part.kind != "document":
@@ -201,9 +200,9 @@ class Conversation:
         if part.file:
             name = {"filename": part.name} if part.name else {}
             return {"type": "file", "file": {"file_id": part.file, **name}}
-        if "document" not in self.caps.input:
+        if documents.is_text(part.mime):  # a file is a PDF here (OpenAI, "File inputs")
             return {"type": "text", "text": _inline(_text_inside(part), part.name)}
-        name = {"filename": part.name or _file_name(part.mime)}
+        name = {"filename": part.name or documents.file_name(part.mime)}
         return {"type": "file", "file": {**name, "file_data": wire.address_of(part)}}
 
     def marked(self, mark: Mark | None) -> Json:
@@ -270,7 +269,3 @@ def _text_inside(part: Media) -> str:
         return base64.b64decode(part.data, validate=False).decode("utf-8", "replace")
     except (binascii.Error, ValueError) as error:
         raise _refused("The data of a document is not base64.") from error
-
-
-def _file_name(mime: str) -> str:
-    return f"document{mimetypes.guess_extension(mime) or '.bin'}"

@@ -11,7 +11,7 @@ import msgspec
 
 from relay.errors import Cause, RelayError
 from relay.protocols import customs as freely
-from relay.protocols import names, strict, turns
+from relay.protocols import documents, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     Format,
@@ -291,7 +291,8 @@ def _document(part: Media) -> Json:
     if part.text is not None:
         data = base64.b64encode(part.text.encode("utf-8", "replace")).decode()
         return {"filename": part.name or "document.txt", "file_data": f"data:text/plain;base64,{data}"}
-    return {"filename": part.name or "document.pdf", "file_data": _data_url(part, "application/pdf")}
+    name = part.name or documents.file_name(part.mime or "application/pdf")
+    return {"filename": name, "file_data": _data_url(part, "application/pdf")}
 
 
 def _data_url(part: Media, usual: str) -> str:

@@ -250,11 +250,18 @@ def test_what_a_model_cannot_take_in_is_refused_and_never_dropped() -> None:
     assert "web_search_20250305" in error.value.message
 
 
-def test_a_text_file_is_read_to_a_model_that_takes_no_files() -> None:
-    file = Media(kind="document", mime="text/plain", data="aGVsbG8=", name="a.txt")
-    content = sent(of(user(file)), capabilities.of("deepseek-chat", "openai")).body["messages"][0]["content"]
+@pytest.mark.parametrize("mime", ["text/plain", "text/csv; charset=utf-8", "text/html", "application/json"])
+@pytest.mark.parametrize("caps", [ANY, capabilities.of("gpt-4o", "openai"), capabilities.of("deepseek-chat", "openai")])
+def test_a_text_file_is_read_to_the_model(mime: str, caps: Capabilities) -> None:
+    """PROTOCOLS 2.2: files are PDFs on this wire, where a model takes any."""
+    file = Media(kind="document", mime=mime, data="aGVsbG8=", name="a.txt")
+    content = sent(of(user(file)), caps).body["messages"][0]["content"]
     assert content == '<document name="a.txt">\nhello\n</document>'
-    assert sent(of(user(file))).body["messages"][0]["content"][0]["type"] == "file"
+
+
+def test_a_pdf_is_sent_as_a_file_with_a_name() -> None:
+    [file] = sent(of(user(Media(kind="document", mime="application/pdf", data="JVBE")))).body["messages"][0]["content"]
+    assert file["file"] == {"filename": "document.pdf", "file_data": "data:application/pdf;base64,JVBE"}
 
 
 def test_cache_marks_go_to_models_that_know_them_in_their_own_words() -> None:

@@ -272,3 +272,23 @@ def test_documents_go_as_files() -> None:
         {"type": "input_file", "filename": "document.txt", "file_data": "data:text/plain;base64,cGxhaW4="},
         {"type": "input_file", "file_id": "file-1"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("mime", "name"),
+    [
+        ("text/plain", "document.txt"),
+        ("text/csv", "document.csv"),
+        ("text/html; charset=utf-8", "document.html"),
+        ("text/x-unheard-of", "document.txt"),
+        ("application/json", "document.json"),
+        ("application/pdf", "document.pdf"),
+        ("", "document.pdf"),
+        ("application/x-unheard-of", "document.bin"),
+    ],
+)
+def test_a_file_without_a_name_is_called_by_its_type(mime: str, name: str) -> None:
+    """OpenAI tells by the ending what a file is."""
+    file = said(Media(kind="document", mime=mime, data="YSxi"))
+    [part] = encoded(file).body["input"][0]["content"]
+    assert part["filename"] == name

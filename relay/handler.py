@@ -43,7 +43,10 @@ async def _serve(request: Request, call: Call, outlet: Outlet) -> None:
     """Answers the request into the outlet."""
     try:
         answer = await _answer(request, call)
-        headers = [*answer.headers, *call.rate_headers, (b"x-request-id", call.request_id.encode("ascii"))]
+        label = call.request_id.encode("ascii")
+        headers = [*answer.headers, *call.rate_headers, (b"x-request-id", label)]
+        if call.protocol == "anthropic":
+            headers.append((b"request-id", label))  # where that vendor's clients look for it
         if answer.pump is None:
             headers.append((b"content-length", str(len(answer.body)).encode()))
             outlet.head(answer.status, headers)
@@ -79,7 +82,7 @@ async def _answer(request: Request, call: Call) -> Answer:
 
 async def _admit(request: Request, call: Call, route: Route) -> Principal:
     """Who calls, with the body read where the route takes one."""
-    token = door.token_in_headers(request)
+    token = door.token_in_headers(request, call.protocol)
     if (
         token is None and route.method == "POST"
     ):  # then only the body can bear a key, and is read before anyone is known

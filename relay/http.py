@@ -49,7 +49,8 @@ class Client:
 
 
 class Request:
-    """A request whose headers have been read. Header names are lower-case bytes, as ASGI gives them."""
+    """A request whose headers have been read. Header names are lower-case bytes, as ASGI gives them. Of a header that
+    came twice the last one counts, and of one that is a list (RFC 9110, 5.3) all of them."""
 
     __slots__ = ("_receive", "body", "client", "client_ip", "headers", "method", "path", "query")
 
@@ -58,6 +59,8 @@ class Request:
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        if len(self.headers) < len(scope["headers"]):  # hardly ever: some header came twice
+            self.headers |= _lists(scope["headers"])
         peer = scope.get("client")
         forwarded = self.headers.get(b"x-forwarded-for", b"").decode("latin-1")
         self.client_ip = client_address(str(peer[0]) if peer else "", forwarded)
@@ -237,6 +240,15 @@ class Answer(msgspec.Struct):
 
 def json_answer(status: int, body: Any, headers: Headers | None = None) -> Answer:
     return Answer(status, [(b"content-type", b"application/json"), *(headers or ())], msgspec.json.encode(body))
+
+
+_LISTS = (b"anthropic-beta", b"x-forwarded-for")
+
+
+def _lists(lines: Headers) -> dict[bytes, bytes]:
+    """The headers that are lists, each in one line."""
+    several = {name: [value for known, value in lines if known == name] for name in _LISTS}
+    return {name: b", ".join(values) for name, values in several.items() if values}
 
 
 def client_address(peer: str, forwarded: str) -> str:

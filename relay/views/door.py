@@ -3,6 +3,7 @@
 import base64
 import binascii
 
+from keys import tokens
 from relay.http import Request
 from relay.protocols.openai.request import key_in_body
 
@@ -17,8 +18,11 @@ def protocol_of(request: Request) -> str:
     return "openai"
 
 
-def token_in_headers(request: Request) -> str | None:
-    """`Authorization` as Bearer, bare or Basic (the key as password); `x-api-key`; `x-goog-api-key`; `?key=`."""
+def token_in_headers(request: Request, protocol: str) -> str | None:
+    """`Authorization` as Bearer, bare or Basic (the key as password); `x-api-key`; `x-goog-api-key`; `?key=`. The first
+    of them counts; but Anthropic's API takes `x-api-key` where both are there, and so a key of ours in it."""
+    if protocol == "anthropic" and tokens.is_genuine(own := request.header(b"x-api-key").strip()):
+        return own
     authorization = request.header(b"authorization").strip()
     if authorization:
         return _from_authorization(authorization)

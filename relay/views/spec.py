@@ -25,7 +25,8 @@ CONVENTIONS = {
     "base_paths": "Every /v1 path works without /v1 too.",
     "request_id": {
         "header": "X-Request-Id",
-        "description": "Yours where it has at most 128 visible ASCII characters, else the gateway's. On every answer.",
+        "description": "Yours where it has at most 128 visible ASCII characters, else the gateway's. On every answer; "
+        "on Anthropic's endpoints as request-id too.",
     },
     "pisces": {
         "where": "In JSON bodies, errors too, and in a stream's last event.",

@@ -4,6 +4,8 @@ import base64
 import json
 import string
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -11,7 +13,8 @@ import requests
 from keys import tokens
 from tests.kit import client
 from tests.kit.gateway import Customer, Gateway
-from tests.kit.scripts import whole
+from tests.kit.ports import eventually
+from tests.kit.scripts import body, whole
 from tests.kit.upstream import Upstream
 
 
@@ -88,6 +91,68 @@ def test_the_header_s_key_counts_where_header_and_body_have_one(gateway: Gateway
     wrong = tokens.new()
     assert client.chat(gateway.url, wrong, api_key=customer.token).status_code == 401
     assert client.chat(gateway.url, customer.token, api_key=wrong).status_code == 200
+
+
+ANTHROPIC: dict[str, Any] = {"path": "/v1/messages", "max_tokens": 10}
+WIRE = Path(__file__).parents[1] / "wire" / "anthropic"
+
+
+@pytest.mark.parametrize("other", ["Bearer sk-of-something-else", "Basic %%%", f"Bearer {tokens.new()}"], ids=range(3))
+def test_at_anthropic_s_door_a_key_in_x_api_key_counts_before_another_authorization(
+    gateway: Gateway, customer: Customer, other: str
+) -> None:
+    """As its API has it (PROTOCOLS 0); at the other doors it is no more than another place."""
+    headers = {"x-api-key": customer.token, "Authorization": other}
+    assert client.chat(gateway.url, None, headers=headers, **ANTHROPIC).status_code == 200
+    assert client.chat(gateway.url, None, headers=headers).status_code == 401
+    named = {**headers, "anthropic-version": "2023-06-01"}
+    assert requests.get(f"{gateway.url}/v1/models", headers=named, timeout=30).status_code == 200
+
+
+def test_a_vendor_s_key_in_x_api_key_does_not_hide_ours_in_authorization(gateway: Gateway, customer: Customer) -> None:
+    headers = {"x-api-key": "sk-ant-api03-of-the-vendor"}
+    assert client.chat(gateway.url, customer.token, headers=headers, **ANTHROPIC).status_code == 200
+
+
+def test_anthropic_s_clients_find_the_request_s_id_where_they_look(gateway: Gateway, customer: Customer) -> None:
+    for token, status in ((customer.token, 200), (tokens.new(), 401)):
+        answer = client.chat(gateway.url, token, headers={"X-Request-Id": "label-2"}, **ANTHROPIC)
+        assert (answer.status_code, answer.headers["request-id"]) == (status, "label-2")
+    assert "request-id" not in client.chat(gateway.url, customer.token).headers
+
+
+def test_betas_in_several_headers_all_reach_anthropic(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
+    """HTTP lets a list be written in several lines."""
+    name = f"betas-{customer.team}"
+    gateway.model(name, {"input": "1", "output": "2"}, max_output=100)
+    gateway.channel(name, upstream.url.removesuffix("/v1"), {name: "up-betas"}, protocol="anthropic")
+    eventually(lambda: client.models(gateway.url, customer.token, name).status_code == 200)
+    script = upstream.play(body((WIRE / "text.json").read_bytes()))
+    asked = {"model": name, "max_tokens": 10, "messages": client.HELLO, "x_script": script}
+    content = json.dumps(asked).encode()
+    head = (
+        f"POST /v1/messages HTTP/1.1\r\nHost: gateway\r\nx-api-key: {customer.token}\r\n"
+        "anthropic-beta: files, context\r\nContent-Type: application/json\r\nAnthropic-Beta: fast\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    assert client.send_raw(gateway.url, head.encode() + content).startswith(b"HTTP/1.1 200")
+    assert upstream.one(script).headers["anthropic-beta"] == "files, context, fast"
+
+
+def test_the_proxies_before_us_may_each_write_a_line_of_their_own(gateway: Gateway, customer: Customer) -> None:
+    _, token = gateway.issue(customer.team, networks=["203.0.113.9"])
+    server = gateway.start(TRUSTED_PROXIES="2")
+    try:
+        head = f"GET /v1/models HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {token}\r\n"
+        for hops, status in (
+            (("203.0.113.9", "10.0.0.7"), b"200"),
+            (("203.0.113.9", "198.51.100.1", "10.0.0.7"), b"403"),
+        ):
+            lines = "".join(f"X-Forwarded-For: {hop}\r\n" for hop in hops)
+            assert client.send_raw(server.url, f"{head}{lines}\r\n".encode()).split()[1] == status
+    finally:
+        gateway.servers.remove(server)
+        server.stop()
 
 
 def test_the_upstream_sees_the_channel_s_credential_and_nothing_of_the_caller(

@@ -21,11 +21,15 @@ MOST_CANDIDATES = 8
 _DEAR = 64 * 1024
 
 
+# Protobuf's mapping of JSON takes `100`, `100.0` and `"100"` for the same integer.
+_Number = int | float | str
+
+
 class _Config(msgspec.Struct):
-    maxOutputTokens: int | None = None
-    max_output_tokens: int | None = None
-    candidateCount: int | None = None
-    candidate_count: int | None = None
+    maxOutputTokens: _Number | None = None
+    max_output_tokens: _Number | None = None
+    candidateCount: _Number | None = None
+    candidate_count: _Number | None = None
 
 
 class _Wanted(msgspec.Struct):
@@ -48,6 +52,7 @@ _QUOTED = tuple(b'"%s"' % name.encode() for name in ("contents", *_CONFIG, *_LIM
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_DIGITS = re.compile(r"[0-9]{1,10}")
 _FIELD = re.compile(r"\$\.([A-Za-z_.]+)")
 
 
@@ -117,10 +122,14 @@ def read(body: bytes, *, model: str = "", stream: bool | None = None, array: boo
     _refuse_kept(fields)
     _check_contents(wanted.contents)
     chosen = wanted.generationConfig or wanted.generation_config or _Config()
-    limit = _chosen(chosen.maxOutputTokens, chosen.max_output_tokens)
-    count = _chosen(chosen.candidateCount, chosen.candidate_count)
-    _check_number("generationConfig.maxOutputTokens", limit, 2**31)
-    _check_number("generationConfig.candidateCount", count, MOST_CANDIDATES)
+    numbers = (
+        _chosen(chosen.maxOutputTokens, chosen.max_output_tokens),
+        _chosen(chosen.candidateCount, chosen.candidate_count),
+    )
+    limit = _whole("generationConfig.maxOutputTokens", numbers[0], 2**31)
+    count = _whole("generationConfig.candidateCount", numbers[1], MOST_CANDIDATES)
+    if any(isinstance(number, float | str) for number in numbers):
+        body = _with_integers(fields, config, {_LIMIT: limit, _COUNT: count})
     return GeminiRequest(
         body,
         fields,
@@ -197,13 +206,28 @@ def _refuse_kept(fields: dict[str, msgspec.Raw]) -> None:
             raise RelayError(Cause.INVALID_PARAMETER, text, param=name)
 
 
-def _chosen(one: int | None, other: int | None) -> int | None:
+def _chosen(one: _Number | None, other: _Number | None) -> _Number | None:
     return other if one is None else one
 
 
-def _check_number(name: str, value: int | None, most: int) -> None:
-    if value is not None and not 1 <= value <= most:
-        raise RelayError(Cause.INVALID_PARAMETER, f"`{name}` must be between 1 and {most}.", param=name)
+def _whole(name: str, given: _Number | None, most: int) -> int | None:
+    if given is None:
+        return None
+    readable = _DIGITS.fullmatch(given) if isinstance(given, str) else given == given // 1
+    if not readable or not 1 <= int(given) <= most:
+        text = f"`{name}` must be a whole number between 1 and {most}."
+        raise RelayError(Cause.INVALID_PARAMETER, text, param=name)
+    return int(given)
+
+
+def _with_integers(
+    fields: dict[str, msgspec.Raw], config: dict[str, msgspec.Raw], numbers: dict[tuple[str, str], int | None]
+) -> bytes:
+    """The body with these as the integers that they were taken for: the upstream reads what was priced. Changes
+    `fields` and `config` too."""
+    config |= {_named(names, config): msgspec.Raw(b"%d" % number) for names, number in numbers.items() if number}
+    fields[_named(_CONFIG, fields)] = msgspec.Raw(msgspec.json.encode(config))
+    return msgspec.json.encode(fields)
 
 
 def _short(error: Exception) -> str:

@@ -247,6 +247,14 @@ HELLO = '"contents":[{"parts":[{"text":"x"}]}]'
             Cause.INVALID_PARAMETER,
             "generationConfig.maxOutputTokens",
         ),
+        *(
+            (
+                f'{{{HELLO},"generationConfig":{{"maxOutputTokens":{odd}}}}}',
+                Cause.INVALID_PARAMETER,
+                "generationConfig.maxOutputTokens",
+            )
+            for odd in ("1.5", "1e99", "0.0", "true", '""', '"1e2"', '" 5"', '"-5"', '"5.5"', '"\u0665"', "2147483649")
+        ),
         (
             f'{{{HELLO},"generationConfig":{{"candidateCount":9}}}}',
             Cause.INVALID_PARAMETER,
@@ -335,6 +343,26 @@ def test_a_limit_that_the_ledger_set_is_written_as_the_client_writes(
     body = {"contents": [user({"text": "x"})], "unknown": {"a": [1]}, **given}
     sent = json.loads(DIALECT.read(json.dumps(body).encode(), model="m").encode(model="m", limit=50))
     assert sent == {**body, group: {**(given.get(group) or {}), field: 50}}
+
+
+@pytest.mark.parametrize("written", ["100", "100.0", "1e2", '"100"'])
+@pytest.mark.parametrize(
+    ("group", "field"), [("generationConfig", "maxOutputTokens"), ("generation_config", "max_output_tokens")]
+)
+def test_a_limit_is_read_as_protobuf_s_json_has_it_and_passed_on_as_it_was_read(
+    written: str, group: str, field: str
+) -> None:
+    body = f'{{{HELLO},"{group}":{{"topK":1,"{field}":{written}}},"x":[1.50]}}'.encode()
+    asked = DIALECT.read(body, model="m", stream=False)
+    assert (asked.limit, asked.canonical().limit) == (100, 100)
+    sent = asked.encode(model="up", limit=None)
+    assert sent == body.replace(written.encode(), b"100")
+    assert json.loads(asked.encode(model="up", limit=40))[group] == {"topK": 1, field: 40}
+
+
+def test_a_count_of_answers_is_read_so_too() -> None:
+    asked = DIALECT.read(f'{{{HELLO},"generationConfig":{{"candidateCount":"2"}}}}'.encode(), model="m")
+    assert (asked.n, json.loads(asked.encode(model="up", limit=None))["generationConfig"]) == (2, {"candidateCount": 2})
 
 
 def test_what_belongs_to_us_or_to_the_path_does_not_go_on() -> None:

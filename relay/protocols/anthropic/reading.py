@@ -321,6 +321,22 @@ def decode_request(body: bytes, *, model: str, stream: bool) -> Request:
     )
 
 
+def refuse_nameless(request: Request) -> None:
+    """Raises RelayError for what Anthropic refuses itself, and what nobody else could pair: a tool without a name, a
+    call without one or without its id, a result without its call's."""
+    if any(not tool.name for tool in request.tools):
+        raise RelayError(Cause.INVALID_PARAMETER, "Each of `tools` must have a `name`.", param="tools")
+    for part in (part for message in request.messages for part in message.parts):
+        match part:
+            case ToolCall(id="") | ToolCall(name=""):
+                text = "A `tool_use` must have an `id` and a `name`."
+            case ToolResult(call=""):
+                text = "A `tool_result` must have a `tool_use_id`."
+            case _:
+                continue
+        raise RelayError(Cause.INVALID_MESSAGES, text, param="messages")
+
+
 def _blank(parts: list[Part]) -> bool:
     return all(isinstance(part, Text) and not part.text for part in parts)
 
@@ -383,12 +399,11 @@ def _attached(parts: list[Part]) -> list[Part]:
 
 def _tool(raw: msgspec.Raw) -> Tool:
     found = _tool_decoder.decode(raw)
-    name = found.name or found.type or ""
     if found.type not in (None, "custom"):
         value = _object_decoder.decode(raw)
-        return Tool(name=name, raw=Raw(owner="anthropic", label=found.type or "", value=value))
+        return Tool(name=found.name or found.type, raw=Raw(owner="anthropic", label=found.type, value=value))
     return Tool(
-        name=name,
+        name=found.name,
         description=found.description or "",
         schema=found.input_schema,
         strict=found.strict,

@@ -68,6 +68,12 @@ class MessagesRequest(BaseAsked):
         merged.pop("api_key", None)
         return msgspec.json.encode(merged)
 
+    def canonical(self) -> Request:
+        """For another vendor's model. Raises RelayError (400) also for calls and tools that bear no name."""
+        found = super().canonical()
+        reading.refuse_nameless(found)
+        return found
+
     def _missing(self, limit: int | None) -> dict[str, Any]:
         return {"max_tokens": LIMIT} if limit is None and self.limit is None else {}
 

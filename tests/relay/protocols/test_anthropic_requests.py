@@ -148,12 +148,22 @@ def test_a_bad_body_is_refused_with_the_field_s_name(body: bytes, cause: Cause, 
         ({"tool_choice": {"type": "tool"}}, "tool_choice"), ({"tool_choice": {"type": "some"}}, "tool_choice"),
         ({"thinking": {"type": "enabled", "budget_tokens": "x"}}, "thinking"),
         ({"stop_sequences": "x"}, "stop_sequences"),
+        ({"tools": [{}]}, "tools"), ({"tools": [{"type": "custom", "input_schema": {}}]}, "tools"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]}, "messages"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "a"}]}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}]}, "messages"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_translated_is_refused_with_the_field_s_name(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(RelayError) as raised:
         read(**fields).canonical()
     assert (raised.value.status, raised.value.param) == (400, param)
+
+
+def test_calls_without_names_pass_to_anthropic_which_says_what_is_wrong_with_them() -> None:
+    asked = read(tools=[{}], messages=[{"role": "assistant", "content": [{"type": "tool_use"}]}])
+    assert asked.encode(model=asked.model, limit=None) == asked.body
+    assert asked.prompt().texts == ["assistant", "", ""]
 
 
 def test_headers_that_an_upstream_has_to_see_are_forwarded_and_no_others() -> None:

@@ -32,6 +32,13 @@ class _Way(NamedTuple):
     decode: Callable[[bytes], int]
 
 
+class Count(msgspec.Struct, frozen=True):
+    """`told`: all fields of the upstream's answer, its count among them; none where it was counted here."""
+
+    tokens: int
+    told: dict[str, msgspec.Raw] = {}
+
+
 class _Anthropic(msgspec.Struct):
     input_tokens: int
 
@@ -57,7 +64,7 @@ _WAYS = {
 }
 
 
-async def tokens(asked: Chat, call: Call, request: Request) -> int:
+async def tokens(asked: Chat, call: Call, request: Request) -> Count:
     """By the first channel of the caller's own protocol that tells, else counted for the first channel's model.
 
     Raises RelayError for a model that this key cannot call, and for a request that an upstream refuses.
@@ -76,7 +83,7 @@ async def tokens(asked: Chat, call: Call, request: Request) -> int:
             if error.cause is Cause.UPSTREAM_REJECTED:
                 raise
             log.info("counts.not_told", channel=candidate.channel, cause=error.cause.value)
-    return await counting.prompt_tokens(asked, targets[0].candidate.model)
+    return Count(await counting.prompt_tokens(asked, targets[0].candidate.model))
 
 
 async def _targets(asked: Chat, call: Call) -> list[Target]:
@@ -95,7 +102,7 @@ async def _targets(asked: Chat, call: Call) -> list[Target]:
     return plan
 
 
-async def _ask(target: Target, way: _Way, asked: Chat, request: Request) -> int:
+async def _ask(target: Target, way: _Way, asked: Chat, request: Request) -> Count:
     candidate = target.candidate
     dialect = dialects.of(candidate.protocol)
     path, body = way.path(candidate.model), way.encode(asked, candidate)
@@ -110,10 +117,19 @@ async def _ask(target: Target, way: _Way, asked: Chat, request: Request) -> int:
                 if reply.status != 200:
                     content = await reply.read_error()
                     raise dialect.decode_error(reply.status, content, retry_after=reply.retry_after)
-                return way.decode(await reply.read(guard))
+                content = await reply.read(guard)
+                return Count(way.decode(content), _fields(content))
             finally:
                 reply.close()
     except Interrupted as stopped:
         if guard.left:
             raise
         raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not count in time.") from stopped
+
+
+def _fields(content: bytes) -> dict[str, msgspec.Raw]:
+    try:
+        content.decode()  # what is passed on is not looked at otherwise
+        return msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent no count of tokens.") from error

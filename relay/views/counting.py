@@ -12,11 +12,13 @@ from relay.views.chat import model_in
 async def count_tokens(request: Request, call: Call, _: str) -> Answer:
     """`POST /v1/messages/count_tokens`."""
     asked = anthropic.count_request(request.body)
-    return json_answer(200, {"input_tokens": await counts.tokens(asked, call, request)})
+    found = await counts.tokens(asked, call, request)
+    return json_answer(200, {"input_tokens": found.tokens, **found.told})
 
 
 async def gemini_count_tokens(request: Request, call: Call, model: str) -> Answer:
     """`POST …/models/{model}:countTokens`."""
     asked = gemini.read(request.body, model=model_in(model))
     found = await counts.tokens(asked, call, request)
-    return Answer(200, [(b"content-type", b"application/json")], gemini.encode_response(found, pisces=pisces(call)))
+    body = gemini.encode_response(found.tokens, told=found.told, pisces=pisces(call))
+    return Answer(200, [(b"content-type", b"application/json")], body)

@@ -3,6 +3,7 @@
 Source: Gemini API reference, `models.countTokens`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -62,5 +63,6 @@ def decode_response(body: bytes) -> int:
     return found
 
 
-def encode_response(tokens: int, *, pisces: Told) -> bytes:
-    return msgspec.json.encode({"totalTokens": tokens, "pisces": pisces})
+def encode_response(tokens: int, *, told: Mapping[str, msgspec.Raw], pisces: Told) -> bytes:
+    """`told` is what else an upstream of the same protocol said: how the tokens are made up, how many are cached."""
+    return msgspec.json.encode({"totalTokens": tokens, **told, "pisces": pisces})

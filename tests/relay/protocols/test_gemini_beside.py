@@ -41,7 +41,7 @@ def test_the_question_goes_to_the_upstream_as_a_whole_request() -> None:
 def test_a_count_is_read_and_written() -> None:
     answer = b'{"totalTokens": 31, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 31}]}'
     assert count_tokens.decode_response(answer) == 31
-    assert json.loads(count_tokens.encode_response(31, pisces=PISCES)) == {"totalTokens": 31, "pisces": PISCES}
+    assert json.loads(count_tokens.encode_response(31, told={}, pisces=PISCES)) == {"totalTokens": 31, "pisces": PISCES}
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"totalTokens":"3"}', b'{"totalTokens":-3}', b'{"totalTokens":9e30}'])

@@ -4,6 +4,7 @@ Anthropic and Gemini want user and model to alternate, the user first, and every
 OpenAI wants every call answered. Histories that clients have cut keep to none of it.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Iterable
 
 import msgspec
@@ -56,28 +57,62 @@ def _spoken(parts: list[Part]) -> list[Part]:
 
 
 def answered(messages: list[Message]) -> list[Message]:
-    """Every call answered in the turn that follows it, results first and in the order of the calls. A result that is
-    missing is told as a failure; one whose call is not there becomes text. Wants merged turns."""
+    """Every call answered right after its turn, results first and in the order of the calls, whatever the system or the
+    user said before them. A result that is missing is told as a failure; one whose call is not there becomes the user's
+    words where it stands. Wants the model's neighbouring turns merged."""
     out: list[Message] = []
-    waiting: list[ToolCall] = []
+    calls: list[ToolCall] = []
+    since: list[Message] = []
     for message in messages:
-        if message.role == "user":
-            message = _with_results(message, waiting)
-        elif waiting:
-            out.append(_with_results(Message(role="user", parts=[]), waiting))
-        out.append(message)
-        waiting = [part for part in message.parts if isinstance(part, ToolCall)]
-    if waiting:
-        out.append(_with_results(Message(role="user", parts=[]), waiting))
+        if message.role != "assistant":
+            since.append(message)
+            continue
+        out += [*_results_first(calls, since), message]
+        calls, since = [part for part in message.parts if isinstance(part, ToolCall)], []
+    return out + _results_first(calls, since)
+
+
+def answered_anywhere(messages: list[Message]) -> list[Message]:
+    """Every call answered and no result without its call, for a vendor that pairs the two by their id wherever they
+    stand. Mended where it is cut; all else stays as it is, for the sake of the cached prefix."""
+    everything = [part for message in messages for part in message.parts]
+    calls = {part.id for part in everything if isinstance(part, ToolCall)}
+    results = {part.call for part in everything if isinstance(part, ToolResult)}
+    out: list[Message] = []
+    for message in messages:
+        parts = [
+            _as_text(part) if isinstance(part, ToolResult) and part.call not in calls else part
+            for part in message.parts
+        ]
+        out.append(msgspec.structs.replace(message, parts=parts))
+        cut = [part for part in message.parts if isinstance(part, ToolCall) and part.id not in results]
+        if cut:
+            out.append(Message(role="user", parts=[_missing(call) for call in cut]))
     return out
 
 
-def _with_results(message: Message, calls: list[ToolCall]) -> Message:
-    given = {part.call: part for part in message.parts if isinstance(part, ToolResult)}
-    results: list[Part] = [given.pop(call.id) if call.id in given else _missing(call) for call in calls]
-    orphans: list[Part] = [_as_text(result) for result in given.values()]
-    rest = [part for part in message.parts if not isinstance(part, ToolResult)]
-    return Message(role="user", parts=[*results, *orphans, *rest], name=message.name)
+def _results_first(calls: list[ToolCall], since: list[Message]) -> list[Message]:
+    """The turns since the calls, the results before all else. Calls of one id get theirs in their order."""
+    results: list[Part] = [_missing(call) for call in calls]
+    places: defaultdict[str, deque[int]] = defaultdict(deque)
+    for place, call in enumerate(calls):
+        places[call.id].append(place)
+    rest: list[Message] = []
+    for message in since:
+        kept: list[Part] = []
+        for part in message.parts:
+            if isinstance(part, ToolResult) and places[part.call]:
+                results[places[part.call].popleft()] = part
+            else:
+                kept.append(_as_text(part) if isinstance(part, ToolResult) else part)
+        if kept or not message.parts:
+            rest.append(msgspec.structs.replace(message, parts=kept))
+    if not results:
+        return rest
+    if not rest or rest[0].role != "user":
+        return [Message(role="user", parts=results), *rest]
+    rest[0].parts = [*results, *rest[0].parts]
+    return rest
 
 
 def _missing(call: ToolCall) -> ToolResult:

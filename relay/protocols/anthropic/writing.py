@@ -118,10 +118,10 @@ class _RequestWriter:
                     yield part
 
     def _ordered(self, messages: list[Message]) -> list[Message]:
-        messages = _after_results(messages) if self._caps.mid_system else turns.system_as_user(messages)
-        messages = turns.merged(messages)
+        messages = turns.merged(messages if self._caps.mid_system else turns.system_as_user(messages))
         turns.refuse_without_turns(messages)
-        return turns.user_first(turns.answered(_told_apart(messages)))
+        answered = turns.answered(_told_apart(messages))
+        return turns.user_first(turns.merged(answered))  # again: results may have stood between turns of one role
 
     def _ending(self, messages: list[Message], *, thinks: bool) -> list[Message]:
         """The last turn may be the model's, to be gone on with, but not of every model and never while it thinks. Where
@@ -304,17 +304,6 @@ def _drawn_as_seen(messages: list[Message]) -> list[Message]:
             message = msgspec.structs.replace(message, parts=[*seen, *message.parts])
             drawn = []
         out.append(message)
-    return out
-
-
-def _after_results(messages: list[Message]) -> list[Message]:
-    """The system's words between calls and their results come after these: nothing may stand between."""
-    out = list(messages)
-    for at in range(len(out) - 2):
-        calls = any(isinstance(part, ToolCall) for part in out[at].parts)
-        results = any(isinstance(part, ToolResult) for part in out[at + 2].parts)
-        if calls and results and out[at + 1].role == "system":
-            out[at + 1], out[at + 2] = out[at + 2], out[at + 1]
     return out
 
 

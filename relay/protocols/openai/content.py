@@ -7,8 +7,6 @@ a failure by the word before its text. What has no meaning to the model is refus
 import base64
 import binascii
 
-import msgspec
-
 from relay.errors import Cause, RelayError
 from relay.protocols import customs, documents, names, turns
 from relay.protocols.canonical import (
@@ -59,7 +57,7 @@ class Conversation:
             leading, rest = turns.leading_system(messages)
             messages = [*leading, *turns.system_as_user(rest)]
         if any(isinstance(part, ToolCall | ToolResult) for message in messages for part in message.parts):
-            return turns.answered(_results_together(messages))
+            return turns.answered(messages)
         return messages
 
     def _user(self, message: Message) -> list[Json]:
@@ -224,18 +222,6 @@ def _refused(text: str) -> RelayError:
 
 def _id(call: str) -> str:
     return names.call_id(call, LONGEST_ID)
-
-
-def _results_together(messages: list[Message]) -> list[Message]:
-    """Results that the client spread over several of its turns, in one: all calls are answered at once."""
-    out: list[Message] = []
-    for message in messages:
-        answers = any(isinstance(part, ToolResult) for part in message.parts)
-        if answers and out and any(isinstance(part, ToolResult) for part in out[-1].parts):
-            out[-1] = msgspec.structs.replace(out[-1], parts=[*out[-1].parts, *message.parts])
-        else:
-            out.append(message)
-    return out
 
 
 def _tell_failure(parts: list[Part]) -> None:

@@ -124,7 +124,7 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     instructions, messages = _instructions(request.messages)
     if instructions:
         body["instructions"] = instructions
-    body["input"] = _input(_answered(messages), request, caps, renamed)
+    body["input"] = _input(turns.answered_anywhere(messages), request, caps, renamed)
     body |= _tools(request, caps, renamed, losses)
     body |= _sampling(request, caps, losses)
     body |= _thought(request, caps, losses)
@@ -143,17 +143,6 @@ def _instructions(messages: list[Message]) -> tuple[str, list[Message]]:
         case [Message(role="system", name=None, parts=[Text(text=text, mark=None)]), *rest] if text:
             return text, rest
     return "", messages
-
-
-def _answered(messages: list[Message]) -> list[Message]:
-    """Histories that clients have cut are mended; a sound one stays as it is, for the sake of the cached prefix."""
-    calls, results = _ids(messages, ToolCall), _ids(messages, ToolResult)
-    return messages if calls == results else turns.answered(turns.merged(messages))
-
-
-def _ids(messages: list[Message], kind: type[ToolCall] | type[ToolResult]) -> set[str]:
-    parts = (part for message in messages for part in message.parts if isinstance(part, kind))
-    return {part.id if isinstance(part, ToolCall) else part.call for part in parts}
 
 
 def _input(messages: list[Message], request: Request, caps: Capabilities, renamed: dict[str, str]) -> list[Json]:

@@ -2,6 +2,7 @@
 The pitfalls' numbers are those of the list of protocol facts."""
 
 import copy
+import itertools
 import json
 from typing import Any
 
@@ -99,6 +100,29 @@ def test_nothing_stands_between_calls_and_their_results() -> None:
     assert body["messages"][2]["content"] == [{"type": "tool_result", "tool_use_id": "1", "content": "r"}]
 
 
+@pytest.mark.parametrize("caps", [LATEST, BUDGET], ids=["latest", "budget"])
+@pytest.mark.parametrize(
+    "turns_since",
+    ["1 system 2", "system system 1 2", "system user 2 1", "1 system 2 system", "system 2 user system 1"],
+)
+def test_results_reach_their_calls_wherever_the_system_speaks(caps: Capabilities, turns_since: str) -> None:
+    """Nothing may stand between calls and their results; all else keeps its order."""
+    picture = Media(kind="image", mime="image/png", data=PNG)
+    said = {
+        "1": user(ToolResult(call="1", parts=[Text(text="one")])), "2": user(ToolResult(call="2", parts=[picture])),
+        "system": Message(role="system", parts=[Text(text="system")]), "user": user(Text(text="user")),
+    }  # fmt: skip
+    since = turns_since.split()
+    calls = assistant(ToolCall(id="1", name="f"), ToolCall(id="2", name="g"))
+    found = written(asked(user(), calls, *(said[name] for name in since)), caps)["messages"]
+    one, two, *after = [block for turn in found[2:] for block in turn["content"]]
+    assert (found[2]["role"], one) == ("user", {"type": "tool_result", "tool_use_id": "1", "content": "one"})
+    assert (two["tool_use_id"], "is_error" in two, two["content"][0]["type"]) == ("2", False, "image")
+    texts = [block["text"].removeprefix("<system>\n").removesuffix("\n</system>") for block in after]
+    assert texts == [name for name in since if name in ("system", "user")]
+    assert all(before["role"] != turn["role"] for before, turn in itertools.pairwise(found))
+
+
 def test_every_call_is_answered_in_the_next_turn_results_first() -> None:
     """Pitfalls 20 and 21."""
     body = written(
@@ -112,7 +136,7 @@ def test_every_call_is_answered_in_the_next_turn_results_first() -> None:
     assert [block.get("tool_use_id") for block in results] == ["a", "b", None, None]
     assert results[0]["is_error"] is True
     assert results[1]["content"] == "B"
-    assert "lost" in results[2]["text"]
+    assert [block["text"] for block in results[2:]] == ["and", "<tool_result>\nlost\n</tool_result>"]
     assert body["messages"][1]["content"][0]["input"] == {}
 
 

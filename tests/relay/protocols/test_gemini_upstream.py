@@ -99,7 +99,7 @@ def test_results_stand_alone_in_one_content_as_many_as_there_were_calls() -> Non
         {"functionResponse": {"id": "a", "name": "f", "response": {"error": turns.NO_RESULT}}},
         {"functionResponse": {"id": "b", "name": "g", "response": {"result": "{}"}}},
     ]
-    assert (role, rest) == ("user", [{"text": "<tool_result>\nlost\n</tool_result>"}, {"text": "and then?"}])
+    assert (role, rest) == ("user", [{"text": "and then?"}, {"text": "<tool_result>\nlost\n</tool_result>"}])
 
 
 def test_calls_at_the_end_are_answered_too() -> None:

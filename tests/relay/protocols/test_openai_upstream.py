@@ -84,6 +84,19 @@ def test_every_call_is_answered_and_no_result_is_without_its_call() -> None:
     assert "42" in orphan[0]["content"]
 
 
+def test_results_reach_their_calls_wherever_the_system_speaks() -> None:
+    """Nothing may stand between calls and their results."""
+    system = Message(role="system", parts=[Text(text="s")])
+    one, two = (user(ToolResult(call=call, parts=[Text(text=call)])) for call in "ab")
+    calls = model(ToolCall(id="a", name="f"), ToolCall(id="b", name="f"))
+    for since in ([one, system, two], [system, system, two, one], [system, user("and"), one, two]):
+        found = sent(of(user("x"), calls, *since)).body["messages"][2:]
+        assert [message.get("tool_call_id") for message in found[:2]] == ["a", "b"]
+        assert [message["content"] for message in found[:2]] == ["a", "b"]
+        others = [message.role for message in since if message is not one and message is not two]
+        assert [message["role"] for message in found[2:]] == others
+
+
 def test_long_ids_and_names_are_shortened_the_same_way_each_time_and_back() -> None:
     """Pitfalls 15, 16 and 17."""
     long_id, long_name = "call_x__thought__" + "Q" * 900, "mcp__server__" + "very_" * 20 + "long"

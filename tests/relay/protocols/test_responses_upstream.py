@@ -153,6 +153,26 @@ def test_calls_without_results_and_results_without_calls_are_mended() -> None:
     assert "lost" in json.dumps(items[2])
 
 
+def test_a_call_without_a_result_changes_nothing_of_the_others() -> None:
+    """They are paired by their ids, wherever they stand; the prefix is cached as long as it stays the same."""
+    calls = Message(role="assistant", parts=[ToolCall(id="a", name="f"), ToolCall(id="b", name="f")])
+    between = [
+        Message(role="user", parts=[ToolResult(call="a", parts=[Text(text="A")])]),
+        Message(role="system", parts=[Text(text="s")]),
+        Message(role="user", parts=[ToolResult(call="b", parts=[Text(text="B")])]),
+        Message(role="user", parts=[Text(text="one")]), Message(role="user", parts=[Text(text="two")]),
+    ]  # fmt: skip
+    sound = encoded(Request(model="m", messages=[calls, *between])).body["input"]
+    cut = [Message(role="assistant", parts=[ToolCall(id="c", name="f")]), Message(role="user", parts=[Text(text="on")])]
+    before, after = (
+        encoded(Request(model="m", messages=messages)).body["input"]
+        for messages in ([*cut, calls, *between], [calls, *between, *cut])
+    )
+    assert (before[-len(sound) :], after[: len(sound)]) == (sound, sound)
+    assert [item.get("call_id") for item in before[:3]] == ["c", "c", None]
+    assert [item.get("call_id") for item in after[len(sound) :]] == ["c", "c", None]
+
+
 def test_a_picture_in_a_tool_s_result_is_not_dropped() -> None:
     """Pitfall 22."""
     request = Request(

@@ -237,5 +237,5 @@ def finish_of(parts: list[Part], said: Finish) -> Finish:
 
 
 def names_of_calls(messages: list[Message]) -> dict[str, str]:
-    """The function's name by the id of its call, for protocols whose results bear none."""
+    """The function's name by the id of its call, for protocols whose results bear none. Wants ids that differ."""
     return {part.id: part.name for message in messages for part in message.parts if isinstance(part, ToolCall)}

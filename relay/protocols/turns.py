@@ -56,6 +56,39 @@ def _spoken(parts: list[Part]) -> list[Part]:
     return [part for part in parts if not (isinstance(part, Text) and not part.text.strip() and part.state is None)]
 
 
+def told_apart(messages: list[Message]) -> list[Message]:
+    """Calls of one id under different ones, and their results in the same order: some models begin to count anew with
+    every turn. Anthropic refuses an id that occurs twice, and Gemini wants the function's name with each result. Wants
+    the model's neighbouring turns merged."""
+    taken: dict[str, int] = {}
+    waiting: defaultdict[str, deque[str]] = defaultdict(deque)
+    out = []
+    for message in messages:
+        parts: list[Part] = []
+        if message.role == "assistant":
+            waiting.clear()
+        for part in message.parts:
+            if isinstance(part, ToolCall):
+                found = _untaken(part.id, taken)
+                waiting[part.id].append(found)
+                part = msgspec.structs.replace(part, id=found)
+            elif isinstance(part, ToolResult) and waiting[part.call]:
+                part = msgspec.structs.replace(part, call=waiting[part.call].popleft())
+            parts.append(part)
+        out.append(msgspec.structs.replace(message, parts=parts))
+    return out
+
+
+def _untaken(name: str, taken: dict[str, int]) -> str:
+    """The name, or the next of those made from it; `taken` has how often each was wanted."""
+    found = name
+    while found in taken:
+        taken[name] += 1
+        found = f"{name}_{taken[name]}"
+    taken[found] = 1
+    return found
+
+
 def answered(messages: list[Message]) -> list[Message]:
     """Every call answered right after its turn, results first and in the order of the calls, whatever the system or the
     user said before them. A result that is missing is told as a failure; one whose call is not there becomes the user's

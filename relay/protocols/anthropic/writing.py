@@ -120,7 +120,7 @@ class _RequestWriter:
     def _ordered(self, messages: list[Message]) -> list[Message]:
         messages = turns.merged(messages if self._caps.mid_system else turns.system_as_user(messages))
         turns.refuse_without_turns(messages)
-        answered = turns.answered(_told_apart(messages))
+        answered = turns.answered(turns.told_apart(messages))
         return turns.user_first(turns.merged(answered))  # again: results may have stood between turns of one role
 
     def _ending(self, messages: list[Message], *, thinks: bool) -> list[Message]:
@@ -305,38 +305,6 @@ def _drawn_as_seen(messages: list[Message]) -> list[Message]:
             drawn = []
         out.append(message)
     return out
-
-
-def _told_apart(messages: list[Message]) -> list[Message]:
-    """Calls of one id under different ones, and their results in the same order: some models begin to count anew with
-    every turn, and Anthropic refuses an id that occurs twice."""
-    taken: dict[str, int] = {}
-    waiting: dict[str, list[str]] = {}
-    out = []
-    for message in messages:
-        parts: list[Part] = []
-        if message.role == "assistant":
-            waiting = {}
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                found = _untaken(part.id, taken)
-                waiting.setdefault(part.id, []).append(found)
-                part = msgspec.structs.replace(part, id=found)
-            elif isinstance(part, ToolResult) and waiting.get(part.call):
-                part = msgspec.structs.replace(part, call=waiting[part.call].pop(0))
-            parts.append(part)
-        out.append(msgspec.structs.replace(message, parts=parts))
-    return out
-
-
-def _untaken(name: str, taken: dict[str, int]) -> str:
-    """The name, or the next of those made from it; `taken` has how often each was wanted."""
-    found = name
-    while found in taken:
-        taken[name] += 1
-        found = f"{name}_{taken[name]}"
-    taken[found] = 1
-    return found
 
 
 def _calls_without_thought(messages: list[Message]) -> bool:

@@ -19,7 +19,7 @@ def encode(messages: list[Message], renamed: Mapping[str, str], caps: Capabiliti
     if not rest:
         system, rest = [], [Message(role="user", parts=message.parts) for message in system]
     spoken = turns.merged(turns.without_empty_text(turns.system_as_user(rest)))
-    history = turns.user_first(turns.answered(spoken))
+    history = turns.user_first(turns.answered(turns.told_apart(spoken)))
     turns.refuse_without_turns(history)
     calls = names_of_calls(history)
     contents: list[Json] = []

@@ -106,6 +106,29 @@ def test_calls_at_the_end_are_answered_too() -> None:
     assert [role for role, _ in contents(ask(said("x"), CALLS))] == ["user", "model", "user"]
 
 
+def test_calls_of_one_id_are_told_apart() -> None:
+    """Some models begin to count anew with every turn: each result has its own function's name."""
+    again = (said(ToolCall(id="c", name="f"), role="assistant"), said(ToolResult(call="c", parts=[Text(text="r")])))
+    twice = (
+        said(ToolCall(id="c", name="g"), ToolCall(id="c", name="h"), role="assistant"),
+        said(ToolResult(call="c", parts=[Text(text="G")]), ToolResult(call="c", parts=[Text(text="H")])),
+    )
+    parts = [part for _, found in contents(ask(said("x"), *again, *twice)) for part in found]
+    assert [part["functionCall"]["id"] for part in parts if "functionCall" in part] == ["c", "c_2", "c_3"]
+    assert [part["functionResponse"] for part in parts if "functionResponse" in part] == [
+        {"id": "c", "name": "f", "response": {"result": "r"}},
+        {"id": "c_2", "name": "g", "response": {"result": "G"}},
+        {"id": "c_3", "name": "h", "response": {"result": "H"}},
+    ]
+
+
+def test_a_second_result_of_a_call_is_told_as_text() -> None:
+    call, results = ToolCall(id="c", name="f"), [ToolResult(call="c", parts=[Text(text=text)]) for text in "12"]
+    _, _, (_, answers), (_, rest) = contents(ask(said("x"), said(call, role="assistant"), said(*results)))
+    assert [part["functionResponse"]["response"] for part in answers] == [{"result": "1"}]
+    assert rest == [{"text": "<tool_result>\n2\n</tool_result>"}]
+
+
 SHOWN = ToolResult(call="a", parts=[Text(text="the map"), Media(kind="image", mime="image/png", data=PICTURE)])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols.canonical import Message, Part, Text, ToolCall, ToolResult
+from relay.protocols.canonical import Media, Message, Part, Text, ToolCall, ToolResult
 
 NO_RESULT = "No result: the call was interrupted."
 
@@ -23,6 +23,22 @@ def leading_system(messages: list[Message]) -> tuple[list[Message], list[Message
     return messages, []
 
 
+def system_in_text(messages: list[Message]) -> list[Message]:
+    """System turns as the text that vendors take there. What else is in one, such as a picture, is the user's right
+    after it: there it is taken, or refused by its name."""
+    out: list[Message] = []
+    for message in messages:
+        if message.role != "system":
+            out.append(message)
+            continue
+        texts: list[Part] = [part for part in message.parts if isinstance(part, Text)]
+        out.append(msgspec.structs.replace(message, parts=texts))
+        if len(texts) < len(message.parts):
+            beside: list[Part] = [part for part in message.parts if not isinstance(part, Text)]
+            out.append(Message(role="user", parts=beside))
+    return out
+
+
 def system_as_user(messages: list[Message]) -> list[Message]:
     """System turns between others as tagged text of the user, where the upstream knows none: to hoist them would change
     what they mean and break the cached prefix."""
@@ -30,8 +46,10 @@ def system_as_user(messages: list[Message]) -> list[Message]:
 
 
 def _tagged(message: Message) -> Message:
-    texts = [part.text for part in message.parts if isinstance(part, Text)]
-    return Message(role="user", parts=[Text(text=f"<system>\n{text}\n</system>") for text in texts])
+    parts: list[Part] = [
+        Text(text=f"<system>\n{part.text}\n</system>") if isinstance(part, Text) else part for part in message.parts
+    ]
+    return Message(role="user", parts=parts)
 
 
 def merged(messages: Iterable[Message]) -> list[Message]:
@@ -113,10 +131,9 @@ def answered_anywhere(messages: list[Message]) -> list[Message]:
     results = {part.call for part in everything if isinstance(part, ToolResult)}
     out: list[Message] = []
     for message in messages:
-        parts = [
-            _as_text(part) if isinstance(part, ToolResult) and part.call not in calls else part
-            for part in message.parts
-        ]
+        parts: list[Part] = []
+        for part in message.parts:
+            parts += _as_said(part) if isinstance(part, ToolResult) and part.call not in calls else [part]
         out.append(msgspec.structs.replace(message, parts=parts))
         cut = [part for part in message.parts if isinstance(part, ToolCall) and part.id not in results]
         if cut:
@@ -137,7 +154,7 @@ def _results_first(calls: list[ToolCall], since: list[Message]) -> list[Message]
             if isinstance(part, ToolResult) and places[part.call]:
                 results[places[part.call].popleft()] = part
             else:
-                kept.append(_as_text(part) if isinstance(part, ToolResult) else part)
+                kept += _as_said(part) if isinstance(part, ToolResult) else [part]
         if kept or not message.parts:
             rest.append(msgspec.structs.replace(message, parts=kept))
     if not results:
@@ -152,9 +169,13 @@ def _missing(call: ToolCall) -> ToolResult:
     return ToolResult(call=call.id, name=call.name, parts=[Text(text=NO_RESULT)], failed=True, custom=call.custom)
 
 
-def _as_text(result: ToolResult) -> Text:
+def _as_said(result: ToolResult) -> list[Part]:
+    """In words, with the pictures where the words end."""
     said = "\n".join(part.text for part in result.parts if isinstance(part, Text))
-    return Text(text=f"<tool_result>\n{said}\n</tool_result>")
+    shown = [part for part in result.parts if isinstance(part, Media)]
+    if not shown:
+        return [Text(text=f"<tool_result>\n{said}\n</tool_result>")]
+    return [Text(text=f"<tool_result>\n{said}"), *shown, Text(text="</tool_result>")]
 
 
 def user_first(messages: list[Message]) -> list[Message]:

@@ -65,7 +65,7 @@ class _RequestWriter:
         self._cited = request.owner == "anthropic" and "citations" in request.extra
 
     def written(self, *, model: str, limit: int | None) -> Encoded:
-        system, rest = turns.leading_system(self._spoken())
+        system, rest = turns.leading_system(turns.system_in_text(self._spoken()))
         conversation = self._ordered(rest)
         tuned = tuning.of(
             self._request, limit=limit, caps=self._caps, may_begin_thinking=not _calls_without_thought(conversation)
@@ -184,8 +184,6 @@ class _RequestWriter:
     def _system(self, messages: list[Message]) -> str | list[Json]:
         parts = [part for message in messages for part in message.parts]
         found = [blocks.text(part, cited=False) for part in parts if isinstance(part, Text) and part.text.strip()]
-        if not all(isinstance(part, Text) for part in parts):
-            raise RelayError(Cause.INVALID_MESSAGES, "A system message has to be text.", param="messages")
         found += [{"type": "text", "text": text} for text in self._told]
         return str(found[0]["text"]) if found and found == [_plain(found[0])] else found
 

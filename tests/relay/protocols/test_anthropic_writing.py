@@ -161,6 +161,36 @@ def test_pictures_in_results_are_not_lost() -> None:
     assert [block["type"] for block in beside] == ["tool_result", "image"]
 
 
+@pytest.mark.parametrize("caps", [LATEST, BUDGET], ids=["latest", "budget"])
+def test_a_picture_in_a_result_without_its_call_stands_where_it_was_said(caps: Capabilities) -> None:
+    picture = Media(kind="image", mime="image/png", data=PNG)
+    orphan = ToolResult(call="gone", parts=[Text(text="see"), picture])
+    conversation = asked(user(Text(text="a")), user(orphan), user(Text(text="b")))
+    [turn] = written(conversation, caps)["messages"]
+    assert [block.get("text") for block in turn["content"]] == [
+        "a", "<tool_result>\nsee", None, "</tool_result>", "b",
+    ]  # fmt: skip
+    assert turn["content"][2]["type"] == "image"
+    assert refused(conversation, msgspec.structs.replace(caps, input=frozenset(("text",)))).param == "messages"
+
+
+@pytest.mark.parametrize("caps", [LATEST, BUDGET], ids=["latest", "budget"])
+@pytest.mark.parametrize("before", [[], [user(), assistant(Text(text="yes?"))]], ids=["at the head", "later"])
+def test_a_picture_that_the_system_shows_is_shown_by_the_user(caps: Capabilities, before: list[Message]) -> None:
+    """The vendor takes text alone from the system."""
+    picture = Media(kind="image", mime="image/png", data=PNG)
+    shown = Message(role="system", parts=[Text(text="the logo:"), picture])
+    conversation = asked(*before, shown, user(Text(text="so?")))
+    body = written(conversation, caps)
+    last = body["messages"][-1]
+    assert [block["type"] for block in last["content"]][-2:] == ["image", "text"]
+    assert json.dumps(body).count("the logo:") == 1
+    assert all(
+        block["type"] == "text" for turn in body["messages"] if turn["role"] == "system" for block in turn["content"]
+    )
+    assert refused(conversation, msgspec.structs.replace(caps, input=frozenset(("text",)))).param == "messages"
+
+
 def test_a_picture_is_called_what_it_is() -> None:
     part = Media(kind="image", mime="image/jpeg", data=PNG)
     assert written(asked(user(part)))["messages"][0]["content"][0]["source"]["media_type"] == "image/png"

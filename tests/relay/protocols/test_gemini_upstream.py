@@ -146,6 +146,25 @@ def test_a_picture_in_a_result_is_never_dropped() -> None:
     assert INLINE in after
 
 
+@pytest.mark.parametrize("caps", [CAPS_3, CAPS_25], ids=["3", "2.5"])
+def test_a_picture_in_a_result_without_its_call_stands_where_it_was_said(caps: Capabilities) -> None:
+    assert contents(ask(said("a"), said(SHOWN), said("b")), caps) == [
+        ("user", [
+            {"text": "a"}, {"text": "<tool_result>\nthe map"}, INLINE, {"text": "</tool_result>"}, {"text": "b"},
+        ]),
+    ]  # fmt: skip
+
+
+def test_a_picture_that_the_system_shows_is_shown_by_the_user() -> None:
+    """The system's instruction is text alone."""
+    shown = said("the logo:", Media(kind="image", mime="image/png", data=PICTURE), role="system")
+    body = encoded(ask(shown, said("so?")))
+    assert body["systemInstruction"] == {"parts": [{"text": "the logo:"}]}
+    assert body["contents"] == [{"role": "user", "parts": [INLINE, {"text": "so?"}]}]
+    later = contents(ask(said("a"), said("b", role="assistant"), shown, said("so?")))
+    assert later[2] == ("user", [{"text": "<system>\nthe logo:\n</system>"}, INLINE, {"text": "so?"}])
+
+
 def test_the_first_call_of_each_step_bears_a_signature_from_gemini_3_on() -> None:
     """Pitfall 14: its own where there is one, else the word that Google has for it; siblings have none."""
     own = Opaque("gemini", SIGNATURE)
@@ -220,6 +239,11 @@ def test_media_are_written_with_their_true_type(part: Media, written: dict[str, 
     [
         (ask(said(Media(kind="document", file="file-1", owner="openai"))), CAPS_25, Cause.INVALID_MESSAGES),
         (ask(said(Raw(owner="anthropic", label="search_result", value={}))), CAPS_25, Cause.INVALID_MESSAGES),
+        (
+            ask(said(Raw(owner="openai", label="input_video", value={}), role="system"), said("x")),
+            CAPS_25,
+            Cause.INVALID_MESSAGES,
+        ),
         (
             ask(said(Media(kind="audio", data="AAAA"))),
             Capabilities(input=frozenset(("text",))),

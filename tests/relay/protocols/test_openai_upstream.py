@@ -82,6 +82,9 @@ def test_every_call_is_answered_and_no_result_is_without_its_call() -> None:
     orphan = sent(of(user(ToolResult(call="gone", parts=[Text(text="42")])), user("so?"))).body["messages"]
     assert [message["role"] for message in orphan] == ["user", "user"]
     assert "42" in orphan[0]["content"]
+    picture = Media(kind="image", mime="image/png", data="AAAA")
+    [shown] = sent(of(user("x", ToolResult(call="gone", parts=[picture]), "so?"))).body["messages"]
+    assert [part["type"] for part in shown["content"]] == ["text", "text", "image_url", "text", "text"]
 
 
 def test_results_reach_their_calls_wherever_the_system_speaks() -> None:
@@ -95,6 +98,12 @@ def test_results_reach_their_calls_wherever_the_system_speaks() -> None:
         assert [message["content"] for message in found[:2]] == ["a", "b"]
         others = [message.role for message in since if message is not one and message is not two]
         assert [message["role"] for message in found[2:]] == others
+
+
+def test_what_a_later_system_turn_shows_is_kept_where_the_model_knows_none() -> None:
+    shown = Message(role="system", parts=[Text(text="s"), Media(kind="image", mime="image/png", data="AAAA")])
+    found = sent(of(user("x"), model("y"), shown), msgspec.structs.replace(ANY, mid_system=False)).body["messages"][2]
+    assert (found["role"], [part["type"] for part in found["content"]]) == ("user", ["text", "image_url"])
 
 
 def test_long_ids_and_names_are_shortened_the_same_way_each_time_and_back() -> None:

@@ -192,6 +192,16 @@ def test_a_picture_in_a_tool_s_result_is_not_dropped() -> None:
     ]
 
 
+def test_a_picture_in_a_result_without_its_call_stands_where_it_was_said() -> None:
+    picture = Media(kind="image", mime="image/png", data="aGk=")
+    lost = ToolResult(call="gone", parts=[Text(text="see"), picture])
+    [item] = encoded(said(Text(text="a"), lost, Text(text="b"))).body["input"]
+    assert [part["type"] for part in item["content"]] == [
+        "input_text", "input_text", "input_image", "input_text", "input_text",
+    ]  # fmt: skip
+    assert item["content"][2]["image_url"] == "data:image/png;base64,aGk="
+
+
 def test_only_openai_s_own_state_goes_to_openai_and_byte_for_byte() -> None:
     """Pitfalls 14, 15, 18."""
     thoughts: list[Part] = [

@@ -23,9 +23,18 @@ def leading_system(messages: list[Message]) -> tuple[list[Message], list[Message
     return messages, []
 
 
-def system_in_text(messages: list[Message]) -> list[Message]:
-    """System turns as the text that vendors take there. What else is in one, such as a picture, is the user's right
-    after it: there it is taken, or refused by its name."""
+def instructed(messages: list[Message]) -> tuple[list[Message], list[Message]]:
+    """As `leading_system`, for vendors that take the system's words apart and as text alone, and want a turn to answer:
+    where only the system has spoken, the user asks in its words."""
+    system, rest = leading_system(_system_in_text(messages))
+    if rest:
+        return system, rest
+    return [], [Message(role="user", parts=message.parts) for message in system]
+
+
+def _system_in_text(messages: list[Message]) -> list[Message]:
+    """System turns as text. What else is in one, such as a picture, is the user's right after it: there it is taken, or
+    refused by its name."""
     out: list[Message] = []
     for message in messages:
         if message.role != "system":

@@ -65,7 +65,7 @@ class _RequestWriter:
         self._cited = request.owner == "anthropic" and "citations" in request.extra
 
     def written(self, *, model: str, limit: int | None) -> Encoded:
-        system, rest = turns.leading_system(turns.system_in_text(self._spoken()))
+        system, rest = turns.instructed(self._spoken())
         conversation = self._ordered(rest)
         tuned = tuning.of(
             self._request, limit=limit, caps=self._caps, may_begin_thinking=not _calls_without_thought(conversation)

@@ -15,9 +15,7 @@ from relay.protocols.gemini import parts, signatures
 
 def encode(messages: list[Message], renamed: Mapping[str, str], caps: Capabilities) -> tuple[list[Json], list[Json]]:
     """The parts of the system instruction, and the contents. Raises RelayError where there is nothing to answer."""
-    system, rest = turns.leading_system(turns.system_in_text(messages))
-    if not rest:
-        system, rest = [], [Message(role="user", parts=message.parts) for message in system]
+    system, rest = turns.instructed(messages)
     spoken = turns.merged(turns.without_empty_text(turns.system_as_user(rest)))
     history = turns.user_first(turns.answered(turns.told_apart(spoken)))
     turns.refuse_without_turns(history)

@@ -138,9 +138,9 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
 
 
 def _instructions(messages: list[Message]) -> tuple[str, list[Message]]:
-    """The first message, where it is a system's and no more than a text."""
+    """The first message, where it is a system's and no more than a text, and not all that there is to answer."""
     match messages:
-        case [Message(role="system", name=None, parts=[Text(text=text, mark=None)]), *rest] if text:
+        case [Message(role="system", name=None, parts=[Text(text=text, mark=None)]), *rest] if text and rest:
             return text, rest
     return "", messages
 

@@ -100,6 +100,16 @@ def test_nothing_stands_between_calls_and_their_results() -> None:
     assert body["messages"][2]["content"] == [{"type": "tool_result", "tool_use_id": "1", "content": "r"}]
 
 
+def test_a_system_message_alone_is_asked_as_the_user_s() -> None:
+    system = Message(role="system", parts=[Text(text="Say hello.")])
+    for caps in (LATEST, BUDGET):
+        body = written(asked(system), caps)
+        assert body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Say hello."}]}]
+        assert "system" not in body
+    empty = Message(role="system", parts=[Text(text=" ")])
+    assert refused(asked(empty)).cause is Cause.INVALID_MESSAGES
+
+
 @pytest.mark.parametrize("caps", [LATEST, BUDGET], ids=["latest", "budget"])
 @pytest.mark.parametrize(
     "turns_since",

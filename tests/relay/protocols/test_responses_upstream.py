@@ -39,6 +39,15 @@ def test_nothing_is_kept_upstream_and_the_state_of_thoughts_comes_back() -> None
     assert "include" not in encoded(said(Text(text="hi")), "gpt-4o").body  # which has no thoughts, and refuses it
 
 
+def test_a_system_message_alone_is_the_input_and_before_others_the_instructions() -> None:
+    system = Message(role="system", parts=[Text(text="Say hello.")])
+    item = {"type": "message", "role": "system", "content": [{"type": "input_text", "text": "Say hello."}]}
+    alone = encoded(Request(model="m", messages=[system])).body
+    assert ("instructions" in alone, alone["input"]) == (False, [item])
+    twice = encoded(Request(model="m", messages=[system, system])).body
+    assert (twice["instructions"], twice["input"]) == ("Say hello.", [item])
+
+
 @pytest.mark.parametrize(
     ("thinking", "owner", "expected"),
     [

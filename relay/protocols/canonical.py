@@ -14,8 +14,10 @@ from billing.usage import Usage
 
 Json = dict[str, Any]
 Role = Literal["system", "user", "assistant"]
-# The vendors whose state and whose special parts there are.
+# The vendors whose state there is.
 Owner = Literal["openai", "anthropic", "gemini"]
+# The protocols that have parts and tools of their own: OpenAI's two know nothing of each other's.
+Wire = Literal["openai", "responses", "anthropic", "gemini"]
 
 
 class Opaque(msgspec.Struct, frozen=True):
@@ -103,7 +105,7 @@ class Media(msgspec.Struct, kw_only=True):
 class Raw(msgspec.Struct, kw_only=True):
     """A part that only `owner` understands, as it was written there; `label` names it in errors."""
 
-    owner: Owner
+    owner: Wire
     label: str
     value: Json
 

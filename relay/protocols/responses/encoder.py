@@ -165,7 +165,7 @@ class Encoder:
                 return out + self._open_thought(part)
             case ToolCall():
                 return out + self._open_call(part)
-            case Raw(owner="openai"):
+            case Raw(owner="responses"):
                 return out + self._add(part.label, {**part.value, "id": part.value.get("id") or self._id("item")})
             case Media(kind="image", data=str(data)) if data:
                 return out + self._add("image_generation_call", writing.drawing(part, self._id("ig")))

@@ -169,7 +169,7 @@ def parts_of(item: msgspec.Raw | bytes, head: Head) -> list[Part]:
             return [thought] if thought is not None else []
         case "image_generation_call" if (drawing := drawing_of(item)) is not None:
             return [drawing]
-    return [Raw(owner="openai", label=head.type or "", value=_json_decoder.decode(item))]
+    return [Raw(owner="responses", label=head.type or "", value=_json_decoder.decode(item))]
 
 
 def _call(found: _Call, *, custom: bool) -> ToolCall:
@@ -243,7 +243,7 @@ def part_of(raw: msgspec.Raw | bytes) -> Part:
         case "input_audio" if found.input_audio is not None:
             sound = found.input_audio
             return Media(kind="audio", mime=f"audio/{sound.format or 'wav'}", data=sound.data, mark=mark)
-    return Raw(owner="openai", label=found.type, value=_json_decoder.decode(raw))
+    return Raw(owner="responses", label=found.type, value=_json_decoder.decode(raw))
 
 
 def citations_of(text: str, annotations: list[_Annotation] | None) -> list[Json]:
@@ -446,7 +446,7 @@ def _turn(item: msgspec.Raw) -> tuple[Role, list[Part], bool]:
         case "function_call_output" | "custom_tool_call_output":
             return "user", [_result(_output_decoder.decode(item), custom=head.type.startswith("custom"))], True
         case "item_reference" | None:
-            return "user", [Raw(owner="openai", label="item_reference", value=_json_decoder.decode(item))], False
+            return "user", [Raw(owner="responses", label="item_reference", value=_json_decoder.decode(item))], False
     # Calls, thoughts and what the provider's own tools did. What a client writes for those is the user's.
     users = head.type.endswith(("_output", "_response")) or head.role in ("developer", "system")
     return ("user" if users else "assistant"), parts_of(item, head), not users
@@ -472,7 +472,7 @@ def _tool(tool: Json) -> Tool:
     if kind not in ("function", "custom"):
         if not isinstance(kind, str):
             raise RelayError(Cause.INVALID_PARAMETER, "Each of `tools` needs a `type`.", param="tools")
-        return Tool(name=label_of(tool), raw=Raw(owner="openai", label=kind, value=tool))
+        return Tool(name=label_of(tool), raw=Raw(owner="responses", label=kind, value=tool))
     name, description = tool.get("name"), tool.get("description")
     if not isinstance(name, str) or not name:
         raise RelayError(Cause.INVALID_PARAMETER, "Each of `tools` needs a `name`.", param="tools")

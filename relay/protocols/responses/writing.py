@@ -11,7 +11,7 @@ import msgspec
 
 from relay.errors import Cause, RelayError
 from relay.protocols import customs as freely
-from relay.protocols import documents, names, strict, turns
+from relay.protocols import documents, hosted, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     Format,
@@ -121,7 +121,9 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     losses = _Losses(request.owner)
     renamed = names.tools((tool.name for tool in request.tools if tool.raw is None), LONGEST_NAME)
     body: Json = {"model": model, "stream": request.stream, "store": False}
-    instructions, messages = _instructions(request.messages)
+    messages, strangers = hosted.passed_over(request.messages, known=lambda part: part.owner == "responses")
+    losses.found += strangers
+    instructions, messages = _instructions(messages)
     if instructions:
         body["instructions"] = instructions
     body["input"] = _input(turns.answered_anywhere(messages), request, caps, renamed)
@@ -190,7 +192,7 @@ class _Items:
                 return [self._result(part)]
             case Reasoning():
                 return _own_thought(part)
-            case Raw(owner="openai") if not _is_content(part):
+            case Raw(owner="responses") if not _is_content(part):
                 return [part.value]
             case Media(kind="image", data=str(data)) if data and role == "assistant":
                 return [drawing(part, names.shortened(f"ig_{data[:64]}", LONGEST_NAME))]
@@ -214,10 +216,10 @@ class _Items:
                 return {"type": "refusal", "refusal": part.text}
             case Media():
                 return self._media(part)
-            case Raw(owner="openai"):
+            case Raw(owner="responses"):
                 return part.value
         label = part.label if isinstance(part, Raw) else type(part).__name__
-        raise _refused(f"`{label}` belongs to another vendor and cannot be sent to this model.")
+        raise _refused(f"A part of type `{label}` has no meaning to this model.")
 
     def _mark(self, mark: Mark | None) -> Json:
         """Most models cache by themselves and take no mark. How long is each vendor's own word."""
@@ -327,10 +329,7 @@ def _is_function_here(tool: Tool, caps: Capabilities) -> bool:
 
 def _tool(tool: Tool, renamed: dict[str, str], caps: Capabilities) -> Json:
     if tool.raw is not None:
-        if tool.raw.owner != "openai":
-            message = f"The tool `{tool.raw.label}` is run by another vendor and not by this model's."
-            raise RelayError(Cause.INVALID_PARAMETER, message, param="tools")
-        return tool.raw.value
+        return _hosted(tool.raw)
     if _is_function_here(tool, caps):
         tool = freely.as_function(tool)
     named = {"name": renamed[tool.name], **({"description": tool.description} if tool.description else {})}
@@ -342,6 +341,24 @@ def _tool(tool: Tool, renamed: dict[str, str], caps: Capabilities) -> Json:
 
 def _is_strict(tool: Tool) -> bool:
     return bool(tool.strict) and strict.fits(strict.parameters(tool.schema))
+
+
+def _hosted(tool: Raw) -> Json:
+    """A tool that the vendor runs. Chat's web search is this protocol's (OpenAI API reference, "Web search")."""
+    if tool.owner == "responses":
+        return tool.value
+    if tool.owner == "openai" and tool.label == "web_search_options":
+        return {**_located(tool.value), "type": "web_search"}
+    message = f"The tool `{tool.label}` is run by another vendor and not by this model's."
+    raise RelayError(Cause.INVALID_PARAMETER, message, param="tools")
+
+
+def _located(options: Json) -> Json:
+    """Chat completions have the place one level deeper."""
+    match options:
+        case {"user_location": {"approximate": dict(place)}}:
+            return {**options, "user_location": {**place, "type": "approximate"}}
+    return options
 
 
 def _grammar(found: Json) -> Json:

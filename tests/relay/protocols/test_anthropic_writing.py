@@ -237,7 +237,7 @@ def test_documents_are_written(part: Media, source: dict[str, Any]) -> None:
         Media(kind="image", file="file-abc", owner="openai"), Media(kind="document", file="files/1", owner="gemini"),
         Media(kind="document", mime="application/zip", data="UEsDBA=="),
         Media(kind="document", mime="text/plain", data="/w=="),
-        Raw(owner="openai", label="computer_call_output", value={}),
+        Raw(owner="responses", label="computer_call_output", value={}),
     ],
 )  # fmt: skip
 def test_what_the_vendor_cannot_be_told_is_refused(part: Part) -> None:
@@ -340,7 +340,7 @@ def test_tools_with_free_text_become_functions() -> None:
 
 
 def test_tools_that_another_vendor_runs_are_refused_by_name() -> None:
-    raw = Raw(owner="openai", label="file_search", value={"type": "file_search"})
+    raw = Raw(owner="responses", label="file_search", value={"type": "file_search"})
     error = refused(asked(tools=[Tool(name="file_search", raw=raw)]))
     assert (error.param, "file_search" in error.message) == ("tools", True)
     toolless = msgspec.structs.replace(BUDGET, tools=False)
@@ -349,11 +349,11 @@ def test_tools_that_another_vendor_runs_are_refused_by_name() -> None:
 
 def test_what_another_vendor_s_model_did_by_itself_is_passed_over_by_name() -> None:
     body, losses = sent(
-        asked(user(), assistant(Raw(owner="openai", label="web_search_call", value={}), Text(text="x")), user())
+        asked(user(), assistant(Raw(owner="responses", label="web_search_call", value={}), Text(text="x")), user())
     )
     assert body["messages"][1]["content"] == [{"type": "text", "text": "x"}]
     assert losses == ["web_search_call"]
-    alone = assistant(Raw(owner="openai", label="web_search_call", value={}))
+    alone = assistant(Raw(owner="responses", label="web_search_call", value={}))
     assert [message["role"] for message in written(asked(user(), alone, user()))["messages"]] == ["user"]
 
 

@@ -117,7 +117,7 @@ def test_what_only_openai_knows_of_an_answer_is_kept_as_it_was_written() -> None
     response.id = asked.id
     laws.response_is_stable(DIALECT, asked, response)
     assert response.parts[0] == Raw(
-        owner="openai", label="web_search_call", value=json.loads(whole("search"))["output"][0]
+        owner="responses", label="web_search_call", value=json.loads(whole("search"))["output"][0]
     )
 
 

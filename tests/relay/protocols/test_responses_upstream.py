@@ -23,6 +23,7 @@ from relay.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )
+from tests.relay.protocols.openai_made import canonical
 from tests.relay.protocols.responses_made import ask, encoded, refused
 
 CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
@@ -260,6 +261,8 @@ def test_another_vendor_s_thoughts_do_not_pass_to_openai_and_its_own_do() -> Non
     "part",
     [
         Raw(owner="anthropic", label="server_tool_use", value={}),
+        Raw(owner="openai", label="image_url", value={"type": "image_url", "image_url": None}),
+        Raw(owner="openai", label="input_text", value={"type": "input_text"}),
         Media(kind="image", file="file_1", owner="anthropic"),
         Media(kind="video", mime="video/mp4", data="aGk="),
         Media(kind="audio", mime="audio/wav", data="aGk="),
@@ -273,6 +276,33 @@ def test_a_tool_that_another_vendor_runs_is_refused_by_its_name() -> None:
     tool = Tool(name="web_search", raw=Raw(owner="anthropic", label="web_search_20250305", value={}))
     error = refused(encoded, said(Text(text="hi"), tools=[tool]))
     assert "web_search_20250305" in error.message
+
+
+def test_the_web_search_of_a_chat_client_is_the_tool_of_that_name() -> None:
+    place = {"city": "Oslo", "country": "NO"}
+    options = {"search_context_size": "low", "user_location": {"type": "approximate", "approximate": place}}
+    assert encoded(canonical(web_search_options=options)).body["tools"] == [
+        {"type": "web_search", "search_context_size": "low", "user_location": {"type": "approximate", **place}}
+    ]
+    assert encoded(canonical(web_search_options={})).body["tools"] == [{"type": "web_search"}]
+    assert encoded(canonical(web_search_options={"type": "mcp"})).body["tools"] == [{"type": "web_search"}]
+
+
+@pytest.mark.parametrize(
+    "part", [{"type": "image_url", "image_url": None}, {"type": "text"}, {"type": "input_thought", "thought": "t"}]
+)
+def test_a_part_of_a_chat_message_that_means_nothing_is_refused_and_becomes_no_item(part: dict[str, Any]) -> None:
+    error = refused(encoded, canonical(messages=[{"role": "user", "content": [part, {"type": "text", "text": "x"}]}]))
+    assert (error.status, f"`{part['type']}`" in error.message) == (400, True)
+
+
+def test_what_a_model_did_by_itself_elsewhere_is_passed_over_by_name() -> None:
+    spoken = {"role": "assistant", "content": "Hi.", "audio": {"id": "audio_1"}}
+    user = {"role": "user", "content": "x"}
+    sent = encoded(canonical(messages=[user, spoken, user]))
+    assert ([item["type"] for item in sent.body["input"]], sent.losses) == (["message"] * 3, ["audio"])
+    silent = encoded(canonical(messages=[user, {**spoken, "content": None}, user]))
+    assert [item["role"] for item in silent.body["input"]] == ["user", "user"]
 
 
 def test_a_model_without_custom_tools_gets_functions_and_only_those_that_may_be_called() -> None:

@@ -201,6 +201,19 @@ def test_calls_of_one_protocol_are_answered_to_another(
     assert "gAAAA" not in json.dumps(messages)  # OpenAI's state is nobody else's
 
 
+def test_any_channel_goes_on_from_an_answer_for_which_was_searched(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    words, script = fresh(), upstream.play(wire("search"))
+    first = ask(gateway, customer, model="native", tools=[{"type": "web_search"}], x_script=script)
+    more = {"model": "chat", "input": words, "previous_response_id": first["id"]}
+    assert ask(gateway, customer, **more)["pisces"]["dropped"] == ["web_search_call"]
+    user, model, again = sent(upstream, words)["messages"]
+    assert (user["role"], model["content"], again["content"]) == ("user", text(first), words)
+    strictly = call(gateway, customer, "POST", "", headers={"X-Pisces-Strict": "true"}, **more)
+    assert refusal(strictly) == (400, "invalid_parameter", "web_search_call")
+
+
 def test_a_response_is_kept_sealed_and_for_thirty_days(gateway: Gateway, customer: Customer) -> None:
     words = fresh()
     found = ask(gateway, customer, input=words)

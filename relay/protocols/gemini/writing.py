@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, names
+from relay.protocols import customs, hosted, names
 from relay.protocols.canonical import (
     EFFORTS,
     Finish,
@@ -49,11 +49,11 @@ class _Writer:
     """One request on its way; `_losses` are named as the client named them."""
 
     def __init__(self, request: Request, limit: int | None, caps: Capabilities) -> None:
-        self._request = request
+        messages, self._losses = hosted.passed_over(request.messages, known=lambda part: part.owner == "gemini")
+        self._request = msgspec.structs.replace(request, messages=messages)
         self._limit = limit if limit is not None else request.limit
         self._caps = caps
-        self._losses: list[str] = []
-        called = [part.name for turn in request.messages for part in turn.parts if isinstance(part, ToolCall)]
+        called = [part.name for turn in messages for part in turn.parts if isinstance(part, ToolCall)]
         declared = [tool.name for tool in request.tools if tool.raw is None]
         self._renamed = names.tools([*declared, *called], _LONGEST_NAME, letter_first=True)
 

@@ -89,8 +89,8 @@ class Conversation:
         if refusals:
             out["refusal"] = "\n".join(refusals)
         for part in message.parts:
-            if isinstance(part, Raw):
-                out.update(_own_part(part))
+            if isinstance(part, Raw) and is_known(part):
+                out["audio"] = part.value
         if calls:
             out["tool_calls"] = [self._call(call, first=call is calls[0]) for call in calls]
         out.update(self._thoughts([part for part in message.parts if isinstance(part, Reasoning)]))
@@ -238,11 +238,9 @@ def _is_native(part: Reasoning) -> bool:
     return part.state is None or part.state.owner == "openai"
 
 
-def _own_part(part: Raw) -> Json:
-    """The sound of an earlier answer is told by its id; nothing else of the kind exists."""
-    if part.owner == "openai" and part.label == "audio":
-        return {"audio": part.value}
-    raise _refused(f"A part of type `{part.label}` has no meaning to this model.")
+def is_known(part: Raw) -> bool:
+    """The sound of an earlier answer, which is told by its id; nothing else of the kind exists here."""
+    return part.owner == "openai" and part.label == "audio"
 
 
 def _inline(text: str, name: str | None) -> str:

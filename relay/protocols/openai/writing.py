@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, names, strict, turns
+from relay.protocols import customs, hosted, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     Finish,
@@ -67,8 +67,10 @@ _CALLED: dict[Owner, dict[str, str]] = {
 
 def encode_request(request: Request, *, model: str, limit: int | None, caps: Capabilities) -> Encoded:
     """Raises RelayError (400) for what has no meaning to this model. `limit` replaces the request's own."""
-    turns.refuse_without_turns(request.messages)
-    writer = _Writer(request, caps)
+    messages, strangers = hosted.passed_over(request.messages, known=content.is_known)
+    turns.refuse_without_turns(messages)
+    writer = _Writer(msgspec.structs.replace(request, messages=messages), caps)
+    writer.losses += strangers
     body: Json = {"model": model, "messages": writer.conversation.written()}
     body.update(writer.tools())
     body.update(writer.format(body["messages"]))

@@ -263,6 +263,19 @@ def test_what_gemini_cannot_be_asked_is_a_clear_400(request_: Request, caps: Cap
     assert (refused.value.cause, refused.value.status) == (cause, 400)
 
 
+def test_what_another_vendor_s_model_did_by_itself_is_passed_over_by_name() -> None:
+    search = Raw(owner="responses", label="web_search_call", value={})
+    turns_ = (said(Text(text="x")), said(search, Text(text="y"), role="assistant"), said(Text(text="z")))
+    sent = DIALECT.encode_request(ask(*turns_), model="m", limit=None, caps=CAPS_25)
+    assert ([turn["parts"] for turn in sent.body["contents"]], sent.losses) == (
+        [[{"text": "x"}], [{"text": "y"}], [{"text": "z"}]],
+        ["web_search_call"],
+    )
+    code = Raw(owner="gemini", label="executableCode", value={"executableCode": {"code": "1"}})
+    own = ask(said(Text(text="x")), said(code, role="assistant"), said(Text(text="z")))
+    assert encoded(own, CAPS_25)["contents"][1]["parts"] == [code.value]
+
+
 # ---- tools ----------------------------------------------------------------------------------------------------------
 
 

@@ -272,6 +272,27 @@ def test_what_a_model_cannot_take_in_is_refused_and_never_dropped() -> None:
     assert "web_search_20250305" in error.value.message
 
 
+def test_what_another_model_did_by_itself_is_passed_over_by_name() -> None:
+    deeds = [
+        Raw(owner="anthropic", label="server_tool_use", value={}),
+        Raw(owner="responses", label="web_search_call", value={}),
+        Raw(owner="responses", label="audio", value={"type": "audio", "id": "audio_1"}),
+    ]
+    found = sent(of(user("x"), model(*deeds, "y"), user("z"), model(deeds[0]), user("and?")))
+    assert [message["content"] for message in found.body["messages"]] == ["x", "y", "z", "and?"]
+    assert found.losses == ["server_tool_use", "web_search_call", "audio"]
+    assert "audio" not in found.body["messages"][1]
+    own = sent(canonical(messages=[{"role": "assistant", "audio": {"id": "audio_1"}}]))
+    assert (own.body["messages"][0]["audio"], own.losses) == ({"id": "audio_1"}, [])
+    with pytest.raises(RelayError) as error:
+        sent(of(model(deeds[0])))
+    assert error.value.cause is Cause.INVALID_MESSAGES
+    tool = Tool(name="w", raw=Raw(owner="responses", label="web_search_options", value={"type": "web_search_options"}))
+    with pytest.raises(RelayError) as error:
+        sent(of(user("x"), tools=[tool]))
+    assert error.value.param == "tools"
+
+
 @pytest.mark.parametrize("mime", ["text/plain", "text/csv; charset=utf-8", "text/html", "application/json"])
 @pytest.mark.parametrize("caps", [ANY, capabilities.of("gpt-4o", "openai"), capabilities.of("deepseek-chat", "openai")])
 def test_a_text_file_is_read_to_the_model(mime: str, caps: Capabilities) -> None:

@@ -110,7 +110,7 @@ class Conversation:
         """In the field in which the model wants them; another vendor's state goes to nobody, and with it its text."""
         match self.caps.thoughts:
             case "reasoning_details":
-                entries = [entry for index, part in enumerate(parts) for entry in details.entries_of(part, index)]
+                entries = details.entries(parts)
                 return {"reasoning_details": entries} if entries else {}
             case "reasoning_content" | "reasoning" as field:
                 text = "\n\n".join(part.text for part in parts if part.text and _is_native(part))

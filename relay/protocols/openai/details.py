@@ -32,9 +32,7 @@ def read(entries: Any, spoken: str = "") -> list[Reasoning]:
 def _read(entries: list[Any]) -> list[Reasoning]:
     found: list[Reasoning] = []
     unsigned: tuple[Any, bool, Owner | None] | None = None  # of the last part, while its state may still follow
-    for entry in entries:
-        if not isinstance(entry, dict):
-            continue
+    for entry in (apart for given in entries for apart in _apart(given)):
         text, state, summary = text_of(entry), state_of(entry), is_summary(entry)
         owner = _owner(entry)
         if text is None:
@@ -57,17 +55,21 @@ def _read(entries: list[Any]) -> list[Reasoning]:
 
 def write(parts: list[Reasoning]) -> list[Json]:
     """Entries for all of these thoughts, none where none has a state: then their text is all there is."""
-    if not any(part.state for part in parts):
-        return []
-    return [entry for index, part in enumerate(parts) for entry in entries_of(part, index)]
+    return entries(parts) if any(part.state for part in parts) else []
 
 
-def entries_of(part: Reasoning, index: int) -> list[Json]:
+def entries(parts: list[Reasoning], first: int = 0) -> list[Json]:
+    """Each under an `index` of its own, from `first` on: OpenAI's SDK makes one entry of those that share one."""
+    found = [entry for part in parts for entry in _entries_of(part)]
+    return [{**entry, "index": index} for index, entry in enumerate(found, first)]
+
+
+def _entries_of(part: Reasoning) -> list[Json]:
     state, kind = part.state, "summary" if part.summary else "text"
     head: Json = {"type": f"reasoning.{kind}", kind: part.text}
     if state is None:
-        return [{**head, "format": None, "index": index}]
-    base: Json = {"id": state.id or None, "format": _FORMATS[state.owner], "index": index}
+        return [{**head, "format": None}]
+    base: Json = {"id": state.id or None, "format": _FORMATS[state.owner]}
     if state.owner == "anthropic" and not part.redacted:
         return [{**head, "signature": state.data, **base}]
     sealed: Json = {"type": "reasoning.encrypted", "data": state.data, **base}
@@ -75,6 +77,19 @@ def entries_of(part: Reasoning, index: int) -> list[Json]:
 
 
 # ---- one entry ------------------------------------------------------------------------------------------------------
+
+
+def _apart(entry: Any) -> list[Json]:
+    """The two entries of a thought that came under one index, and that OpenAI's SDK has made one of: the last type
+    stays, and what both had as text stands there twice in a row."""
+    if not isinstance(entry, dict):
+        return []
+    kind = next((kind for kind in ("summary", "text") if _text(entry.get(kind))), None)
+    if kind is None or entry.get("type") != "reasoning.encrypted":
+        return [entry]
+    head = {"type": f"reasoning.{kind}", kind: entry[kind], "format": entry.get("format")}
+    half = _text(entry.get("id"))[: len(_text(entry.get("id"))) // 2]
+    return [head, {**entry, "id": half} if entry.get("id") == 2 * half else entry]
 
 
 def takes_late(state: Opaque) -> bool:

@@ -38,8 +38,8 @@ class ChatEncoder:
     calls again."""
 
     __slots__ = (
-        "_after", "_before", "_calls", "_finished", "_grammar", "_head", "_legacy", "_model", "_open", "_refused",
-        "_sent", "_started", "_tail", "_text", "_thoughts", "_wants_usage",
+        "_after", "_before", "_calls", "_citations", "_entries", "_finished", "_grammar", "_head", "_legacy",
+        "_model", "_open", "_refused", "_sent", "_started", "_tail", "_text", "_wants_usage",
     )  # fmt: skip
 
     def __init__(self, asked: Asking, *, model: str, prompt_tokens: int = 0) -> None:
@@ -50,7 +50,7 @@ class ChatEncoder:
         self._started: Json = {}
         self._open: Part | None = None
         self._text: list[str] | None = None  # of the open part, where it has to be known at its end
-        self._calls = self._thoughts = 0
+        self._calls = self._citations = self._entries = 0  # so many have been told
         self._sent = self._refused = False
         self._finished: Finished | None = None
 
@@ -105,13 +105,18 @@ class ChatEncoder:
 
     def _delta(self, event: PartDelta) -> bytes:
         if event.citation is not None:
-            found = annotations([event.citation], 0)
-            return self._chunk({"annotations": found}) if found else b""
+            return self._cite(annotations([event.citation], 0))
         if not event.text or not self._before:
             return b""
         if self._text is not None:
             self._text.append(event.text)
         return self._before + _json(event.text) + self._after
+
+    def _cite(self, found: list[Json]) -> bytes:
+        """OpenAI's SDK joins the pieces of a list by their `index` and breaks off where there is none."""
+        numbered = [{"index": number, **one} for number, one in enumerate(found, self._citations)]
+        self._citations += len(numbered)
+        return self._chunk({"annotations": numbered}) if numbered else b""
 
     def _begin(self, part: Part) -> bytes:
         self._open, self._text, self._before = part, None, b""
@@ -153,11 +158,12 @@ class ChatEncoder:
         if isinstance(part, ToolCall) and text == []:
             return before + b'"{}"' + self._after
         if isinstance(part, Reasoning):
-            number, self._thoughts = self._thoughts, self._thoughts + 1
             state = part.state if part.redacted else event.state
             if state is not None:
                 whole = Reasoning(text="".join(text or ()), state=state, redacted=part.redacted, summary=part.summary)
-                return self._chunk({"reasoning_details": details.entries_of(whole, number)})
+                entries = details.entries([whole], self._entries)
+                self._entries += len(entries)
+                return self._chunk({"reasoning_details": entries})
         return b""
 
     def _around(self, before: bytes, after: bytes) -> None:

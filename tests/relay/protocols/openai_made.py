@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import openai
+
 from relay.protocols import fold
 from relay.protocols.canonical import (
     Json,
@@ -70,6 +73,20 @@ def streamed(response: Response, **fields: Any) -> list[dict[str, Any]]:
     found = [json.loads(event[6:]) for event in out.split(b"\n\n")[:-2]]
     assert all("pisces" not in event for event in found[:-1])
     assert found[-1]["pisces"] == PISCES
+    return found
+
+
+def collected(response: Response) -> Json:
+    """The message that OpenAI's SDK makes of the stream of this answer, as a client sends it back."""
+    encoder = DIALECT.encoder(asked(stream=True), model="offered", prompt_tokens=0)
+    stream = as_stream(response, encoder) + encoder.last(PISCES)
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=stream))
+    with (
+        openai.OpenAI(api_key="k", base_url="http://p", http_client=httpx2.Client(transport=transport)) as sdk,
+        sdk.chat.completions.stream(model="m", messages=[{"role": "user", "content": "x"}]) as events,
+    ):
+        message = events.get_final_completion().choices[0].message
+    found: Json = message.model_dump(mode="json", exclude_none=True)
     return found
 
 

@@ -24,7 +24,17 @@ from relay.protocols.canonical import (
 )
 from relay.protocols.events import PartStarted, Started
 from relay.protocols.openai import DIALECT
-from tests.relay.protocols.openai_made import PISCES, as_stream, asked, canonical, sent, streamed, told, whole
+from tests.relay.protocols.openai_made import (
+    PISCES,
+    as_stream,
+    asked,
+    canonical,
+    collected,
+    sent,
+    streamed,
+    told,
+    whole,
+)
 
 PICTURE, PAPER, FILM = "https://p.example/1.png", "https://p.example/1.pdf", "https://p.example/1.mp4"
 
@@ -78,6 +88,35 @@ def test_a_signature_comes_home_through_a_chat_client() -> None:
     message = told(answer(thought, call, finish=Finish.TOOL_CALLS))["choices"][0]["message"]
     back = canonical(messages=[message, {"role": "tool", "tool_call_id": "a", "content": "1"}])
     assert back.messages[0].parts == [thought, call]
+
+
+THOUGHTS = [
+    Reasoning(text="Hm.", summary=True, state=Opaque("openai", "gAAA==", "rs_1")),
+    Reasoning(redacted=True, state=Opaque("openai", "gBBB==", "rs_2")),
+    Reasoning(text="So.", summary=True, state=Opaque("openai", "gCCC==", "rs_3")),
+]
+
+
+def test_thoughts_come_home_through_the_official_sdk_s_stream() -> None:
+    """It makes one of all entries that share an index, and one text of their ids."""
+    message = collected(answer(*THOUGHTS, "Yes."))
+    assert canonical(messages=[message]).messages[0].parts == [*THOUGHTS, Text(text="Yes.")]
+
+
+def test_thoughts_come_home_that_a_client_has_from_before_each_entry_had_its_own_index() -> None:
+    """Whole, and as the official SDK made one of them."""
+    base = {"format": "openai-responses-v1", "index": 0}
+    summary = {"type": "reasoning.summary", "summary": "Hm.", "id": "rs_1", **base}
+    joined = {
+        "type": "reasoning.encrypted", "summary": "Hm.", "data": "gAAA==", "id": "rs_1rs_1", "index": 0,
+        "format": "openai-responses-v1openai-responses-v1",
+    }  # fmt: skip
+    nameless = {name: value for name, value in joined.items() if name != "id"}
+    whole_ones = [summary, {"type": "reasoning.encrypted", "data": "gAAA==", "id": "rs_1", **base}]
+    for entries, item in ((whole_ones, "rs_1"), ([joined], "rs_1"), ([nameless], "")):
+        message = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm.", "reasoning_details": entries}
+        thought = Reasoning(text="Hm.", summary=True, state=Opaque("openai", "gAAA==", item))
+        assert canonical(messages=[message]).messages[0].parts == [thought, Text(text="Yes.")]
 
 
 def test_a_choice_is_always_number_zero_whatever_the_parts_are_numbered() -> None:
@@ -162,6 +201,12 @@ def test_sources_are_told_with_their_address() -> None:
     found = told(response)["choices"][0]["message"]["annotations"][0]["url_citation"]
     assert found == {"start_index": 0, "end_index": 17, "title": "Weather", "url": "https://weather.example/oslo"}
     assert any(event["choices"][0]["delta"].get("annotations") for event in streamed(response))
+
+
+def test_the_official_sdk_s_stream_takes_an_answer_with_several_sources() -> None:
+    sources: list[Json] = [{"url": f"https://p.example/{number}", "title": str(number)} for number in range(3)]
+    found = collected(answer(Text(text="a", citations=sources[:2]), Text(text="b", citations=sources[2:])))
+    assert [one["url_citation"]["url"] for one in found["annotations"]] == [source["url"] for source in sources]
 
 
 def test_nothing_is_written_before_the_answer_begins() -> None:

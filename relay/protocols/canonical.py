@@ -16,8 +16,9 @@ Json = dict[str, Any]
 Role = Literal["system", "user", "assistant"]
 # The vendors whose state there is.
 Owner = Literal["openai", "anthropic", "gemini"]
-# The protocols that have parts and tools of their own: OpenAI's two know nothing of each other's.
+# The protocols that have parts, tools and names of their own: OpenAI's two know nothing of each other's.
 Wire = Literal["openai", "responses", "anthropic", "gemini"]
+OPENAI: frozenset[Wire] = frozenset(("openai", "responses"))
 
 
 class Opaque(msgspec.Struct, frozen=True):
@@ -188,7 +189,7 @@ class Request(msgspec.Struct, kw_only=True):
 
     model: str
     messages: list[Message]
-    owner: Owner = "openai"
+    owner: Wire = "openai"
     tools: list[Tool] = msgspec.field(default_factory=list)
     choice: ToolChoice | None = None
     parallel: bool | None = None

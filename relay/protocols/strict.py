@@ -6,7 +6,7 @@ as required and allows no others; some keywords are unknown to it.
 
 from typing import Any
 
-from relay.protocols.canonical import Format, Json, Owner
+from relay.protocols.canonical import OPENAI, Format, Json, Wire
 
 _UNKNOWN = frozenset(
     (
@@ -41,11 +41,11 @@ def parameters(schema: Json | None) -> Json:
     return schema if "type" in schema else {"type": "object", **schema}
 
 
-def of_format(form: Format, owner: Owner) -> tuple[Json, bool | None]:
+def of_format(form: Format, owner: Wire) -> tuple[Json, bool | None]:
     """The answer's schema and whether it is asked for strictly; None where `owner`'s client says nothing of that. At
     other vendors every schema binds; here only strict mode does, which wants every object closed."""
     schema = form.schema or {}
-    if form.strict is None and owner != "openai":
+    if form.strict is None and owner not in OPENAI:
         shut = closed(schema)
         return (shut, True) if fits(shut) else (schema, None)
     return schema, form.strict and fits(schema)

@@ -156,6 +156,17 @@ def test_a_provider_that_breaks_off_is_told_as_a_failure_and_nothing_is_kept(
     assert rows(gateway, customer) == []
 
 
+def test_losses_and_refusals_have_the_names_of_this_protocol(gateway: Gateway, customer: Customer) -> None:
+    found = ask(gateway, customer, top_logprobs=2, reasoning={"effort": "low"}, text={"verbosity": "low"})
+    assert found["pisces"]["dropped"] == ["reasoning.effort", "text.verbosity", "top_logprobs"]
+    strictly = call(
+        gateway, customer, "POST", "", model="chat", input="x", top_logprobs=2, headers={"X-Pisces-Strict": "true"}
+    )
+    assert refusal(strictly) == (400, "invalid_parameter", "top_logprobs")
+    items = [{"role": "user", "content": "x"}, {"type": "computer_call_output", "call_id": "c", "output": {}}]
+    assert refusal(call(gateway, customer, "POST", "", model="chat", input=items))[::2] == (400, "input")
+
+
 # ---- what is kept ---------------------------------------------------------------------------------------------------
 
 

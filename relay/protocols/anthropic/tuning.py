@@ -7,14 +7,18 @@ efforts and budgets are those that gateways have made usual.
 import msgspec
 
 from relay.protocols.anthropic.request import LIMIT
-from relay.protocols.canonical import EFFORTS, Json, Owner, Request, Thinking
+from relay.protocols.canonical import EFFORTS, Json, Request, Thinking, Wire
 from relay.protocols.capabilities import Capabilities
 
 # What clients call the fields that the hub has a place for, where they do not call them as it does.
-_CALLED: dict[Owner, dict[str, str]] = {
+_CALLED: dict[Wire, dict[str, str]] = {
     "openai": {
         "thinking": "reasoning_effort", "format": "response_format", "choice": "tool_choice",
         "parallel": "parallel_tool_calls", "cache_key": "prompt_cache_key",
+    },
+    "responses": {
+        "thinking": "reasoning.effort", "format": "text.format", "choice": "tool_choice", "logprobs": "top_logprobs",
+        "parallel": "parallel_tool_calls", "cache_key": "prompt_cache_key", "verbosity": "text.verbosity",
     },
     "gemini": {
         "thinking": "thinkingConfig", "top_p": "topP", "top_k": "topK", "frequency_penalty": "frequencyPenalty",
@@ -30,7 +34,7 @@ _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh":
 _LEAST_TOP_P = 0.95  # while the model thinks
 
 
-def called(owner: Owner, name: str) -> str:
+def called(owner: Wire, name: str) -> str:
     """The client's name of a field."""
     return _CALLED[owner].get(name, name)
 
@@ -110,7 +114,7 @@ def _effort_alone(request: Request) -> bool:
     return request.owner == "anthropic" and wanted is not None and not wanted.adaptive and wanted.budget is None
 
 
-def _adaptively(tuned: Tuning, wanted: Thinking, owner: Owner) -> None:
+def _adaptively(tuned: Tuning, wanted: Thinking, owner: Wire) -> None:
     """Without `display` the thoughts would be blank."""
     visible = True if wanted.visible is None and owner != "anthropic" else wanted.visible
     shown = {} if visible is None else {"display": "summarized" if visible else "omitted"}

@@ -21,6 +21,7 @@ from relay.protocols.canonical import (
     Thinking,
     Tool,
     ToolCall,
+    Wire,
 )
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Chat, Encoded, Told
@@ -29,8 +30,12 @@ from relay.protocols.gemini import contents, finish, parts, schemas, usage
 _LONGEST_NAME = 64
 _USUAL_TIERS = (None, "auto", "default", "standard", "standard_only")
 # The client's own names of parameters, where they differ from the hub's.
-_NAMES: dict[str, dict[str, str]] = {
+_NAMES: dict[Wire, dict[str, str]] = {
     "openai": {"parallel": "parallel_tool_calls", "thinking": "reasoning_effort", "format": "response_format"},
+    "responses": {
+        "parallel": "parallel_tool_calls", "thinking": "reasoning.effort", "format": "text.format",
+        "logprobs": "top_logprobs", "verbosity": "text.verbosity",
+    },
     "anthropic": {"parallel": "disable_parallel_tool_use", "stop": "stop_sequences", "format": "output_config.format"},
     "gemini": {
         "temperature": "temperature", "top_p": "topP", "top_k": "topK", "frequency_penalty": "frequencyPenalty",
@@ -77,7 +82,10 @@ class _Writer:
         return Encoded(body, self._losses, names.reverse(self._renamed), frozenset(customs_of))
 
     def _lose(self, name: str) -> None:
-        self._losses.append(_NAMES[self._request.owner].get(name, name))
+        self._losses.append(self._called(name))
+
+    def _called(self, name: str) -> str:
+        return _NAMES[self._request.owner].get(name, name)
 
     # ---- tools
 
@@ -161,7 +169,7 @@ class _Writer:
             if bound.schema is not None and self._caps.json_schema:
                 found["responseJsonSchema"] = bound.schema
             elif bound.schema is not None:
-                found["responseSchema"] = schemas.for_gemini(bound.schema, param="response_format")
+                found["responseSchema"] = schemas.for_gemini(bound.schema, param=self._called("format"))
         if self._request.thinking is not None and (thinking := self._thinking(self._request.thinking)):
             found["thinkingConfig"] = thinking
         return found

@@ -14,11 +14,11 @@ from relay.errors import Cause, RelayError
 from relay.protocols import customs, hosted, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
+    OPENAI,
     Finish,
     Format,
     Json,
     Media,
-    Owner,
     Raw,
     Reasoning,
     Refusal,
@@ -28,6 +28,7 @@ from relay.protocols.canonical import (
     Thinking,
     Tool,
     ToolCall,
+    Wire,
 )
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded, Told
@@ -37,8 +38,14 @@ _USUAL_EFFORTS = ("low", "medium", "high")  # of models that are told a budget b
 # From a budget of tokens on, the effort that it stands for.
 _BUDGETS = ((16_384, "xhigh"), (4096, "high"), (2048, "medium"), (1024, "low"), (1, "minimal"))
 # What clients of other vendors call the parameters that a model may not take.
-_CALLED: dict[Owner, dict[str, str]] = {
+_CALLED: dict[Wire, dict[str, str]] = {
     "openai": {},
+    "responses": {
+        "logprobs": "top_logprobs",
+        "reasoning_effort": "reasoning.effort",
+        "response_format": "text.format",
+        "verbosity": "text.verbosity",
+    },
     "anthropic": {
         "stop": "stop_sequences",
         "reasoning_effort": "thinking",
@@ -260,11 +267,11 @@ class _Writer:
             out["prompt_cache_key"] = request.cache_key
         tier = "default" if request.service_tier == "standard_only" else request.service_tier
         if tier not in (None, "auto"):
-            self._put(out, "service_tier", tier, able=tier == "default" or request.owner == "openai")
+            self._put(out, "service_tier", tier, able=tier == "default" or request.owner in OPENAI)
         if request.metadata:  # stored answers alone may have it
             self._put(out, "metadata", request.metadata, able=request.extra.get("store") is True)
         for name, value in request.extra.items():
-            able = request.owner == "openai" and (name in _OWN or (name in _CACHING and bool(caps.marks)))
+            able = request.owner in OPENAI and (name in _OWN or (name in _CACHING and bool(caps.marks)))
             self._put(out, name, value, able=able)
         return out
 

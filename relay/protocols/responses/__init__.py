@@ -2,7 +2,7 @@
 
 from relay.protocols import envelope
 from relay.protocols.codec import Dialect
-from relay.protocols.responses import encoder, reading, request, stream, writing
+from relay.protocols.responses import encoder, errors, reading, request, stream, writing
 from relay.protocols.responses.decoder import Decoder
 
 DIALECT = Dialect(
@@ -17,5 +17,5 @@ DIALECT = Dialect(
     decoder=Decoder,
     encoder=encoder.Encoder,
     decode_error=envelope.decode,
-    encode_error=envelope.encode,
+    encode_error=errors.encode,
 )

@@ -1,5 +1,5 @@
-"""Errors that come inside an answer: in a stream, or in a response object that has failed. All others are in OpenAI's
-envelope (`relay.protocols.envelope`)."""
+"""Errors in OpenAI's envelope (`relay.protocols.envelope`), and those that come inside an answer: in a stream, or in a
+response object that has failed."""
 
 from typing import Any
 
@@ -7,6 +7,14 @@ import msgspec
 
 from relay.errors import Cause, RelayError
 from relay.protocols import envelope, refusals
+
+
+def encode(error: RelayError, pisces: dict[str, Any]) -> bytes:
+    """What all other protocols call messages is the input here, wherever it was refused."""
+    told = envelope.body(error, pisces)
+    if error.param == "messages":
+        told["error"]["param"] = "input"
+    return msgspec.json.encode(told)
 
 
 def encode_event(error: RelayError, number: int, pisces: dict[str, Any]) -> bytes:

@@ -363,7 +363,7 @@ def decode_request(body: bytes) -> Request:
         return Request(
             model=found.model or "",
             messages=messages,
-            owner="openai",
+            owner="responses",
             tools=[_tool(tool) for tool in found.tools or ()],
             choice=_choice(found.tool_choice),
             parallel=found.parallel_tool_calls,

@@ -14,12 +14,12 @@ from relay.protocols import customs as freely
 from relay.protocols import documents, hosted, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
+    OPENAI,
     Format,
     Json,
     Mark,
     Media,
     Message,
-    Owner,
     Part,
     Raw,
     Reasoning,
@@ -31,6 +31,7 @@ from relay.protocols.canonical import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    Wire,
 )
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded
@@ -46,7 +47,7 @@ _SHARED = frozenset(
     )
 )  # fmt: skip
 # What parameters are called that there is no field for here, by whose client wrote them.
-_NAMES = {
+_NAMES: dict[Wire, dict[str, str]] = {
     "anthropic": {
         "stop": "stop_sequences", "thinking": "thinking", "format": "output_config.format", "strict": "tools.strict",
     },
@@ -56,6 +57,10 @@ _NAMES = {
         "tool_choice": "toolConfig", "format": "responseSchema", "strict": "toolConfig",
     },
     "openai": {"format": "response_format", "thinking": "reasoning_effort", "parallel": "parallel_tool_calls"},
+    "responses": {
+        "format": "text.format", "thinking": "reasoning.effort", "parallel": "parallel_tool_calls",
+        "logprobs": "top_logprobs", "verbosity": "text.verbosity",
+    },
 }  # fmt: skip
 # Thinking budgets in tokens as efforts: PROTOCOLS.md has no vendor's own table; this is the usual one.
 _EFFORT_OF_BUDGET = ((4096, "high"), (2048, "medium"), (1024, "low"), (1, "minimal"))
@@ -108,8 +113,8 @@ def drawing(part: Media, item: str) -> Json:
 class _Losses:
     """What the upstream cannot have, under the names that the client knows."""
 
-    def __init__(self, owner: str) -> None:
-        self._names = _NAMES.get(owner, {})
+    def __init__(self, owner: Wire) -> None:
+        self._names = _NAMES[owner]
         self.found: list[str] = []
 
     def add(self, name: str) -> None:
@@ -225,7 +230,7 @@ class _Items:
         """Most models cache by themselves and take no mark. How long is each vendor's own word."""
         if mark is None or self._caps.marks != "prompt_cache_breakpoint":
             return {}
-        lasting = {"ttl": mark.ttl} if mark.ttl and self._request.owner == "openai" else {}
+        lasting = {"ttl": mark.ttl} if mark.ttl and self._request.owner in OPENAI else {}
         return {"prompt_cache_breakpoint": {"mode": "explicit", **lasting}}
 
     def _media(self, part: Media) -> Json:
@@ -291,7 +296,7 @@ def _data_url(part: Media, usual: str) -> str:
 
 
 def _refused(message: str) -> RelayError:
-    return RelayError(Cause.INVALID_MESSAGES, message, param="input")
+    return RelayError(Cause.INVALID_MESSAGES, message, param="messages")
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------
@@ -411,7 +416,7 @@ def _sampling(request: Request, caps: Capabilities, losses: _Losses) -> Json:
 
 def _thought(request: Request, caps: Capabilities, losses: _Losses) -> Json:
     """How much to think, and that the state comes back with the answer, because nothing is kept there."""
-    included = list(request.extra.get("include") or []) if request.owner == "openai" else []
+    included = list(request.extra.get("include") or []) if request.owner in OPENAI else []
     found: Json = {}
     if caps.thinking == "none":
         if request.thinking is not None and _effort(request.thinking, EFFORTS) != "none":
@@ -461,7 +466,7 @@ def _text(request: Request, caps: Capabilities, losses: _Losses) -> Json:
     return {"text": found} if found else {}
 
 
-def _format(form: Format, owner: Owner, caps: Capabilities, losses: _Losses) -> Json:
+def _format(form: Format, owner: Wire, caps: Capabilities, losses: _Losses) -> Json:
     if form.schema is None or not caps.schema:
         if form.schema is not None:
             losses.add("format")
@@ -478,7 +483,7 @@ def _format(form: Format, owner: Owner, caps: Capabilities, losses: _Losses) -> 
 def _rest(request: Request, caps: Capabilities, losses: _Losses) -> Json:
     """What only says who asks, and how. Another vendor's client means another vendor by it."""
     found: Json = {}
-    own = request.owner == "openai"
+    own = request.owner in OPENAI
     if own and request.user is not None and len(request.user) <= _LONGEST_USER:
         found["user"] = request.user
     elif request.user is not None:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay import dialects
 from relay.errors import Cause
-from relay.protocols import customs, fold
+from relay.protocols import capabilities, customs, fold
 from relay.protocols.canonical import (
     Finish,
     Response,
@@ -90,6 +91,23 @@ def test_a_malformed_request_is_refused_by_the_field_s_name(body: bytes, cause: 
 def test_what_cannot_be_read_is_refused_by_its_name(fields: dict[str, Any], param: str) -> None:
     error = refused(lambda: ask(**fields).canonical())
     assert (error.status, error.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "model", "more"),
+    [
+        ("openai", "gpt-4o", []), ("responses", "gpt-4o", []), ("anthropic", "claude-3-5-sonnet", ["text.format"]),
+        ("gemini", "gemini-2.0-flash", []),
+    ],
+)  # fmt: skip
+def test_what_a_model_cannot_have_is_named_as_this_protocol_calls_it(
+    protocol: str, model: str, more: list[str]
+) -> None:
+    text = {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}
+    request = ask(top_logprobs=2, reasoning={"effort": "low"}, text=text).canonical()
+    caps = capabilities.of(model, protocol)
+    found = dialects.of(protocol).encode_request(request, model=model, limit=None, caps=caps).losses
+    assert sorted(found) == ["reasoning.effort", *more, "text.verbosity", "top_logprobs"]
 
 
 def test_text_and_reasoning_settings_and_the_schema_are_flat_here() -> None:

@@ -205,6 +205,11 @@ class Request(msgspec.Struct, kw_only=True):
     metadata: Json | None = None
     extra: Json = msgspec.field(default_factory=dict)
 
+    @property
+    def metadata_elsewhere(self) -> Json | None:
+        """The metadata that the upstream would have to keep: a response's the gateway keeps and gives back itself."""
+        return None if self.owner == "responses" else self.metadata
+
 
 # ---- the answer -----------------------------------------------------------------------------------------------------
 

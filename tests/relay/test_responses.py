@@ -101,7 +101,8 @@ def rows(gateway: Gateway, customer: Customer) -> list[dict[str, Any]]:
 
 @KINDS
 def test_a_chat_channel_answers_it_for_the_same_price(gateway: Gateway, customer: Customer, streamed: bool) -> None:
-    found = ask(gateway, customer, stream=streamed, instructions="Be brief.", metadata={"a": "b"})
+    strictly = {"X-Pisces-Strict": "true"}  # the gateway itself keeps the metadata
+    found = ask(gateway, customer, stream=streamed, instructions="Be brief.", metadata={"a": "b"}, headers=strictly)
     assert (found["status"], text(found), found["model"]) == ("completed", "Hello, world.", "chat")
     assert (found["usage"]["input_tokens"], found["usage"]["output_tokens"]) == (100, 50)
     assert (found["instructions"], found["metadata"], found["store"]) == ("Be brief.", {"a": "b"}, True)

@@ -267,7 +267,9 @@ class _RequestWriter:
                 written["service_tier"] = tier
             else:
                 self._losses.append("service_tier")
-        self._losses += [name for name in ("metadata", "verbosity", "cache_key") if getattr(request, name)]
+        if request.metadata_elsewhere:
+            self._losses.append("metadata")
+        self._losses += [name for name in ("verbosity", "cache_key") if getattr(request, name)]
         if request.owner != "anthropic":
             self._losses += request.extra
             return written

@@ -268,8 +268,8 @@ class _Writer:
         tier = "default" if request.service_tier == "standard_only" else request.service_tier
         if tier not in (None, "auto"):
             self._put(out, "service_tier", tier, able=tier == "default" or request.owner in OPENAI)
-        if request.metadata:  # stored answers alone may have it
-            self._put(out, "metadata", request.metadata, able=request.extra.get("store") is True)
+        if request.metadata_elsewhere:  # stored answers alone may have it
+            self._put(out, "metadata", request.metadata_elsewhere, able=request.extra.get("store") is True)
         for name, value in request.extra.items():
             able = request.owner in OPENAI and (name in _OWN or (name in _CACHING and bool(caps.marks)))
             self._put(out, name, value, able=able)

@@ -110,6 +110,15 @@ def test_what_a_model_cannot_have_is_named_as_this_protocol_calls_it(
     assert sorted(found) == ["reasoning.effort", *more, "text.verbosity", "top_logprobs"]
 
 
+@pytest.mark.parametrize(
+    ("protocol", "model"),
+    [("openai", "gpt-4o"), ("responses", "gpt-4o"), ("anthropic", "claude-sonnet-4-5"), ("gemini", "gemini-2.5-pro")],
+)
+def test_metadata_that_the_gateway_keeps_itself_is_lost_on_no_channel(protocol: str, model: str) -> None:
+    request, caps = ask(metadata={"a": "b"}).canonical(), capabilities.of(model, protocol)
+    assert dialects.of(protocol).encode_request(request, model=model, limit=None, caps=caps).losses == []
+
+
 def test_text_and_reasoning_settings_and_the_schema_are_flat_here() -> None:
     asked = ask(
         reasoning={"effort": "minimal"},

@@ -85,11 +85,11 @@ class _Breakpoint(msgspec.Struct):
 
 
 class _Annotation(msgspec.Struct):
-    type: str = ""
-    url: str = ""
-    title: str = ""
-    start_index: int = 0
-    end_index: int = 0
+    type: str | None = None
+    url: str | None = None
+    title: str | None = None
+    start_index: int | None = None
+    end_index: int | None = None
 
 
 class _Content(msgspec.Struct):
@@ -122,10 +122,10 @@ class _Message(msgspec.Struct):
 
 class _Call(msgspec.Struct):
     name: str
-    call_id: str = ""
-    id: str = ""
-    arguments: str = ""
-    input: str = ""
+    call_id: str | None = None
+    id: str | None = None
+    arguments: str | None = None
+    input: str | None = None
 
 
 class _Output(msgspec.Struct):
@@ -174,7 +174,8 @@ def parts_of(item: msgspec.Raw | bytes, head: Head) -> list[Part]:
 
 def _call(found: _Call, *, custom: bool) -> ToolCall:
     call = found.call_id or found.id or names.new_call_id()
-    return ToolCall(id=call, name=found.name, arguments=found.input if custom else found.arguments, custom=custom)
+    text = found.input if custom else found.arguments
+    return ToolCall(id=call, name=found.name, arguments=text or "", custom=custom)
 
 
 def drawing_of(item: msgspec.Raw | bytes) -> Media | None:
@@ -248,19 +249,20 @@ def part_of(raw: msgspec.Raw | bytes) -> Part:
 
 def citations_of(text: str, annotations: list[_Annotation] | None) -> list[Json]:
     """Those of pages, as Anthropic has them; where in the text they stand is kept. Files are the provider's own."""
-    return [
-        {
-            "type": "web_search_result_location",
-            "url": found.url,
-            "title": found.title,
-            "cited_text": text[found.start_index : found.end_index],
-            "encrypted_index": "",
-            "start_index": found.start_index,
-            "end_index": found.end_index,
-        }
-        for found in annotations or ()
-        if found.type == "url_citation"
-    ]
+    return [_citation(text, found) for found in annotations or () if found.type == "url_citation"]
+
+
+def _citation(text: str, found: _Annotation) -> Json:
+    start, end = found.start_index or 0, found.end_index or 0
+    return {
+        "type": "web_search_result_location",
+        "url": found.url or "",
+        "title": found.title or "",
+        "cited_text": text[start:end],
+        "encrypted_index": "",
+        "start_index": start,
+        "end_index": end,
+    }
 
 
 def _picture(found: _Content, mark: Mark | None) -> Media:

@@ -50,6 +50,7 @@ from tests.relay.protocols.responses_made import (
     TOLD,
     WIRE,
     ask,
+    encoded,
     events_in,
     opaques,
     parts,
@@ -442,6 +443,36 @@ def test_a_passed_stream_is_the_provider_s_but_for_the_names_and_what_was_added(
     decoded = DIALECT.decode_response(whole(name))
     assert (stream.usage, stream.id, stream.done, stream.failure) == (decoded.usage, decoded.id, True, None)
     assert asked.answered == msgspec.json.encode(after[-1]["response"])
+
+
+NULLS: list[dict[str, Any]] = [
+    {"type": "function_call", "id": None, "call_id": "c1", "name": "f", "arguments": None, "status": "completed"},
+    {"type": "custom_tool_call", "id": "ctc_1", "call_id": None, "name": "p", "input": None},
+    {
+        "type": "message", "id": None, "role": "assistant",
+        "content": [
+            {"type": "output_text", "text": "x", "annotations": [
+                {"type": "url_citation", "url": None, "title": None, "start_index": None, "end_index": None}
+            ]}
+        ],
+    },
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("item", NULLS)
+def test_a_null_that_nobody_has_to_read_passes(item: dict[str, Any]) -> None:
+    body = {**json.loads(whole("text")), "output": [item]}
+    events: list[dict[str, Any]] = [
+        {"type": "response.output_item.done", "sequence_number": 0, "output_index": 0, "item": item},
+        {"type": "response.completed", "sequence_number": 1, "response": body},
+    ]
+    wired = b"".join(b"event: %s\ndata: %s\n\n" % (e["type"].encode(), json.dumps(e).encode()) for e in events)
+    stream, out = passed(wired)
+    assert stream.failure is None
+    assert events_in(out)[-1]["response"]["output"] == [item]
+    told = json.loads(DIALECT.whole(json.dumps(body).encode(), ask()).encode(model="offered", pisces=TOLD))
+    assert told["output"] == [item]
+    assert encoded(ask(input=[{"role": "user", "content": "x"}, item]).canonical()).body["input"]
 
 
 @pytest.mark.parametrize("name", ["text", "tools", "custom", "refusal", "truncated"])

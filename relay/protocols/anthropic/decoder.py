@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import states
+from relay.protocols import names, states
 from relay.protocols.anthropic import errors, reading, usage
 from relay.protocols.canonical import Finish, Json, Opaque, Part, Raw, Reasoning, Text, ToolCall
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
@@ -188,7 +188,7 @@ class MessagesDecoder:
                 return [*self._begin(Reasoning()), *self._more(part.text)]
             case ToolCall():
                 self._called = True
-                opened = self._begin(ToolCall(id=part.id, name=part.name))
+                opened = self._begin(ToolCall(id=part.id or names.new_call_id(), name=part.name))
                 self._given = part.arguments
                 return opened
             case Raw():

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import states
+from relay.protocols import names, states
 from relay.protocols.anthropic import errors, usage
 from relay.protocols.canonical import (
     Finish,
@@ -498,6 +498,13 @@ def finish(reason: str | None) -> Finish:
     return _FINISHES.get(reason or "", Finish.STOP)
 
 
+def _with_id(part: Part) -> Part:
+    """Compatible upstreams may give a call none, by which a client could not answer it."""
+    if isinstance(part, ToolCall) and not part.id:
+        part.id = names.new_call_id()
+    return part
+
+
 def decode_response(body: bytes) -> Response:
     """Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
     try:
@@ -507,7 +514,7 @@ def decode_response(body: bytes) -> Response:
             raise errors.decode_in_band(answer.error)
         if bytes(answer.content) == b"null":
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer has no content.")
-        parts = blocks(answer.content)
+        parts = [_with_id(part) for part in blocks(answer.content)]
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is not a message.") from error
     return Response(

@@ -211,6 +211,17 @@ def test_a_stream_that_breaks_off_is_a_failure_and_one_that_only_lacks_its_last_
     assert isinstance(laws.decoded(DIALECT, wire + b"data: [DONE]\n\n")[-1], Finished)
 
 
+@pytest.mark.parametrize("given", [{"id": ""}, {"id": None}, {}])
+def test_a_call_without_an_id_is_given_one(given: dict[str, Any]) -> None:
+    """Compatible upstreams give none. By it the client answers the call."""
+    block = {"type": "tool_use", **given, "name": "f", "input": {}}
+    answer = {"id": "a", "model": "m", "content": [block, block], "stop_reason": "tool_use"}
+    events = [{"type": "content_block_start", "index": number, "content_block": block} for number in range(2)]
+    for response in (DIALECT.decode_response(json.dumps(answer).encode()), fold.fold(decode(START, *events, END))):
+        ids = [part.id for part in response.parts if isinstance(part, ToolCall)]
+        assert (len(set(ids)), all(found.startswith("call_") for found in ids)) == (2, True)
+
+
 def test_arguments_outside_of_any_call_are_a_failure() -> None:
     assert isinstance(decode(START, delta(0, "input_json_delta", "partial_json", "{}"))[-1], Failed)
 

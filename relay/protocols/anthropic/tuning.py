@@ -70,7 +70,7 @@ def _most(request: Request, limit: int | None, caps: Capabilities) -> int:
 
 def _think(tuned: Tuning, request: Request, most: int, caps: Capabilities, may_begin: bool) -> None:
     tuned.thinks = caps.thinking_always
-    wanted = request.thinking
+    wanted = _understood(tuned, request)
     if wanted is None:
         return
     off = wanted.budget == 0 or wanted.effort == "none"
@@ -93,6 +93,16 @@ def _think(tuned: Tuning, request: Request, most: int, caps: Capabilities, may_b
             _adaptively(tuned, wanted, request.owner)
     if effort is not None:
         tuned.fields["output_config"] = {"effort": effort}
+
+
+def _understood(tuned: Tuning, request: Request) -> Thinking | None:
+    """What is wanted, without an effort that there is not; None where nothing is left of it."""
+    wanted = request.thinking
+    if wanted is None or wanted.effort in (None, *EFFORTS):
+        return wanted
+    tuned.losses.append("effort" if request.owner == "anthropic" else "thinking")
+    rest = msgspec.structs.replace(wanted, effort=None)
+    return rest if rest.adaptive or rest.budget is not None else None
 
 
 def _by_budget(tuned: Tuning, wanted: Thinking, most: int, caps: Capabilities, may_begin: bool) -> None:

@@ -31,10 +31,13 @@ _LONGEST_NAME = 64
 _USUAL_TIERS = (None, "auto", "default", "standard", "standard_only")
 # The client's own names of parameters, where they differ from the hub's.
 _NAMES: dict[Wire, dict[str, str]] = {
-    "openai": {"parallel": "parallel_tool_calls", "thinking": "reasoning_effort", "format": "response_format"},
+    "openai": {
+        "parallel": "parallel_tool_calls", "thinking": "reasoning_effort", "format": "response_format",
+        "cache_key": "prompt_cache_key",
+    },
     "responses": {
         "parallel": "parallel_tool_calls", "thinking": "reasoning.effort", "format": "text.format",
-        "logprobs": "top_logprobs", "verbosity": "text.verbosity",
+        "logprobs": "top_logprobs", "verbosity": "text.verbosity", "cache_key": "prompt_cache_key",
     },
     "anthropic": {"parallel": "disable_parallel_tool_use", "stop": "stop_sequences", "format": "output_config.format"},
     "gemini": {
@@ -76,8 +79,7 @@ class _Writer:
         if generation := self._generation(bound):
             body["generationConfig"] = generation
         self._add_extra(body)
-        if request.verbosity is not None:
-            self._lose("verbosity")
+        self._lose_what_has_no_field()
         customs_of = {self._renamed[tool.name] for tool in request.tools if tool.custom}
         return Encoded(body, self._losses, names.reverse(self._renamed), frozenset(customs_of))
 
@@ -214,7 +216,7 @@ class _Writer:
         caps = self._caps
         config: Json = {}
         off = wanted.effort == "none" or (wanted.effort is None and wanted.budget == 0)
-        if caps.thinking == "none":
+        if caps.thinking == "none" or wanted.effort not in (None, *EFFORTS):
             if not off:
                 self._lose("thinking")
             return {}
@@ -251,6 +253,18 @@ class _Writer:
                 body.setdefault(group, {})[field] = value
             else:
                 body[name] = value
+
+    def _lose_what_has_no_field(self) -> None:
+        request = self._request
+        beside = {
+            "verbosity": request.verbosity,
+            "cache_key": request.cache_key,
+            "metadata": request.metadata_elsewhere,
+            "name": any(message.name for message in request.messages),
+        }
+        for name, value in beside.items():
+            if value:
+                self._lose(name)
 
 
 def _hosted(tool: Tool) -> Json:

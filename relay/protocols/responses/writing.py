@@ -128,6 +128,8 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     body: Json = {"model": model, "stream": request.stream, "store": False}
     messages, strangers = hosted.passed_over(request.messages, known=lambda part: part.owner == "responses")
     losses.found += strangers
+    if any(message.name for message in messages):
+        losses.add("name")
     instructions, messages = _instructions(messages)
     if instructions:
         body["instructions"] = instructions

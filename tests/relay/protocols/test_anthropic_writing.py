@@ -428,6 +428,14 @@ def test_thinking_that_does_not_fit_is_dropped_by_its_name() -> None:
     assert losses == ["reasoning_effort"]
 
 
+def test_an_effort_that_there_is_not_is_dropped_by_its_name() -> None:
+    for caps in (BUDGET, ADAPTIVE):
+        body, losses = sent(asked(thinking=Thinking(effort="bogus")), caps)
+        assert ("thinking" in body, "output_config" in body, losses) == (False, False, ["reasoning_effort"])
+    body, losses = sent(asked(thinking=Thinking(effort="bogus", budget=3000)))
+    assert (body["thinking"]["budget_tokens"], losses) == (3000, ["reasoning_effort"])
+
+
 def test_thinking_by_budget_does_not_begin_in_the_middle_of_a_turn() -> None:
     """The vendor wants the turn that called to begin with a thought, which clients of other protocols do not keep."""
     calls = ToolCall(id="1", name="f")

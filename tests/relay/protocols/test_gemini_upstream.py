@@ -11,6 +11,7 @@ from relay.protocols import capabilities, turns
 from relay.protocols.canonical import (
     Format,
     Media,
+    Message,
     Opaque,
     Raw,
     Reasoning,
@@ -419,6 +420,14 @@ def test_sampling_is_written_and_what_cannot_be_had_is_named_as_the_client_named
     anthropic = ask(sampling=Sampling(stop=list("abcdef"), top_k=1), owner="anthropic")
     sent = DIALECT.encode_request(anthropic, model="m", limit=None, caps=Capabilities(sampling=False))
     assert sent.losses == ["top_k", "stop_sequences"]
+
+
+def test_what_gemini_has_no_field_for_is_named() -> None:
+    named = Message(role="user", parts=[Text(text="x")], name="bob")
+    request = ask(named, metadata={"a": "b"}, cache_key="k", verbosity="low", thinking=Thinking(effort="bogus"))
+    sent = DIALECT.encode_request(request, model="m", limit=None, caps=CAPS_25)
+    assert sorted(sent.losses) == ["metadata", "name", "prompt_cache_key", "reasoning_effort", "verbosity"]
+    assert "generationConfig" not in sent.body
 
 
 def test_models_that_draw_are_asked_for_pictures() -> None:

@@ -82,6 +82,11 @@ def test_what_there_is_no_field_for_is_named_as_the_client_wrote_it() -> None:
         assert "stop" not in plain.body
 
 
+def test_a_participant_s_name_is_named_as_lost() -> None:
+    found = encoded(Request(model="m", messages=[Message(role="user", parts=[Text(text="hi")], name="bob")]))
+    assert (found.losses, "bob" in json.dumps(found.body)) == (["name"], False)
+
+
 def test_a_tool_is_not_made_strict_because_it_says_nothing() -> None:
     tools = [Tool(name="f"), Tool(name="g", schema=CLOSED, strict=True)]
     found = encoded(said(Text(text="hi"), tools=tools)).body["tools"]

@@ -40,10 +40,9 @@ async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer
         counting.learn(asked, lambda: answer.seen(model), model, answer.usage)
     else:
         ending.usage, ending.source = await counting.usage(asked, answer.seen(model), model), Source.COUNTED
-        answer.usage = ending.usage  # for a client whose protocol has to say it
     settlement.price(call, ending)
     told = pisces(call)
-    body = answer.encode(model=call.model, pisces=told)
+    body = answer.encode(model=call.model, pisces=told, counted=ending.counted)
     full = Answer(200, [(b"content-type", b"application/json"), *_headers(call), *_cost_header(told)], body)
     await settlement.book(call, ending, full, await stored_responses.rows(call, asked))
     return full
@@ -146,7 +145,7 @@ async def _finish_stream(
     ending = await _stream_ending(stream, asked, call, guard, failure)
     settlement.price(call, ending)
     told = pisces(call)
-    end = stream.fail(failure, told) if failure is not None else stream.last(told)
+    end = stream.fail(failure, told) if failure is not None else stream.last(told, ending.counted)
     broken_off = guard.left and not stream.finished
     body = outlet.kept(end) if not broken_off else None
     kept = await stored_responses.rows(call, asked)

@@ -34,6 +34,11 @@ class Ending:
         self.usage = usage
         self.source = source
 
+    @property
+    def counted(self) -> Usage | None:
+        """What the gateway counted, which the client is told. None where the provider has told its own count."""
+        return self.usage if self.source is Source.COUNTED else None
+
 
 def price(call: Call, ending: Ending) -> None:
     """Sets what the call costs, `call.charge`, and notes it for whoever recovers the call before it is in the books."""

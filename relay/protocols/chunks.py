@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from billing.usage import Usage
 from relay.counting.output import BLOCK, Text
 from relay.errors import Cause, RelayError
 from relay.protocols import completion_usage, envelope, sse
@@ -123,14 +124,16 @@ class ChunkStream(PassingStream, Generic[AnyChoice]):
                 return out
         return super().feed(data)
 
-    def last(self, pisces: Told) -> bytes:
-        """The event that was kept back, with `pisces`, and the end of the stream."""
-        held = b""
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
+        """The event that was kept back, and the end of the stream. The newest event has `pisces`: where the client
+        wants usage and the upstream told none, that is one with what was counted."""
+        events: list[dict[str, Any]] = []
         if self._held is not None:
-            fields: dict[str, Any] = _fields_decoder.decode(self._held)
-            fields["pisces"] = pisces
-            held = b"data: " + msgspec.json.encode(fields) + b"\n\n"
-        return held + b"data: [DONE]\n\n"
+            events.append(_fields_decoder.decode(self._held))
+            if counted is not None and self.wants_usage:
+                events.append({**events[0], "choices": [], "usage": completion_usage.encode(counted)})
+            events[-1]["pisces"] = pisces
+        return b"".join(b"data: " + msgspec.json.encode(fields) + b"\n\n" for fields in events) + b"data: [DONE]\n\n"
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:
         return envelope.encode_event(error, pisces)

@@ -86,8 +86,9 @@ class Whole(Protocol):
     def seen(self, upstream_model: str) -> Output:
         """What was put out, for counting."""
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
-        """The client's body, under the offered name, with the gateway's own object in it."""
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
+        """The client's body, under the offered name, with the gateway's own object in it. Of a chat it tells the
+        upstream's usage, or `counted` where that reported none."""
 
 
 class Stream(Protocol):
@@ -117,7 +118,8 @@ class Stream(Protocol):
     def close(self) -> bytes:
         """The upstream has ended. Sets `failure` where its answer had not."""
 
-    def last(self, pisces: Told) -> bytes: ...
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
+        """The end of the client's stream. It is told the upstream's usage, or `counted` where that reported none."""
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:
         """The protocol's in-band error, after which the stream is over and does not look whole."""
@@ -141,11 +143,11 @@ class Decoder(Protocol):
 
 class Encoder(Protocol):
     """Events into a client's stream. `feed` of `Finished` returns what may go before the books are written, mostly
-    nothing; the rest comes with `last`. Raises BrokenGrammar."""
+    nothing; the rest comes with `last`, as of a stream. Raises BrokenGrammar."""
 
     def feed(self, event: Event) -> bytes: ...
 
-    def last(self, pisces: Told) -> bytes: ...
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes: ...
 
     def fail(self, error: RelayError, pisces: Told) -> bytes: ...
 

@@ -153,8 +153,8 @@ class OnceWhole:
         """Nothing that is counted: these models put no tokens out."""
         return Output(upstream_model)
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
-        """The same answer under the offered name, with the gateway's own object at its end."""
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
+        """The same answer under the offered name, with the gateway's own object at its end; usage only as it came."""
         fields: dict[str, Any] = _fields_decoder.decode(self._body)
         if "model" in fields:
             fields["model"] = model

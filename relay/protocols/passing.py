@@ -1,6 +1,7 @@
 """A stream or a whole answer that goes to a client of the upstream's own protocol: what is the same for all. Pure."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,18 +20,18 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class PassedWhole:
     """A whole answer, decoded for its usage and passed on as it came, as `codec.Whole` promises it.
 
-    `model_field` is where the protocol writes the model's name.
+    `write_usage` writes what was counted as the protocol does.
     """
 
-    __slots__ = ("_body", "_model_field", "finish", "id", "response", "usage")
+    __slots__ = ("_body", "_write_usage", "finish", "id", "response", "usage")
 
-    def __init__(self, body: bytes, response: Response, *, model_field: str = "model", finish: str = "") -> None:
+    def __init__(self, body: bytes, response: Response, write_usage: Callable[[Usage], Any]) -> None:
         self._body = body
-        self._model_field = model_field
+        self._write_usage = write_usage
         self.response = response
         self.id = response.id
         self.usage: Usage | None = response.usage
-        self.finish = finish or response.finish.value
+        self.finish = response.finish.value
 
     @property
     def output_bytes(self) -> int:
@@ -39,10 +40,12 @@ class PassedWhole:
     def seen(self, upstream_model: str) -> Output:
         return seeing.of(self.response, upstream_model)
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
         fields: dict[str, Any] = _fields_decoder.decode(self._body)
-        if self._model_field in fields:
-            fields[self._model_field] = model
+        if "model" in fields:
+            fields["model"] = model
+        if counted is not None:
+            fields["usage"] = self._write_usage(counted)
         fields["pisces"] = pisces
         return msgspec.json.encode(fields)
 
@@ -76,7 +79,7 @@ class PassingStream(ABC):
         """`event` is one server-sent event without its blank line, comments too."""
 
     @abstractmethod
-    def last(self, pisces: Told) -> bytes: ...
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes: ...
 
     @abstractmethod
     def fail(self, error: RelayError, pisces: Told) -> bytes: ...

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from billing.usage import Usage
 from relay.counting.output import Output, Text
 from relay.errors import Cause, RelayError
@@ -29,13 +31,14 @@ class TranslatedWhole:
     def seen(self, upstream_model: str) -> Output:
         return seeing.of(self.response, upstream_model)
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
-        return self._encode(self.response, model=model, pisces=pisces)
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
+        response = msgspec.structs.replace(self.response, usage=self.usage or counted)
+        return self._encode(response, model=model, pisces=pisces)
 
 
 class TranslatedVectors:
     """Embeddings, as `codec.Whole` promises it. `encode` is the client's protocol's, which is told `usage`: the
-    upstream's, or what was counted and put there where it reported none."""
+    upstream's, or what was counted where it reported none."""
 
     def __init__(self, response: vectors.Response, encode: Callable[..., bytes]) -> None:
         self._response = response
@@ -48,8 +51,8 @@ class TranslatedVectors:
     def seen(self, upstream_model: str) -> Output:
         return Output(upstream_model)
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
-        return self._encode(self._response, model=model, usage=self.usage, pisces=pisces)
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
+        return self._encode(self._response, model=model, usage=self.usage or counted, pisces=pisces)
 
 
 def restored(response: Response, sent: Encoded) -> Response:
@@ -108,8 +111,8 @@ class TranslatedStream:
             self.failure = RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")
         return out
 
-    def last(self, pisces: Told) -> bytes:
-        return self._encoder.last(pisces)
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
+        return self._encoder.last(pisces, counted)
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:
         return self._encoder.fail(error, pisces)

@@ -78,7 +78,8 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct):
-    """What the model does: thinks, says, calls, ends. `signature` is the vendor's for its thoughts or its call."""
+    """What the model does: thinks, says, calls, ends. `signature` is the vendor's for its thoughts or its call.
+    `reports`: whether the provider tells the usage."""
 
     text: str = ""
     thoughts: str = ""
@@ -87,6 +88,7 @@ class Plan(msgspec.Struct):
     finish: Literal["stop", "length", "tool", "filter", "sequence"] = "stop"
     sequence: str = ""
     usage: Usage = Usage()
+    reports: bool = True
 
 
 class Outcome(msgspec.Struct):

@@ -88,6 +88,8 @@ class Providers:
                 owner.note(Seen(protocol, self.path, {k.lower(): v for k, v in self.headers.items()}, body, cases))
                 plan = owner.plans[cases[-1]] if cases else Plan(text="no case")
                 answer = answered(protocol, self.path, body, plan)
+                if not plan.reports:
+                    answer = without_usage(answer)
                 if isinstance(answer, dict):
                     self._whole(200, json.dumps(answer).encode(), "application/json")
                 else:
@@ -134,3 +136,23 @@ def answered(protocol: str, path: str, body: Json, plan: Plan) -> Json | Iterato
     if ":streamGenerateContent" in path:
         return providers.gemini_stream(plan, model)
     return providers.gemini_whole(plan, model)
+
+
+def without_usage(answer: Json | Iterator[bytes]) -> Json | Iterator[bytes]:
+    """The same answer from a provider that does not report, or, in a stream of Anthropic's, nothing but the input."""
+    if not isinstance(answer, dict):
+        return (event for told in answer if (event := _event_without_usage(told)))
+    for inner in (answer, answer.get("response", {})):
+        for name in ("usage", "usageMetadata"):
+            inner.pop(name, None)
+    answer.get("message", {}).get("usage", {}).pop("output_tokens", None)
+    return answer
+
+
+def _event_without_usage(event: bytes) -> bytes:
+    head, mark, data = event.partition(b"data: {")
+    if not mark:
+        return event
+    left = without_usage(json.loads(b"{" + data))
+    assert isinstance(left, dict)
+    return b"" if left.get("choices") == [] else head + b"data: " + json.dumps(left).encode() + b"\n\n"

@@ -17,7 +17,7 @@ from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
 from tests.matrix import again, clients, node_clients, table
 from tests.matrix.cases import ANSWER, CASES, SIGNED, Case
-from tests.matrix.neutral import Ask, Outcome, Plan, Usage
+from tests.matrix.neutral import Ask, Outcome, Plan, Turn, Usage
 from tests.matrix.server import Providers
 from tests.matrix.views import view
 
@@ -34,7 +34,7 @@ PRICE = {"input": "1", "cache_read": "0.5", "output": "2"}
 @pytest.fixture(scope="session")
 def providers() -> Iterator[Providers]:
     plans = {f"{case.name}": case.plan for case in CASES} | {"again": Plan(text=ANSWER)}
-    server = Providers(plans).start()
+    server = Providers(plans | {"unreported": Plan(text=ANSWER, reports=False)}).start()
     yield server
     server.stop()
 
@@ -157,6 +157,23 @@ def _play(
         outcome = sdk(client, gateway.url, payer.token, model, asked, stream=stream, before=outcome)
         assert outcome.text == ANSWER, outcome
         case.again(view(providers.of("again")[-1]), upstream, client)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("upstream", PROTOCOLS)
+@pytest.mark.parametrize("client", PROTOCOLS)
+def test_usage_that_the_gateway_counted_is_what_the_client_is_told(
+    client: str, upstream: str, stream: bool, installation: Gateway, payer: Customer
+) -> None:
+    already = len(installation.calls(payer.key))
+    question = Ask([Turn("user", "[[unreported]] What is the answer?")])
+    outcome = python_sdk(client, installation.url, payer.token, f"{upstream}-plain", question, stream=stream)
+    (call,) = eventually(lambda: installation.calls(payer.key)[already:])
+    assert call["usage_source"] == "counted"
+    assert outcome.usage is not None
+    told = {"input": outcome.usage.input, "output": outcome.usage.output}
+    assert told == call["usage"]
+    assert min(told.values()) > 0
 
 
 def _price(usage: Usage) -> int:

@@ -215,6 +215,9 @@ def test_usage_that_is_missing_or_makes_no_sense_is_counted_and_flagged(
     assert call["usage_source"] == "counted"
     assert 0 < call["cost"] <= call["held"]
     assert call["usage"]["output"] == 5  # the four of "Hello, world.", and the one that ends an answer
+    if not streamed:  # where it is told only to a client that asks for it
+        told = answer.json()["usage"]
+        assert (told["prompt_tokens"], told["completion_tokens"]) == (call["usage"]["input"], call["usage"]["output"])
 
 
 @pytest.mark.parametrize("streamed", [False, True])

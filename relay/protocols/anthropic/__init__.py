@@ -1,6 +1,6 @@
 """Anthropic messages, both known versions of the API."""
 
-from relay.protocols.anthropic import errors, reading, request, writing
+from relay.protocols.anthropic import errors, reading, request, usage, writing
 from relay.protocols.anthropic.decoder import MessagesDecoder
 from relay.protocols.anthropic.encoder import MessagesEncoder
 from relay.protocols.anthropic.stream import MessagesStream
@@ -13,7 +13,7 @@ def _path(model: str, stream: bool) -> str:
 
 
 def _whole(body: bytes, asked: object) -> PassedWhole:
-    return PassedWhole(body, reading.decode_response(body))
+    return PassedWhole(body, reading.decode_response(body), usage.encode)
 
 
 DIALECT = Dialect(

@@ -6,6 +6,7 @@ would be refused when it comes back.
 
 import msgspec
 
+from billing.usage import Usage
 from relay.errors import RelayError
 from relay.protocols import names
 from relay.protocols.anthropic import blocks, errors, usage, writing
@@ -66,14 +67,14 @@ class MessagesEncoder:
                 self._finished = event
         return b""
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         """`message_delta` with the whole usage, and the end."""
         finished = self._finished
         assert finished is not None
         delta = writing.ending(
             finished.reason, called=self._called, stop_sequence=finished.stop_sequence, note=finished.note
         )
-        told = usage.encode(finished.usage, prompt_tokens=self._prompt_tokens)
+        told = usage.encode(finished.usage or counted, prompt_tokens=self._prompt_tokens)
         return frame("message_delta", {"delta": delta, "usage": told}) + frame("message_stop", {"pisces": pisces})
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from billing.usage import Usage
 from relay.counting.output import BLOCK, Text
 from relay.errors import Cause, RelayError
 from relay.protocols import sse
@@ -79,9 +80,11 @@ class MessagesStream(PassingStream):
         self._tally = usage.Tally()
         self._texts: dict[tuple[bytes, bytes], Text] = {}
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         fields: dict[str, Any] = _fields_decoder.decode(self._stop) if self._stop else {"type": "message_stop"}
         stop = b"event: message_stop\ndata: " + msgspec.json.encode({**fields, "pisces": pisces}) + b"\n\n"
+        if counted is not None and self._held:
+            self._held[-1] = _telling(self._held[-1], counted)
         return b"".join((*self._held, stop))
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:
@@ -198,6 +201,12 @@ def _named(event: bytes, kind: str, data: bytes) -> bytes:
     if _NAMED.search(event) is not None:
         return event + b"\n\n"
     return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def _telling(event: bytes, counted: Usage) -> bytes:
+    """`message_delta` with what the gateway counted."""
+    fields: dict[str, Any] = _fields_decoder.decode(sse.payload(event) or b"{}")
+    return encoder.frame("message_delta", {**fields, "usage": usage.encode(counted)})
 
 
 def _renamed(data: bytes, model: str, offered: str) -> bytes:

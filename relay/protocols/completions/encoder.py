@@ -10,6 +10,7 @@ from typing import Protocol
 
 import msgspec
 
+from billing.usage import Usage
 from relay.errors import RelayError
 from relay.protocols import completion_usage, envelope
 from relay.protocols.canonical import Finish, Json, Refusal, Text
@@ -77,18 +78,19 @@ class TextEncoder:
                 self._finished = event
         return b""
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         finished = self._finished
         if finished is None:
             raise BrokenGrammar("The answer has not ended.")
         out = self._first()
         word = finish_word(finished.reason)
         end: Json = {**self._started, "choices": [{"text": "", "index": 0, "logprobs": None, "finish_reason": word}]}
-        if not self._wants_usage or finished.usage is None:
+        told = finished.usage or counted
+        if not self._wants_usage or told is None:
             return out + _event({**end, "pisces": pisces}) + b"data: [DONE]\n\n"
-        total = completion_usage.encode(finished.usage)
-        counted: Json = {**self._started, "choices": [], "usage": total, "pisces": pisces}
-        return out + _event({**end, "usage": None}) + _event(counted) + b"data: [DONE]\n\n"
+        total = completion_usage.encode(told)
+        used: Json = {**self._started, "choices": [], "usage": total, "pisces": pisces}
+        return out + _event({**end, "usage": None}) + _event(used) + b"data: [DONE]\n\n"
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:
         return envelope.encode_event(error, pisces)

@@ -55,11 +55,13 @@ class TextAnswer(msgspec.Struct):
     def output_bytes(self) -> int:
         return self.seen("").size
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
         """The same answer under the offered name, with the gateway's own object at its end."""
         fields: dict[str, Any] = _fields_decoder.decode(self.body)
         if "model" in fields:
             fields["model"] = model
+        if counted is not None:
+            fields["usage"] = completion_usage.encode(counted)
         fields["pisces"] = pisces
         return msgspec.json.encode(fields)
 

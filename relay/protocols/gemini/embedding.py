@@ -189,7 +189,7 @@ _embedding_decoder = msgspec.json.Decoder(_Embedding)
 class SingleWhole(once.OnceWhole):
     """The answer to a batch of one, for a client that asked by `:embedContent`."""
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
         fields: dict[str, Any] = msgspec.json.decode(self._body, type=once.Fields)
         (only,) = msgspec.json.decode(fields.pop("embeddings"), type=list[msgspec.Raw])
         return msgspec.json.encode({"embedding": only, **fields, "pisces": pisces})

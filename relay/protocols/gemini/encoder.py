@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from billing.usage import Usage
 from relay.errors import RelayError
 from relay.protocols.canonical import Json, Media, Opaque, Part, Raw, Reasoning, Refusal, Text, ToolCall
 from relay.protocols.codec import Told
@@ -54,12 +55,12 @@ class Encoder:
             self._finished = event
         return b""
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         finished = self._finished
         assert finished is not None
         body = writing.closing([], finished.reason, finished.note, self._citations)
-        if finished.usage is not None:
-            body["usageMetadata"] = usage.encode(finished.usage)
+        if (told := finished.usage or counted) is not None:
+            body["usageMetadata"] = usage.encode(told)
         body.update(modelVersion=self._model, responseId=self._id, pisces=pisces)
         return self._framing.event(_encode(body)) + self._framing.end()
 

@@ -57,10 +57,12 @@ class GeminiStream(PassingStream):
     def finished(self) -> bool:
         return len(self._ended) >= self._n
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         held = b""
         if self._held is not None:
             fields: dict[str, Any] = _fields_decoder.decode(self._held)
+            if counted is not None:
+                fields["usageMetadata"] = usage.encode(counted)
             fields["pisces"] = pisces
             held = self._framing.event(_encode(fields))
         return held + self._framing.end()

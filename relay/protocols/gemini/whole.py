@@ -46,10 +46,12 @@ class GeminiWhole:
             found.ended += candidate.finishReason == "STOP"
         return found
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
         fields: dict[str, Any] = _fields_decoder.decode(self._body)
         if "modelVersion" in fields:
             fields["modelVersion"] = model
+        if counted is not None:
+            fields["usageMetadata"] = usage.encode(counted)
         fields["pisces"] = pisces
         return msgspec.json.encode(fields)
 

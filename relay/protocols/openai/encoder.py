@@ -69,7 +69,7 @@ class ChatEncoder:
             self._finished = event  # type: ignore[assignment]
         return b""
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         finished = self._finished
         if finished is None:
             raise BrokenGrammar("The answer has not ended.")
@@ -78,11 +78,12 @@ class ChatEncoder:
             out += self._chunk({"refusal": finished.note})
         word = wire.finish_word(finished.reason, calls=self._calls > 0, legacy=self._legacy)
         end: Json = {**self._started, "choices": [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": word}]}
-        if not self._wants_usage or finished.usage is None:
+        told = finished.usage or counted
+        if not self._wants_usage or told is None:
             return out + _event({**end, "pisces": pisces}) + b"data: [DONE]\n\n"
-        total = completion_usage.encode(finished.usage)
-        counted: Json = {**self._started, "choices": [], "usage": total, "pisces": pisces}
-        return out + _event({**end, "usage": None}) + _event(counted) + b"data: [DONE]\n\n"
+        total = completion_usage.encode(told)
+        used: Json = {**self._started, "choices": [], "usage": total, "pisces": pisces}
+        return out + _event({**end, "usage": None}) + _event(used) + b"data: [DONE]\n\n"
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:
         return envelope.encode_event(error, pisces)

@@ -8,6 +8,7 @@ from billing.usage import Usage
 from relay.counting.output import Output
 from relay.errors import Cause, RelayError
 from relay.protocols.chunks import ABSENT, is_given
+from relay.protocols.codec import Told
 from relay.protocols.envelope import error_text
 from relay.protocols.openai import usage
 
@@ -59,11 +60,13 @@ class ChatAnswer(msgspec.Struct):
         """Bytes of the model's output as they stand in the JSON."""
         return sum(_size(choice.message) for choice in self.choices if choice.message is not None)
 
-    def encode(self, *, model: str, pisces: dict[str, Any]) -> bytes:
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
         """The same answer under the offered name, with the gateway's own object at its end."""
         fields: dict[str, Any] = _fields_decoder.decode(self.body)
         if "model" in fields:
             fields["model"] = model
+        if counted is not None:
+            fields["usage"] = usage.encode(counted)
         fields["pisces"] = pisces
         return msgspec.json.encode(fields)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from billing.usage import Usage
 from relay.errors import RelayError
 from relay.protocols import names, states
 from relay.protocols.canonical import (
@@ -94,18 +95,18 @@ class Encoder:
                 raise BrokenGrammar("A failure goes to `fail`.")
         return self._start()
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         """Nothing for an answer that has not ended: nobody waits for it any more."""
         if self._finished is None:
             return b""
-        whole = self.whole(pisces)
+        whole = self.whole(pisces, counted)
         return answer.event(f"response.{whole['status']}", self._take(), whole, pisces=pisces)
 
-    def whole(self, pisces: Told) -> dict[str, Any]:
+    def whole(self, pisces: Told, counted: Usage | None = None) -> dict[str, Any]:
         """The answer as one object, once it has ended."""
         assert self._finished is not None
         reason = _INCOMPLETE.get(self._finished.reason)
-        used = usage.encode(self._finished.usage)
+        used = usage.encode(self._finished.usage or counted)
         status = "incomplete" if reason else "completed"
         whole = {**self._shell.of(status, self._output, used, reason=reason), "pisces": pisces}
         self._shell.asked.answered = msgspec.json.encode(whole)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols import seen as seeing
 from relay.protocols import sse
@@ -172,11 +173,11 @@ class ResponsesStream(PassingStream):
             for index, item in enumerate(whole.output or ()):
                 self._done(_Event(found.type, output_index=index), item)
 
-    def last(self, pisces: Told) -> bytes:
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         """Nothing for an answer that has not ended: nobody waits for it any more."""
         if self._last is None:
             return b""
-        whole = {**renamed(self._last, self._asked, self._model), "pisces": pisces}
+        whole = {**renamed(self._last, self._asked, self._model, counted), "pisces": pisces}
         self._asked.answered = msgspec.json.encode(whole)
         return answer.event(self._status, self._number + 1, msgspec.Raw(self._asked.answered), pisces=pisces)
 
@@ -190,10 +191,14 @@ class ResponsesStream(PassingStream):
         return PING
 
 
-def renamed(response: msgspec.Raw | bytes, asked: ResponsesRequest, model: str) -> dict[str, Any]:
+def renamed(
+    response: msgspec.Raw | bytes, asked: ResponsesRequest, model: str, counted: Usage | None = None
+) -> dict[str, Any]:
     """The upstream's response object with what only the client's side knows: the id by which the gateway keeps it, the
-    offered model, and the earlier response that it goes on from."""
+    offered model, the earlier response that it goes on from, and what was counted where no usage was reported."""
     fields: dict[str, Any] = _fields_decoder.decode(response)
+    if counted is not None:
+        fields["usage"] = usage.encode(counted)
     known = {"id": asked.id, "model": model, "previous_response_id": asked.previous or None, "store": asked.store}
     return {**fields, **known}
 
@@ -204,10 +209,11 @@ class ResponsesAnswer(PassedWhole):
     __slots__ = ("_asked",)
 
     def __init__(self, body: bytes, asked: ResponsesRequest) -> None:
-        super().__init__(body, reading.decode_response(body))
+        super().__init__(body, reading.decode_response(body), usage.encode)
         self._asked = asked
 
-    def encode(self, *, model: str, pisces: Told) -> bytes:
-        whole = msgspec.json.encode({**renamed(self._body, self._asked, model), "pisces": pisces})
+    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
+        fields = renamed(self._body, self._asked, model, counted)
+        whole = msgspec.json.encode({**fields, "pisces": pisces})
         self._asked.answered = whole
         return whole

@@ -104,7 +104,30 @@ def _turns(value: Any) -> list[Message]:
     merged = turns.merged(found)
     for message in merged:
         message.parts.sort(key=lambda part: not isinstance(part, ToolResult))
+        message.parts = _whole_thoughts(message.parts)
     return merged
+
+
+def _whole_thoughts(parts: list[Part]) -> list[Part]:
+    """Thoughts that follow one another are one until a signature ends it: Google's SDKs give a streamed turn back in
+    the pieces that it came in, of which only the last is signed."""
+    runs: list[list[Part]] = []
+    for part in parts:
+        if runs and _goes_on(runs[-1][-1], part):
+            runs[-1].append(part)
+        else:
+            runs.append([part])
+    return [_joined(run) if len(run) > 1 else run[0] for run in runs]
+
+
+def _goes_on(before: Part, part: Part) -> bool:
+    shown = all(isinstance(one, Reasoning) and not one.redacted for one in (before, part))
+    return shown and isinstance(before, Reasoning) and before.state is None
+
+
+def _joined(pieces: list[Part]) -> Reasoning:
+    found = [piece for piece in pieces if isinstance(piece, Reasoning)]
+    return msgspec.structs.replace(found[-1], text="".join(piece.text for piece in found))
 
 
 def _content(content: Json, calls: "_Calls", param: str, number: int) -> list[Part]:

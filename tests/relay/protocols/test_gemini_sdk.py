@@ -15,7 +15,8 @@ from google.genai import errors, types
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols import fold
-from relay.protocols.canonical import Finish, Opaque, Part, Reasoning, Response, Text, ToolCall
+from relay.protocols.canonical import Finish, Opaque, Owner, Part, Reasoning, Response, Text, ToolCall
+from relay.protocols.events import Event, Finished, PartDelta, PartEnded, PartStarted, Started
 from relay.protocols.gemini import DIALECT
 from relay.protocols.gemini import errors as envelope
 from tests.relay.protocols.gemini_wire import ANSWERS, CAPS_3, PISCES, SIGNATURE, asked, one_id, wire
@@ -155,6 +156,31 @@ def test_a_conversation_of_the_sdk_brings_all_state_back(server: Answering) -> N
     assert foreign == Opaque("anthropic", "EqQB/sig+=")
     assert own.data.replace("-", "+").replace("_", "/") == SIGNATURE
     assert results.parts[0].call == "call_1"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("owner", ["anthropic", "openai"])
+def test_a_streamed_thought_comes_back_from_the_sdk_s_conversation_in_one_piece(
+    server: Answering, owner: Owner
+) -> None:
+    """Its history has a content for each event: the pieces of a thought, and then an empty one with the signature."""
+    one, other = Opaque(owner, "SIG==", "rs_1"), Opaque(owner, "SIG2==", "rs_2")
+    encoder = DIALECT.encoder(asked(), model="offered", prompt_tokens=0)
+    told: list[Event] = [
+        *(Started("r1", "up"), PartStarted(0, Reasoning()), PartDelta(0, "hm "), PartDelta(0, "ok"), PartEnded(0, one)),
+        *(PartStarted(1, Reasoning()), PartDelta(1, "well"), PartEnded(1, other)),
+        *(PartStarted(2, ToolCall(id="call_1", name="f")), PartEnded(2), Finished(Finish.TOOL_CALLS)),
+    ]
+    server.body = b"".join(encoder.feed(event) for event in told) + encoder.last(PISCES)
+    server.kind = "text/event-stream"
+    with server.running() as sdk:
+        chat = sdk.chats.create(model="m")
+        list(chat.send_message_stream("x"))
+        list(chat.send_message_stream([types.Part.from_function_response(name="f", response={"result": "r"})]))
+    request = DIALECT.read(msgspec.json.encode(server.asked[-1][1]), model="m", stream=True).canonical()
+    assert request.messages[1].parts[:2] == [
+        Reasoning(text="hm ok", state=one, summary=True),
+        Reasoning(text="well", state=other, summary=True),
+    ]
 
 
 @pytest.mark.usefixtures("one_id")

@@ -9,7 +9,7 @@ import binascii
 
 from relay.protocols.canonical import Opaque, Owner
 
-_MARK = "pisces."
+MARK = "pisces."
 _OWNERS: dict[str, Owner] = {"o": "openai", "a": "anthropic", "g": "gemini"}
 
 
@@ -20,16 +20,16 @@ def wrapped(state: Opaque | None, *, native: Owner) -> str:
     if state.owner == native:
         return state.data
     packed = base64.urlsafe_b64encode(f"{state.id}\n{state.data}".encode()).decode()
-    return f"{_MARK}{state.owner[0]}.{packed}"
+    return f"{MARK}{state.owner[0]}.{packed}"
 
 
 def unwrapped(field: str | None, *, native: Owner, item: str = "") -> Opaque | None:
     """Whose state this is. None for none, and for a mark that nobody here has made."""
     if not field:
         return None
-    if not field.startswith(_MARK):
+    if not field.startswith(MARK):
         return Opaque(native, field, item)
-    letter, _, packed = field.removeprefix(_MARK).partition(".")
+    letter, _, packed = field.removeprefix(MARK).partition(".")
     try:
         found = base64.urlsafe_b64decode(packed.encode("ascii")).decode()
     except (binascii.Error, UnicodeError, ValueError):

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import extent, sse
+from relay.protocols import capabilities, extent, sse
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
-from relay.protocols.gemini import reading
+from relay.protocols.gemini import foreign, reading, signatures
 
 _ABSENT = msgspec.Raw(b"")
 MOST_CANDIDATES = 8
@@ -84,8 +84,9 @@ class GeminiRequest(BaseAsked):
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream, whose path names the model: its own bytes, but for a `limit` that the gateway set
-        or lowered, what belongs to us or to the path, and a field written twice."""
-        if limit is None and self._is_plain():
+        or lowered, state of other vendors' models, what belongs to us or to the path, and a field written twice."""
+        own = self._without_foreign(model)
+        if limit is None and own is None and self._is_plain():
             return self.body
         merged: dict[str, Any] = {name: raw for name, raw in self._fields.items() if name not in ("api_key", "model")}
         if limit is not None or self._config:
@@ -93,7 +94,19 @@ class GeminiRequest(BaseAsked):
             if limit is not None:
                 config[_named(_LIMIT, self._config)] = limit
             merged[_named(_CONFIG, self._fields)] = config
+        if own is not None:
+            merged["contents"] = own
         return msgspec.json.encode(merged)
+
+    def _without_foreign(self, model: str) -> list[msgspec.Raw] | None:
+        """The contents written anew, where there is something in them that Google must not see."""
+        if not signatures.may_be_foreign(self.body):
+            return None
+        try:
+            signed = capabilities.of(model, self.protocol).signatures
+            return foreign.without(self._fields["contents"], signed=signed)
+        except (msgspec.DecodeError, RecursionError):
+            return None  # the upstream says what is wrong with them
 
     def _is_plain(self) -> bool:
         """Whether no field that the gateway reads is there twice, and none of its own; False where looking is dear."""

@@ -10,8 +10,9 @@ import binascii
 from relay.protocols import states
 from relay.protocols.canonical import Opaque
 
-# What any base64 of a text begins with that begins with "pisces.".
-_HEAD = base64.b64encode(b"pisces.").decode().rstrip("=")[:-1]
+# What any base64 of a text begins with that begins with our mark.
+_HEAD = base64.b64encode(states.MARK.encode()).decode().rstrip("=")[:-1]
+_MARKS = tuple(b'"%b' % mark.encode() for mark in (_HEAD, states.MARK))
 # Google's last resort for a call that it did not make itself ("Thought signatures", FAQ).
 SKIP = "skip_thought_signature_validator"
 
@@ -35,13 +36,19 @@ def for_upstream(state: Opaque | None) -> str:
     return state.data if state is not None and state.owner == "gemini" else ""
 
 
+def may_be_foreign(body: bytes) -> bool:
+    """Whether another vendor's state may be in this JSON: our own mark is."""
+    return any(mark in body for mark in _MARKS)
+
+
 def _unpacked(field: str) -> str:
     if not field.startswith(_HEAD):
         return ""
     try:
         padded = field.rstrip("=")
-        return base64.urlsafe_b64decode(
+        found = base64.urlsafe_b64decode(
             (padded + "=" * (-len(padded) % 4)).replace("+", "-").replace("/", "_").encode("ascii")
         ).decode()
     except (binascii.Error, UnicodeError, ValueError):
         return ""
+    return found if found.startswith(states.MARK) else ""

@@ -180,7 +180,8 @@ def test_a_stream_is_held_in_no_more_than_its_open_event() -> None:
 
 words = st.text(min_size=1, max_size=12)
 foreign = st.builds(Opaque, st.sampled_from(["openai", "anthropic"]), words, st.text("abc_1", max_size=4))
-fields = st.binary(min_size=1, max_size=9).map(lambda data: base64.b64encode(data).decode())
+own = st.binary(min_size=1, max_size=9).filter(lambda data: not data.startswith(b"pisces."))  # as no vendor's does
+fields = own.map(lambda data: base64.b64encode(data).decode())
 states = foreign | st.builds(Opaque, st.just("gemini"), fields)
 given_values = st.none() | st.integers(-9, 9) | words | st.lists(words, max_size=2)
 arguments = st.dictionaries(words, given_values, max_size=3).map(lambda value: msgspec.json.encode(value).decode())

@@ -21,7 +21,7 @@ from relay.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )
-from relay.protocols.gemini import DIALECT
+from relay.protocols.gemini import DIALECT, signatures
 from tests.relay.protocols import laws
 from tests.relay.protocols.gemini_asked import ask, contents, said
 from tests.relay.protocols.gemini_wire import (
@@ -388,6 +388,86 @@ def test_of_a_field_written_twice_the_upstream_sees_the_one_that_was_priced(body
     sent = asked.encode(model="m", limit=None)
     assert b"90000" not in sent
     assert json.loads(sent)["generationConfig"] == {"maxOutputTokens": 5}
+
+
+MARKED = signatures.for_client(Opaque("anthropic", "EqQB"))
+CALL: dict[str, Any] = {"functionCall": {"id": "a", "name": "f", "args": {"n": 1.50}}}
+RESULT = {"functionResponse": {"id": "a", "name": "f", "response": {"result": "r"}}}
+
+
+def model(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"role": "model", "parts": list(parts)}
+
+
+def sent(history: list[dict[str, Any]], upstream: str) -> list[dict[str, Any]]:
+    body = json.dumps({"contents": history, "unknown": 7}).encode()
+    found = json.loads(DIALECT.read(body, model="m", stream=False).encode(model=upstream, limit=None))
+    assert found["unknown"] == 7
+    contents: list[dict[str, Any]] = found["contents"]
+    return contents
+
+
+@pytest.mark.parametrize("field", ["thoughtSignature", "thought_signature"])
+def test_state_of_another_vendor_s_model_does_not_reach_google(field: str) -> None:
+    """Pitfalls 15 and 18, of a history that passes: words and calls stay, and what was there for the state does not."""
+    own = {"text": "Own.", "thought": True, field: SIGNATURE}
+    history = [
+        user({"text": "x"}),
+        model({"text": "Hm.", "thought": True, field: MARKED}, {"text": "", "thought": True, field: MARKED}, CALL),
+        user(RESULT),
+        model({"thought": True, field: MARKED}),
+        model({**CALL, field: MARKED}, own, {"text": "42", field: MARKED}),
+        user(RESULT, {"text": MARKED}),
+    ]
+    assert sent(history, "gemini-2.5-flash") == [
+        history[0],
+        model({"text": "Hm.", "thought": True}, CALL),
+        user(RESULT),
+        model(CALL, own, {"text": "42"}),
+        history[5],
+    ]
+
+
+def test_where_state_was_left_out_the_first_call_of_each_step_bears_google_s_word_for_a_signature() -> None:
+    """Pitfall 14: from Gemini 3 on a step that begins without one is a 400."""
+    skipping, signed = {**CALL, "thoughtSignature": signatures.SKIP}, {**CALL, "thoughtSignature": SIGNATURE}
+    history = [
+        user({"text": "x"}),
+        model({"text": "Hm.", "thought": True}),
+        model({"text": "", "thought": True, "thoughtSignature": MARKED}),
+        model(CALL, CALL),
+        model(CALL),
+        user(RESULT, RESULT, RESULT),
+        model(signed, CALL),
+        user(RESULT, RESULT),
+        model(CALL),
+        user(RESULT),
+    ]
+    expected = [
+        history[0],
+        model({"text": "Hm.", "thought": True}),
+        model(skipping, CALL),
+        *history[4:8],
+        model(skipping),
+        history[9],
+    ]
+    assert sent(history, "gemini-3-flash") == expected
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [user({"text": f"What is {MARKED}?"}), model(CALL), user({"text": MARKED})],
+        [model({"text": "x", "thoughtSignature": SIGNATURE}), user({"text": '"pisces.'})],
+        [{"role": "model", "parts": ["x", {"thoughtSignature": MARKED}]}],
+        [{"role": "model", "parts": {"thoughtSignature": 7, "text": "pisces."}}, {"thoughtSignature": MARKED}],
+    ],
+)  # fmt: skip
+def test_a_history_without_another_vendor_s_state_or_of_another_shape_keeps_its_bytes(
+    history: list[dict[str, Any]],
+) -> None:
+    body = json.dumps({"contents": history}).encode()
+    assert DIALECT.read(body, model="m").encode(model="gemini-3-flash", limit=None) == body
 
 
 def test_a_picture_is_held_for_by_its_rule_and_text_by_its_bytes() -> None:

@@ -1,0 +1,95 @@
+"""A Gemini client's contents without the state of other vendors' models, which is theirs alone. Pure.
+
+What the gateway has not marked stays the bytes that it was. A call that has no signature then gets the word that Google
+has for it where the model wants one: from Gemini 3 on the first call of each step ("Thought signatures").
+"""
+
+from typing import Any
+
+import msgspec
+
+from relay.protocols.gemini import signatures
+
+_FIELDS = ("thoughtSignature", "thought_signature")
+_CALLS = ("functionCall", "function_call")
+_EMPTY = (b'""', b"null")
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_role_decoder = msgspec.json.Decoder(str | None)
+
+
+def without(contents: msgspec.Raw, *, signed: bool) -> list[msgspec.Raw] | None:
+    """The contents for Google; None where there is nothing to leave out. `signed`: calls have to bear a signature.
+    Raises msgspec.DecodeError and RecursionError for what has another shape."""
+    turns = _several(contents)
+    own = [turn for turn in map(_own, turns) if turn is not None]
+    if own == turns:
+        return None
+    return _signed(own) if signed else own
+
+
+def _several(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    """One thing for a list of one."""
+    return _list_decoder.decode(raw) if bytes(memoryview(raw)[:1]) == b"[" else [raw]
+
+
+def _own(turn: msgspec.Raw) -> msgspec.Raw | None:
+    """None if nothing is left of it."""
+    if not signatures.may_be_foreign(bytes(turn)):
+        return turn
+    fields: dict[str, Any] = _fields_decoder.decode(turn)
+    if "parts" not in fields:
+        return turn
+    parts = _several(fields["parts"])
+    own = [part for part in map(_own_part, parts) if part is not None]
+    if own == parts:
+        return turn
+    return _written({**fields, "parts": own}) if own else None
+
+
+def _own_part(part: msgspec.Raw) -> msgspec.Raw | None:
+    """Its text, its call or its picture stays. What was there for its state alone is left out."""
+    if not signatures.may_be_foreign(bytes(part)):
+        return part
+    fields = _fields_decoder.decode(part)
+    foreign = [name for name in _FIELDS if name in fields and _is_foreign(fields[name])]
+    if not foreign:
+        return part
+    kept = {name: raw for name, raw in fields.items() if name not in foreign}
+    says = any(bytes(raw) not in _EMPTY for name, raw in kept.items() if name != "thought")
+    return _written(kept) if says else None
+
+
+def _is_foreign(raw: msgspec.Raw) -> bool:
+    if not signatures.may_be_foreign(bytes(raw)):
+        return False
+    state = signatures.read(msgspec.json.decode(raw))
+    return state is None or state.owner != "gemini"
+
+
+def _signed(turns: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """With the word for a signature at the first call of each of the model's steps, where it has none of its own."""
+    found = []
+    called = False
+    for turn in turns:
+        fields: dict[str, Any] = _fields_decoder.decode(turn)
+        if _role_decoder.decode(fields.get("role", b"null")) != "model":
+            called = False
+        elif not called:
+            parts = _several(fields.get("parts", msgspec.Raw(b"[]")))
+            at = next((at for at, part in enumerate(parts) if _has(part, _CALLS)), None)
+            called = at is not None
+            if at is not None and not _has(parts[at], _FIELDS):
+                parts[at] = _written({**_fields_decoder.decode(parts[at]), _FIELDS[0]: signatures.SKIP})
+                turn = _written({**fields, "parts": parts})
+        found.append(turn)
+    return found
+
+
+def _has(part: msgspec.Raw, names: tuple[str, ...]) -> bool:
+    fields = _fields_decoder.decode(part)
+    return any(bytes(fields[name]) not in _EMPTY for name in names if name in fields)
+
+
+def _written(fields: dict[str, Any]) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(fields))

@@ -169,5 +169,6 @@ class Decoder:
 
 
 def citation(uri: str, title: str) -> Json:
-    """A source as the hub has it. Gemini does not say which of the source's words were used."""
-    return {"type": "web_search_result_location", "url": uri, "title": title, "cited_text": ""}
+    """A source as the hub has it. Gemini does not say which of the source's words were used, and has no index of it."""
+    told = {"cited_text": "", "encrypted_index": ""}
+    return {"type": "web_search_result_location", "url": uri, "title": title, **told}

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from anthropic.types import CitationsWebSearchResultLocation
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
@@ -192,6 +193,8 @@ def test_sources_become_citations_once_each() -> None:
     (text,) = DIALECT.decode_response(wire("grounded.json")).parts
     assert isinstance(text, Text)
     assert [(one["url"][-1], one["title"]) for one in text.citations] == [("1", "uefa.example"), ("2", "bbc.example")]
+    for one in text.citations:  # the hub has them as Anthropic's clients want them
+        CitationsWebSearchResultLocation.model_validate(one)
 
 
 def test_what_only_gemini_runs_is_kept_whole() -> None:

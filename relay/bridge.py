@@ -34,6 +34,8 @@ class Bridge:
         self.losses: list[str] = []
         self.path = self.upstream.path(candidate.model, self.streams)
         if self._passes:
+            self.losses = asked.losses
+            _check_losses(self.losses, candidate, strict=strict)
             self.body = asked.encode(model=candidate.model, limit=limit)
             return
         request = msgspec.structs.replace(asked.canonical(), stream=self.streams)

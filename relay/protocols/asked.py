@@ -42,6 +42,10 @@ class BaseAsked(ABC):
         """The body in the hub's values. Raises RelayError."""
 
     @property
+    def losses(self) -> list[str]:
+        return []
+
+    @property
     def text_bytes(self) -> int:
         return len(self.body) - self._inside
 

@@ -59,6 +59,10 @@ class Chat(Asked, Protocol):
     @property
     def stream_type(self) -> bytes: ...
 
+    @property
+    def losses(self) -> list[str]:
+        """The client's parameters that an upstream of the same protocol cannot have, and that `encode` leaves out."""
+
     def canonical(self) -> Request:
         """The request in the hub's values. Raises RelayError (400) for what cannot be read."""
 

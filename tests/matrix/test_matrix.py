@@ -11,6 +11,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+import requests
 
 from tests.kit import node
 from tests.kit.gateway import Customer, Gateway
@@ -174,6 +175,35 @@ def test_usage_that_the_gateway_counted_is_what_the_client_is_told(
     told = {"input": outcome.usage.input, "output": outcome.usage.output}
     assert told == call["usage"]
     assert min(told.values()) > 0
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["dropping", "strict"])
+def test_a_turn_that_another_vendor_s_model_began_goes_on_without_thinking_and_says_so(
+    strict: bool, installation: Gateway, payer: Customer, providers: Providers
+) -> None:
+    """Anthropic refuses calls without a thought before them while it is to think by a budget."""
+    thought = {"type": "thinking", "thinking": "hm", "signature": "pisces.o.Cg=="}
+    body = {
+        "model": "anthropic-thinking",
+        "max_tokens": 3000,
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+        "messages": [
+            {"role": "user", "content": "[[again]] Go on."},
+            {"role": "assistant", "content": [thought, {"type": "tool_use", "id": "a", "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "r"}]},
+        ],
+    }
+    already = len(providers.of("again"))
+    headers = {"x-api-key": payer.token, "X-Pisces-Strict": str(strict).lower()}
+    answer = requests.post(f"{installation.url}/v1/messages", json=body, headers=headers, timeout=30)
+    came = providers.of("again")[already:]
+    if strict:
+        assert (answer.status_code, came) == (400, [])
+        return
+    assert answer.json()["pisces"]["dropped"] == ["thinking"]
+    assert "thinking" not in came[0].body
+    assert [block["type"] for block in came[0].body["messages"][1]["content"]] == ["tool_use"]
 
 
 def _price(usage: Usage) -> int:

@@ -9,6 +9,7 @@ from relay.protocols.canonical import Json, Mark, Media, Opaque, Reasoning, Refu
 from relay.protocols.capabilities import Capabilities
 
 LONGEST_NAME, LONGEST_ID = 128, 64
+SEARCHED = "web_search_result_location"  # the source of a citation, where it is a page that was found
 _LIFETIMES = ("5m", "1h")
 _PICTURES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 _PDF = "application/pdf"
@@ -29,6 +30,11 @@ def text(part: Text | Refusal, *, cited: bool = True) -> Json:
             block["citations"] = part.citations
         cached(block, part.mark)
     return block
+
+
+def is_own_citation(citation: Json) -> bool:
+    """Whether Anthropic would take it: a page that it has found itself bears an index, those of others have none."""
+    return citation.get("type") != SEARCHED or bool(citation.get("encrypted_index"))
 
 
 def tool_use(part: ToolCall, name: str, arguments: str) -> Json:

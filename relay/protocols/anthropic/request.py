@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import extent, states
-from relay.protocols.anthropic import reading
+from relay.protocols import extent
+from relay.protocols.anthropic import foreign, reading
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 
@@ -38,7 +38,7 @@ class _Thinking(msgspec.Struct):
 class MessagesRequest(BaseAsked):
     """A client's request, as `codec.Asked` promises it."""
 
-    __slots__ = ("_fields", "_messages")
+    __slots__ = ("_fields", "_messages", "_own")
 
     protocol = "anthropic"
     MEDIA = (b'"image"', b'"document"', b"\\u")
@@ -46,26 +46,26 @@ class MessagesRequest(BaseAsked):
     def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw], model: str, stream: bool) -> None:
         self._fields = fields
         self._messages = wanted.messages or []
+        self._own: list[msgspec.Raw] | None = None
         super().__init__(body, model=model, stream=stream, limit=wanted.max_tokens)
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a limit that the gateway set or lowered
-        (and thinking that no longer fits into it), thoughts of other vendors' models, an `api_key` that belongs to us,
-        and a field written twice."""
+        (and thinking that no longer fits into it), what comes from other vendors' models (and thinking that these have
+        not begun), an `api_key` that belongs to us, and a field written twice."""
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
         if limit is not None and limit != self.limit:
             changes |= {"max_tokens": limit, **self._thinking_within(limit)}
         changes |= self._missing(limit)
-        if _may_be_foreign(self.body):
-            messages = [own for message in self._messages if (own := _without_foreign(message)) is not None]
-            if messages != self._messages:
-                changes["messages"] = messages
+        if self._history is not self._messages:
+            changes["messages"] = self._history
         if not changes and _is_plain(self.body):
             return self.body
         merged: dict[str, Any] = {**self._fields, **changes}
-        merged.pop("api_key", None)
+        for name in ("api_key", *self.losses):
+            merged.pop(name, None)
         return msgspec.json.encode(merged)
 
     def canonical(self) -> Request:
@@ -74,24 +74,39 @@ class MessagesRequest(BaseAsked):
         reading.refuse_nameless(found)
         return found
 
+    @property
+    def losses(self) -> list[str]:
+        """Thinking by a budget has to begin before a turn's calls (Anthropic, "Extended thinking"), so there is none in
+        the middle of a turn that another vendor's model has begun."""
+        if self._history is self._messages or self._thinking().type != "enabled":
+            return []
+        return ["thinking"] if foreign.calls_without_thought(self._history) else []
+
+    @property
+    def _history(self) -> list[msgspec.Raw]:
+        """The messages as Anthropic may see them."""
+        if self._own is None:
+            self._own = foreign.without(self._messages, self.body)
+        return self._own
+
     def _missing(self, limit: int | None) -> dict[str, Any]:
         return {"max_tokens": LIMIT} if limit is None and self.limit is None else {}
 
     def _thinking_within(self, limit: int) -> dict[str, Any]:
         """A budget has to stay below `max_tokens`, and to be 1024 at least."""
-        raw = self._fields.get("thinking")
-        if raw is None:
-            return {}
-        try:
-            thinking = msgspec.json.decode(raw, type=_Thinking | None)
-        except (msgspec.DecodeError, RecursionError):
-            return {}  # the upstream says what is wrong with it
-        if thinking is None or thinking.budget_tokens is None or thinking.budget_tokens < limit:
+        budget = self._thinking().budget_tokens
+        if budget is None or budget < limit:
             return {}
         if limit <= LEAST_BUDGET:
             return {"thinking": {"type": "disabled"}}
-        written: dict[str, Any] = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        written: dict[str, Any] = _fields_decoder.decode(self._fields["thinking"])
         return {"thinking": {**written, "budget_tokens": limit - 1}}
+
+    def _thinking(self) -> _Thinking:
+        try:
+            return msgspec.json.decode(self._fields.get("thinking", b"null"), type=_Thinking | None) or _Thinking()
+        except (msgspec.DecodeError, RecursionError):
+            return _Thinking()  # the upstream says what is wrong with it
 
     def _decode(self) -> Request:
         return reading.decode_request(self.body, model=self.model, stream=self.stream)
@@ -111,7 +126,6 @@ _DEAR = 64 * 1024
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _FIELD = re.compile(r"\$\.([a-z_]+)")
-_UNSIGNED = re.compile(rb'"signature"\s*:\s*""')
 
 
 def read(body: bytes, *, model: str = "", stream: bool | None = None) -> MessagesRequest:
@@ -183,57 +197,3 @@ def _wrong_type(error: msgspec.ValidationError) -> RelayError:
     cause = Cause.INVALID_MESSAGES if param == "messages" else Cause.INVALID_PARAMETER
     what = str(error).split(" - at ")[0].replace("`", "").lower()
     return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)
-
-
-# ---- thoughts of other vendors' models ------------------------------------------------------------------------------
-
-
-class _Message(msgspec.Struct):
-    role: str | None = None
-    content: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Block(msgspec.Struct):
-    type: str | None = None
-    signature: str | None = None
-    data: str | None = None
-
-
-_message_decoder = msgspec.json.Decoder(_Message)
-_blocks_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-_block_decoder = msgspec.json.Decoder(_Block)
-
-
-def _may_be_foreign(body: bytes) -> bool:
-    """Whether there may be thoughts that Anthropic has not signed: our own mark, or no signature at all."""
-    return b'"pisces.' in body or (b'"signature"' in body and _UNSIGNED.search(body) is not None)
-
-
-def _without_foreign(message: msgspec.Raw) -> msgspec.Raw | None:
-    """The message without thoughts that Anthropic would refuse, its other bytes as they came; None if none is left."""
-    if not _may_be_foreign(bytes(message)):
-        return message
-    try:
-        found = _message_decoder.decode(message)
-        if found.role != "assistant" or bytes(memoryview(found.content)[:1]) != b"[":
-            return message
-        blocks = _blocks_decoder.decode(found.content)
-        own = [block for block in blocks if not _is_foreign(block)]
-        if len(own) == len(blocks):
-            return message
-        fields: dict[str, Any] = _fields_decoder.decode(message)
-    except (msgspec.DecodeError, RecursionError):
-        return message  # the upstream says what is wrong with it
-    return msgspec.Raw(msgspec.json.encode({**fields, "content": own})) if own else None
-
-
-def _is_foreign(raw: msgspec.Raw) -> bool:
-    block = _block_decoder.decode(raw)
-    match block.type:
-        case "thinking":
-            state = states.unwrapped(block.signature, native="anthropic")
-        case "redacted_thinking":
-            state = states.unwrapped(block.data, native="anthropic")
-        case _:
-            return False
-    return state is None or state.owner != "anthropic"

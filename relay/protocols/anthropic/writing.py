@@ -101,15 +101,16 @@ class _RequestWriter:
         return [message for message in turns.without_empty_text(_drawn_as_seen(messages)) if message.parts]
 
     def _own(self, message: Message) -> Iterator[Part]:
-        """Without the thoughts and the state of other vendors' models, which Anthropic refuses, and without what these
-        did by themselves: their words are there. Refusals are text here."""
+        """Without the thoughts, state and sources of other vendors' models, which Anthropic refuses, and without what
+        these did by themselves: their words are there. Refusals are text here."""
         for part in message.parts:
             match part:
                 case Reasoning():
                     if blocks.own_thinking(part) is not None:
                         yield part
                 case Text():
-                    yield part if part.state is None else msgspec.structs.replace(part, state=None)
+                    cited = [one for one in part.citations if blocks.is_own_citation(one)]
+                    yield msgspec.structs.replace(part, state=None, citations=cited)
                 case Refusal():
                     yield Text(text=part.text)
                 case Raw() if message.role == "assistant" and part.owner != "anthropic":

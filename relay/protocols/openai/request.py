@@ -96,6 +96,10 @@ class ChatRequest:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return Prompt(texts=[self.body.decode()], media=self._media)
 
+    @property
+    def losses(self) -> list[str]:
+        return []
+
     def canonical(self) -> Request:
         """Raises RelayError (400) for what cannot be read, and for several answers: only OpenAI has them."""
         if self.n > 1:

@@ -110,6 +110,66 @@ def test_thoughts_that_anthropic_did_not_sign_do_not_reach_it() -> None:
     assert untouched.encode(model="m", limit=None) is untouched.body
 
 
+FOREIGN = {"type": "thinking", "thinking": "hm", "signature": states.wrapped(Opaque("gemini", "c"), native="anthropic")}
+OWN = {"type": "thinking", "thinking": "hm", "signature": "EqQB"}
+USE = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+RESULT = {"type": "tool_result", "tool_use_id": "a", "content": "r"}
+ASKED = {"role": "user", "content": "q"}
+BY_BUDGET = {"type": "enabled", "budget_tokens": 1024}
+
+
+def turn(role: str, *content: dict[str, Any]) -> dict[str, Any]:
+    return {"role": role, "content": list(content)}
+
+
+@pytest.mark.parametrize(
+    ("thinking", "turns", "thinks"),
+    [
+        (BY_BUDGET, [turn("assistant", FOREIGN, USE), turn("user", RESULT)], False),
+        (BY_BUDGET, [turn("assistant", FOREIGN), turn("assistant", USE), turn("user", RESULT), ASKED], False),
+        (BY_BUDGET, [turn("assistant", OWN, FOREIGN, USE), turn("user", RESULT)], True),
+        (BY_BUDGET, [turn("assistant", FOREIGN, USE), turn("user", RESULT), turn("assistant", OWN, USE), turn("user", RESULT)], True),  # noqa: E501
+        (BY_BUDGET, [turn("assistant", FOREIGN, USE), ASKED], True),
+        ({"type": "adaptive"}, [turn("assistant", FOREIGN, USE), turn("user", RESULT)], True),
+        ({"type": "disabled"}, [turn("assistant", FOREIGN, USE), turn("user", RESULT)], True),
+    ],
+)  # fmt: skip
+def test_thinking_by_a_budget_does_not_begin_in_the_middle_of_a_turn_that_another_vendor_s_model_began(
+    thinking: dict[str, Any], turns: list[dict[str, Any]], thinks: bool
+) -> None:
+    """Anthropic refuses a turn that calls without a thought before while it is to think so; adaptively it may."""
+    asked = read(max_tokens=3000, thinking=thinking, messages=[ASKED, *turns])
+    sent = json.loads(asked.encode(model="m", limit=None))
+    assert sent.get("thinking") == (thinking if thinks else None)
+    assert asked.losses == ([] if thinks else ["thinking"])
+    assert json.loads(asked.encode(model="m", limit=2000))["max_tokens"] == 2000
+
+
+def test_a_source_that_anthropic_has_not_found_does_not_reach_it() -> None:
+    """Other vendors' pages have no index; where our decoders leave it out or empty, it is somebody else's."""
+    page = {"type": "web_search_result_location", "url": "http://u", "title": "t", "cited_text": ""}
+    own, place = {**page, "encrypted_index": "Eo8B"}, {"type": "char_location", "cited_text": "x"}
+    said = {"type": "text", "text": "Hello"}
+    history = [
+        {"role": "user", "content": "a"},
+        turn("assistant", {**said, "citations": [page, {**page, "encrypted_index": ""}]}),
+        {"role": "user", "content": "b"},
+        turn("assistant", {**said, "citations": [own, page, place]}, {**said, "citations": [own]}),
+        {"role": "user", "content": "c"},
+    ]
+    expected = [
+        *(history[0], turn("assistant", said), history[2]),
+        *(turn("assistant", {**said, "citations": [own, place]}, {**said, "citations": [own]}), history[4]),
+    ]
+    asked = read(messages=history)
+    assert json.loads(asked.encode(model="m", limit=None))["messages"] == expected
+    translated = DIALECT.encode_request(asked.canonical(), model="m", limit=9, caps=BUDGET).body["messages"]
+    assert translated[1]["content"] == [said]
+    assert translated[3]["content"][0]["citations"] == [own, place]
+    untouched = read(messages=[history[0], turn("assistant", {**said, "citations": [own]}), history[4]])
+    assert untouched.encode(model="m", limit=None) is untouched.body
+
+
 @pytest.mark.parametrize(
     ("body", "cause", "param"),
     [

@@ -72,31 +72,35 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
     """A whole answer or the beginning of a stream, from the first channel that gives one.
 
     A failure before the upstream's first byte goes to the next channel, one after it does not; nor does what the
-    channel's model cannot be asked, unless another channel's can.
+    channel's model cannot be asked, unless another channel's can. At most MOST_ATTEMPTS requests are sent.
     """
     failure: RelayError | None = None
     full: list[RelayError] = []  # of channels whose own limits are reached
-    down: set[str] = set()  # channels that another credential cannot help
+    shut: dict[str, RelayError] = {}  # channels that another credential cannot help
+    sent = 0
     strict = request.headers.get(b"x-pisces-strict", b"").lower() == b"true"
     health.retries.calls += 1
     try:
         for number, target in enumerate(call.targets):
-            if target.candidate.channel in down:
+            if target.candidate.channel in shut:
+                continue
+            if sent == routing.MOST_ATTEMPTS or (sent and not await _turns.wait(guard)):
                 break
-            if failure is not None and not await _turns.wait(guard):
-                break
+            for skipped in call.targets[len(call.attempts) : number]:
+                _pass_over(skipped, shut[skipped.candidate.channel], call)
             scope = target.candidate.scope
             slip = await _place_in(scope, asked, call) if scope is not None else limits.NOTHING
             if isinstance(slip, RelayError):
-                _pass_over(target, slip, call, first=number == 0)
+                _pass_over(target, slip, call)
                 full.append(slip)
+                shut[target.candidate.channel] = slip
                 continue
-            attempt = _entered(target, call, first=number == 0)
+            attempt = _entered(target, call)
             # Whoever brings an idempotency key means to ask again: there should be an answer then.
             drained = target.candidate.on_hangup == "drain" or call.claim is not None
             request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
             try:
-                if failure is None:
+                if not sent:
                     return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
                 with _turns.retry():
                     return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
@@ -106,11 +110,12 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
                 if guard.left or attempt.first_byte_ms is not None or not _another(kind, target.candidate):
                     raise
                 if kind in health.OF_THE_CHANNEL:
-                    down.add(target.candidate.channel)
-                failure = error
+                    shut[target.candidate.channel] = error
+                sent += attempt.sent
+                failure = _told(failure, error)
     finally:
         health.retries.calls -= 1
-    if failure is None and full:
+    if full and (failure is None or not failure.entry.retry):
         raise min(full, key=lambda error: error.retry_after or 0.0)
     raise failure or RelayError(Cause.UNAVAILABLE, "No channel can serve this model now.", retry_after=5)
 
@@ -127,19 +132,21 @@ async def _place_in(scope: limits.Scope, asked: Asked, call: Call) -> limits.Sli
     return slip
 
 
-def _pass_over(target: Target, full: RelayError, call: Call, *, first: bool) -> None:
-    """Leaves a channel alone that is at its own limit: the attempt that it was to have is on the record, unsent."""
-    if first:
+def _pass_over(target: Target, why: RelayError, call: Call) -> None:
+    """Leaves a channel alone that is at its own limit, or known to fail: the attempt that it was to have is on the
+    record, unsent."""
+    if not call.attempts:
         abandon(call)
     attempt = Attempt(target.candidate, target.secret, call.elapsed_ms(), target=target)
-    attempt.outcome, attempt.detail, attempt.ended_ms = full.cause.value, full.message, call.elapsed_ms()
+    attempt.outcome, attempt.detail, attempt.ended_ms = why.cause.value, why.message, call.elapsed_ms()
     call.attempts.append(attempt)
 
 
-def _entered(target: Target, call: Call, *, first: bool) -> Attempt:
+def _entered(target: Target, call: Call) -> Attempt:
     """The attempt, on its way through its breaker."""
-    passage = call.passage if first else health.registry.enter(target.key, target.candidate.tolerance, anyway=True)
-    attempt = Attempt(target.candidate, target.secret, call.elapsed_ms(), target=target, passage=passage)
+    candidate, first = target.candidate, not call.attempts
+    passage = call.passage if first else health.registry.enter(target.key, candidate.tolerance, anyway=True)
+    attempt = Attempt(candidate, target.secret, call.elapsed_ms(), target=target, passage=passage)
     call.attempts.append(attempt)
     return attempt
 
@@ -147,6 +154,11 @@ def _entered(target: Target, call: Call, *, first: bool) -> Attempt:
 def _another(kind: Kind, candidate: Candidate) -> bool:
     """Whether another channel is tried after such a failure. What this one's model cannot be asked, another's may."""
     return kind is Kind.NONE or kind in candidate.retry_on
+
+
+def _told(before: RelayError | None, error: RelayError) -> RelayError:
+    """What the caller is told of two failures: the later one, but of what may pass before what will not."""
+    return before if before is not None and before.entry.retry and not error.entry.retry else error
 
 
 class _Turns:
@@ -204,6 +216,7 @@ async def _attempt(
             body = _dressed(bridge, asked.kind, attempt.candidate, call, strict=strict)
             holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
             failpoints.hit("before_dispatch")
+            attempt.sent = True
             if attempt.passage is not None:
                 attempt.passage.sent()
             reply = await upstream.post(

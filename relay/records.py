@@ -72,7 +72,9 @@ ATTEMPT = Table(
 
 
 class Attempt(msgspec.Struct):
-    """One channel tried; milliseconds from the call's beginning. `usage` is what the provider used for it, if known."""
+    """One channel tried; milliseconds from the call's beginning. `usage` is what the provider used for it, if known.
+    `sent`: the request went out.
+    """
 
     candidate: Candidate
     secret: Secret | None
@@ -86,6 +88,7 @@ class Attempt(msgspec.Struct):
     source: Source = Source.NONE
     target: Target | None = None
     passage: Passage | None = None
+    sent: bool = False
     retry_after: str | None = None  # as the provider wrote it
     said: str = ""  # the beginning of its refusal
 
@@ -117,7 +120,7 @@ class Call(msgspec.Struct):
     multiplier: int = prices.ONE
     hold: ActiveHold | None = None
     hold_ms: float | None = None
-    attempts: list[Attempt] = msgspec.field(default_factory=list)
+    attempts: list[Attempt] = msgspec.field(default_factory=list)  # the nth is at the nth of its targets
     upstream_id: str = ""
     finish: str = ""
     closed: bool = False  # the books have been told what became of the hold

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
@@ -13,7 +14,8 @@ from relay.channels.dress import Dress
 from relay.channels.health import Tolerance
 from relay.protocols.capabilities import Capabilities
 
-MOST_ATTEMPTS = 3
+MOST_ATTEMPTS = 3  # requests that are sent for one call
+LONGEST_PLAN = 16  # targets; every hold keeps them, for whoever recovers its call
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -105,8 +107,9 @@ def plan(
     affinity: bytes = b"",
 ) -> list[Target]:
     """Where to try, in this order: each channel by priority, lower first, and within one priority by weight, at random
-    or, with an `affinity`, always the same way for the same affinity; then, while there is room, the channels' other
-    credentials. What is not let through is left out; an empty plan says that nothing is."""
+    or, with an `affinity`, always the same way for the same affinity; then the channels' other credentials. What is not
+    let through is left out; an empty plan says that nothing is. It is longer than a call has attempts: who has no room
+    for it, or cannot be asked, is known only when it gets there."""
     if len(candidates) == 1 and len(candidates[0].credentials) <= 1:
         return [target for target in targets(candidates[0]) if passes(target.key)]
     draw = _draws(source, affinity)
@@ -116,7 +119,20 @@ def plan(
     ]
     planned = [queue[0] for queue in found if queue]
     planned += [target for queue in found for target in queue[1:]]
-    return planned[:MOST_ATTEMPTS]
+    return _within_reach(planned)
+
+
+def _within_reach(planned: list[Target]) -> list[Target]:
+    """As many of one channel as attempts, for it is passed over with all of its credentials or not at all."""
+    if len(planned) <= MOST_ATTEMPTS:
+        return planned
+    met: Counter[str] = Counter()
+    kept: list[Target] = []
+    for target in planned:
+        met[target.candidate.channel] += 1
+        if met[target.candidate.channel] <= MOST_ATTEMPTS:
+            kept.append(target)
+    return kept[:LONGEST_PLAN]
 
 
 Draw = Callable[[str], float]  # a number from 0 to 1 for a name

@@ -303,6 +303,84 @@ def test_an_account_that_cannot_pay_rests_for_long_whatever_the_status_and_the_c
     assert 250 <= int(client.chat(gateway.url, customer.token, model=alone).headers["Retry-After"]) <= 300
 
 
+# ---- who is asked next ----------------------------------------------------------------------------------------------
+
+
+def test_however_many_channels_are_at_their_limits_the_one_that_has_room_answers(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    full = [(upstream.url, {"priority": n, "rpm": 1, "secret": f"sk-full-{n:08}"}) for n in range(3)]
+    model = offer(*full, (upstream.url, {"priority": 3}))
+    for number in range(3):
+        credentials(gateway, model, number, f"sk-too-{number:08}")
+    answers = [client.chat(gateway.url, customer.token, model=model) for _ in range(5)]
+    assert [a.headers["X-Pisces-Channel"] for a in answers] == [f"{model}-{n}" for n in (0, 1, 2, 3, 3)]
+    last = gateway.calls(customer.key)[-1]
+    assert [a["channel"] for a in last["attempts"]] == [f"{model}-{n}" for n in range(4)], "each channel once"
+
+
+def test_after_a_channel_that_is_down_with_all_of_its_credentials_another_s_second_one_is_tried(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        asked.append(exchange.json["model"])
+        answers = {1: scripts.error(500), 2: scripts.error(429, Retry_After="0")}
+        await answers.get(len(asked), scripts.whole())(exchange)
+
+    open_to_all = {"breaker": {"failures": 0, "cool_down": 0}}
+    model = offer(
+        (upstream.url, {**open_to_all, "secret": "sk-down-00000001"}),
+        (upstream.url, {**open_to_all, "secret": "sk-busy-00000001", "priority": 1}),
+    )
+    for number, secret in enumerate(("sk-down-00000002", "sk-busy-00000002")):
+        credentials(gateway, model, number, secret)
+    asked: list[str] = []
+
+    def is_answered() -> bool:
+        asked.clear()
+        return answered(gateway.url, customer, model, x_script=upstream.play(script)) == 200
+
+    eventually(is_answered)  # once the second ones are known
+    assert asked == ["up-0", "up-1", "up-1"]
+    tried = gateway.calls(customer.key)[-1]["attempts"]
+    assert [(a["channel"][-1], a["status"]) for a in tried] == [("0", 500), ("1", 429), ("0", None), ("1", 200)]
+
+
+def test_no_more_than_three_requests_are_sent_for_one_call_however_many_channels_there_are(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    model = offer(*[(upstream.url, {}) for _ in range(5)])
+    script = upstream.play(scripts.error(500))
+    assert answered(gateway.url, customer, model, x_script=script) == 502
+    assert len(upstream.served(script)) == 3
+
+
+def test_channels_that_cannot_be_asked_take_no_attempt_from_one_that_can(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    others = [(upstream.url, {"protocol": "anthropic", "priority": n}) for n in range(3)]
+    model = offer(*others, (upstream.url, {"priority": 3}))
+    script = upstream.play(scripts.whole())
+    assert answered(gateway.url, customer, model, x_script=script, n=2) == 200
+    assert len(upstream.served(script)) == 1
+
+
+def test_a_channel_that_may_work_later_is_told_of_and_not_one_that_cannot_be_asked(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    never: dict[str, Any] = {"protocol": "anthropic", "priority": 1}
+    down, full = (
+        offer((upstream.url, {}), (upstream.url, never)),
+        offer((upstream.url, {"rpm": 1}), (upstream.url, never)),
+    )
+    script = upstream.play(scripts.error(503, Retry_After="9"))
+    told = client.chat(gateway.url, customer.token, model=down, x_script=script, n=2)
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "9")
+    assert [answered(gateway.url, customer, full, n=2) for _ in range(2)] == [200, 429]
+    only = offer((upstream.url, never))
+    assert answered(gateway.url, customer, only, n=2) == 400
+
+
 # ---- disabled credentials -------------------------------------------------------------------------------------------
 
 

@@ -54,12 +54,22 @@ def test_a_plan_has_each_open_target_at_most_once_and_every_channel_before_a_sec
     shut_keys = {routing.credential_key(n) for n in shut}
     every = {t.key: t for c in found for t in routing.targets(c)}
     plan = routing.plan(found, random.Random(seed), passes=lambda key: key not in shut_keys, affinity=affinity)
-    assert len(keys(plan)) == len(set(keys(plan))) == min(routing.MOST_ATTEMPTS, len(every.keys() - shut_keys))
+    count = Counter(t.candidate.channel for key, t in every.items() if key not in shut_keys)
+    reached = sum(min(routing.MOST_ATTEMPTS, n) for n in count.values())
+    assert len(keys(plan)) == len(set(keys(plan))) == min(routing.LONGEST_PLAN, reached)
     assert not shut_keys & set(keys(plan))
     open_channels = {t.candidate.channel for key, t in every.items() if key not in shut_keys}
     first = [target.candidate for target in plan][: len(open_channels)]
     assert len({c.channel for c in first}) == len(first)
     assert [c.priority for c in first] == sorted(c.priority for c in first)
+
+
+def test_a_plan_of_very_many_targets_is_cut_and_keeps_the_one_that_holds_the_call_s_state() -> None:
+    found = [candidate(n, keys={n * 10 + k: 1 for k in range(5)}) for n in range(50)]
+    plan = routing.plan(found, random.Random(1), sticky="k124")
+    assert (len(plan), plan[0].key) == (routing.LONGEST_PLAN, "k124")
+    alone = routing.plan(found[:1], random.Random(1))
+    assert len(alone) == routing.MOST_ATTEMPTS
 
 
 @given(channels, st.integers(0, 2**32), st.sets(st.integers(0, 60)))

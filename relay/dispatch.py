@@ -71,8 +71,8 @@ def abandon(call: Call) -> None:
 async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, request: Request) -> Whole | Begun:
     """A whole answer or the beginning of a stream, from the first channel that gives one.
 
-    A failure before the upstream's first byte goes to the next channel, one after it does not; nor does what the
-    channel's model cannot be asked, unless another channel's can. At most MOST_ATTEMPTS requests are sent.
+    The client has had no byte yet. So a failure goes to the next channel where `retry_on` has its kind, and so does
+    what the channel's model cannot be asked. At most MOST_ATTEMPTS requests are sent.
     """
     failure: RelayError | None = None
     full: list[RelayError] = []  # of channels whose own limits are reached
@@ -107,8 +107,9 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
             except RelayError as error:
                 slip.finish(0)
                 kind = note_failure(attempt, error, call)
-                if guard.left or attempt.first_byte_ms is not None or not _another(kind, target.candidate):
+                if guard.left or not _another(kind, target.candidate):
                     raise
+                _disown(attempt, asked, call)
                 if kind in health.OF_THE_CHANNEL:
                     shut[target.candidate.channel] = error
                 sent += attempt.sent
@@ -159,6 +160,14 @@ def _another(kind: Kind, candidate: Candidate) -> bool:
 def _told(before: RelayError | None, error: RelayError) -> RelayError:
     """What the caller is told of two failures: the later one, but of what may pass before what will not."""
     return before if before is not None and before.entry.retry and not error.entry.retry else error
+
+
+def _disown(attempt: Attempt, asked: Asked, call: Call) -> None:
+    """What came of an answer that failed counts no more: whoever recovers the call finds that it was sent, as after any
+    other failure, and nothing to charge."""
+    assert call.hold
+    if attempt.first_byte_ms is not None:
+        holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
 
 
 class _Turns:
@@ -240,6 +249,7 @@ async def _attempt(
             failpoints.hit("after_first_byte")
             guard.expect(Why.IDLE, timeouts.idle)
             content = await reply.read(guard)
+            attempt.whole = True
             if isinstance(bridge, Single) or not asked.stream:
                 return bridge.whole(content)
             begun = Begun(reply, *bridge.unfolded(content, call.model))
@@ -310,7 +320,8 @@ def note_failure(attempt: Attempt, error: RelayError, call: Call) -> Kind:
     error.message = _without_secret(attempt, error.message)
     attempt.outcome, attempt.ended_ms = error.cause.value, call.elapsed_ms()
     attempt.detail = records.clean(error.message, 200)
-    kind = health.kind_of(error, attempt.status, began=attempt.first_byte_ms is not None)
+    midway = attempt.first_byte_ms is not None and not attempt.whole
+    kind = health.kind_of(error, attempt.status, began=midway)
     passage, target, candidate = attempt.passage, attempt.target, attempt.candidate
     if passage is None or target is None:
         return kind

@@ -251,7 +251,7 @@ async def void(asked: Asked, call: Call, failure: BaseException) -> None:
     attempt = call.attempt
     if isinstance(failure, Interrupted):
         ending = Ending("left", status=delivery.CLIENT_LEFT, error="client_left")
-        if attempt is not None:
+        if attempt is not None and not attempt.outcome:  # one that has failed is owed nothing
             dispatch.note_end(attempt, "client_left", call)
             if attempt.first_byte_ms is not None:
                 ending.usage = await counting.usage(asked, call.arrived, attempt.candidate.model)

@@ -73,7 +73,7 @@ ATTEMPT = Table(
 
 class Attempt(msgspec.Struct):
     """One channel tried; milliseconds from the call's beginning. `usage` is what the provider used for it, if known.
-    `sent`: the request went out.
+    `sent`: the request went out. `whole`: all of an answer that is no stream has come.
     """
 
     candidate: Candidate
@@ -89,6 +89,7 @@ class Attempt(msgspec.Struct):
     target: Target | None = None
     passage: Passage | None = None
     sent: bool = False
+    whole: bool = False
     retry_after: str | None = None  # as the provider wrote it
     said: str = ""  # the beginning of its refusal
 

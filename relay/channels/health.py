@@ -53,8 +53,8 @@ _BY_STATUS = {401: Kind.REFUSED, 402: Kind.UNPAID, 403: Kind.FORBIDDEN, 404: Kin
 
 
 def kind_of(error: RelayError, status: int | None, *, began: bool) -> Kind:
-    """What kind of failure this is. `status` is the provider's, None where it sent none; `began`: after its first byte
-    of an answer."""
+    """What kind of failure this is. `status` is the provider's, None where it sent none; `began`: in the middle of
+    an answer."""
     if error.cause is Cause.UPSTREAM_REJECTED:
         return Kind.REJECTED
     if error.cause is Cause.UPSTREAM_TIMEOUT:

@@ -16,7 +16,7 @@ from billing import connections, holds, ids, ledger, money
 from billing.journal import Journal
 from billing.models import Hold, PriceVersion
 from billing.operations import OpenHold
-from relay import recovery
+from relay import recovery, services
 from relay.models import Channel
 from tests.kit import client, load, scripts
 from tests.kit.gateway import Customer, Gateway
@@ -184,6 +184,27 @@ def test_a_killed_call_that_was_sent_and_not_answered_waits_for_an_administrator
     assert "root: the provider's bill has it" in breakable.holds(customer.wallet)[0]["note"]
     assert breakable.wallet(customer.wallet)["balance"] == 10 * 10**9 - 1234
     assert breakable.audit() == []
+
+
+def test_a_killed_call_is_charged_nothing_for_an_answer_that_had_broken_off_and_names_who_was_asked_after(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    """The first channel is down with both of its credentials, and the second one's first answer broke off."""
+    customer = breakable.customer()
+    with breakable.inside():
+        for name in ("first", "second"):
+            services.add_credentials(Channel.objects.get(name=name), [f"sk-{name}-another"])
+    breakable.start()
+    name = upstream.play(scripts.in_turn(scripts.error(500), scripts.half_a_body, scripts.silence))
+    with client.open_socket(breakable.url, customer.token, {"x_script": name, "model": "two-channels"}):
+        eventually(lambda: len(upstream.served(name)) == 3)
+        time.sleep(holds.NOTE_EVERY + 0.2)
+        breakable.servers[-1].kill()
+    assert breakable.sweep() == 0, "its lease has not ended"
+    assert breakable.sweep(later=120) == 1
+    (hold,) = breakable.holds(customer.wallet)
+    assert (hold["state"], breakable.calls(customer.key)) == ("review", [])
+    assert hold["note"].startswith("sent to second,")
 
 
 def test_a_call_that_an_administrator_gives_back_costs_nothing(breakable: Gateway, upstream: Upstream) -> None:

@@ -210,6 +210,21 @@ def test_an_early_error_event_moves_a_stream_to_the_second_channel(
     assert gateway.spent(customer) == 200_000
 
 
+@pytest.mark.parametrize("kind", ["nothing", "a page", "an error in a 200", "half a body"])
+def test_a_whole_answer_that_is_none_or_breaks_off_moves_the_call_to_the_second_channel(
+    gateway: Gateway, customer: Customer, upstream: Upstream, kind: str
+) -> None:
+    bad = scripts.half_a_body if kind == "half a body" else scripts.body(GARBAGE[kind])
+    script = upstream.play(scripts.in_turn(bad, scripts.whole()))
+    answer = client.chat(gateway.url, customer.token, model="two-channels", x_script=script)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["pisces"]["retries"], answer.json()["pisces"]["channel"]) == (1, "second")
+    (call,) = gateway.calls(customer.key)
+    assert [a["outcome"] for a in call["attempts"]] == ["upstream_error", "complete"]
+    assert gateway.spent(customer) == call["cost"] == 200_000
+    assert len(gateway.transfers(customer.wallet)) == 1
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refusal_of_the_request_itself_is_not_tried_elsewhere(
     gateway: Gateway, customer: Customer, upstream: Upstream, status: int
@@ -231,7 +246,9 @@ def test_when_every_channel_fails_the_last_one_s_reason_is_told_and_nothing_is_c
     assert [a["outcome"] for a in call["attempts"]] == ["upstream_error", "rate_limit_exceeded"]
 
 
-def test_nothing_is_tried_again_after_the_first_byte(gateway: Gateway, customer: Customer, upstream: Upstream) -> None:
+def test_nothing_is_tried_again_after_the_client_s_first_byte(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
     script = upstream.play(scripts.in_turn(scripts.cut(3), scripts.stream()))
     answer = client.chat(gateway.url, customer.token, model="two-channels", stream=True, x_script=script)
     assert client.events(answer)[-1]["error"]["code"] == "upstream_error"

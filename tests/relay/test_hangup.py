@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
+from relay.channels import health
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
-from tests.kit.upstream import Upstream
+from tests.kit.upstream import Script, Upstream
 
 COST = 100 * 1000 + 50 * 2000
 PROMISE = 1.0  # seconds from the hang-up until the upstream is let go
 
 
-def the_call(gateway: Gateway, customer: Customer) -> dict[str, Any]:
+def the_call(gateway: Gateway, customer: Customer, *, holds: int = 1) -> dict[str, Any]:
     (call,) = eventually(lambda: gateway.calls(customer.key))
-    assert len(gateway.holds(customer.wallet)) == 1
+    assert len(gateway.holds(customer.wallet)) == holds
     return call
 
 
@@ -87,6 +88,42 @@ def test_hanging_up_while_a_whole_answer_arrives_charges_what_had_arrived(
     call = the_call(gateway, customer)
     assert (call["state"], call["usage_source"]) == ("left", "counted")
     assert 0 < call["cost"] <= call["held"]
+
+
+@pytest.mark.parametrize("second", ["half a body", "nothing"])
+def test_hanging_up_after_an_answer_that_broke_off_charges_what_the_next_channel_sent_and_no_more(
+    gateway: Gateway, customer: Customer, upstream: Upstream, second: str
+) -> None:
+    turns = scripts.half_a_body, scripts.silence if second == "nothing" else scripts.stalling_body
+    script = upstream.play(scripts.in_turn(*turns))
+    connection = client.open_socket(gateway.url, customer.token, {"model": "two-channels", "x_script": script})
+    eventually(lambda: len(upstream.served(script)) == 2)
+    time.sleep(0.3)
+    connection.close()
+    call = the_call(gateway, customer)
+    assert [a["outcome"] for a in call["attempts"]] == ["upstream_error", "client_left"]
+    assert (call["cost"] > 0) == (second == "half a body")
+    assert gateway.spent(customer) == call["cost"] <= call["held"]
+
+
+def test_hanging_up_while_waiting_for_a_turn_after_an_answer_that_broke_off_costs_nothing(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    def begun(second: Script) -> tuple[socket.socket, str]:
+        script = upstream.play(scripts.in_turn(scripts.half_a_body, second))
+        return client.open_socket(gateway.url, customer.token, {"model": "two-channels", "x_script": script}), script
+
+    busy = [begun(scripts.silence) for _ in range(health.Retries.LEAST)]
+    eventually(lambda: all(len(upstream.served(script)) == 2 for _, script in busy))
+    waiting, script = begun(scripts.whole())
+    upstream.one(script)
+    time.sleep(0.5)
+    waiting.close()
+    call = the_call(gateway, customer, holds=4)
+    assert (call["state"], call["cost"]) == ("left", 0)
+    assert [a["outcome"] for a in call["attempts"]] == ["upstream_error"]
+    for connection, _ in busy:
+        connection.close()
 
 
 def test_a_drained_whole_answer_is_read_to_its_end_and_charged_as_reported(

@@ -8,7 +8,7 @@ import pytest
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
-from tests.kit.upstream import Exchange, Upstream
+from tests.kit.upstream import Exchange, Script, Upstream
 
 
 def timed_out(gateway: Gateway, customer: Customer, answer: object) -> None:
@@ -82,12 +82,13 @@ def test_a_stream_that_stops_or_never_ends_gets_an_error_and_is_charged_for_what
     assert is_let_go(upstream.one(script))
 
 
+@pytest.mark.parametrize("silent", [scripts.silence, scripts.stalling_body], ids=["at once", "in mid-body"])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 def test_after_a_silent_channel_the_next_one_answers(
-    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool, silent: Script
 ) -> None:
     good = scripts.stream() if streamed else scripts.whole()
-    script = upstream.play(scripts.in_turn(scripts.silence, good))
+    script = upstream.play(scripts.in_turn(silent, good))
     answer = client.chat(gateway.url, customer.token, model="slow-first", stream=streamed, x_script=script)
     assert answer.status_code == 200, answer.text
     told = client.events(answer)[-2]["pisces"] if streamed else answer.json()["pisces"]

@@ -253,6 +253,37 @@ def test_what_a_channel_s_calls_are_not_tried_again_after_is_the_operator_s_choi
         assert len(upstream.served(script)) == attempts
 
 
+@pytest.mark.parametrize("kind", ["garbage", "cut"])
+def test_a_whole_answer_that_is_none_and_one_that_breaks_off_are_two_kinds_of_failure(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, kind: str
+) -> None:
+    model = offer((upstream.url, {"retry_on": [kind]}), (upstream.url, {"priority": 1}))
+    for bad, filed in ((scripts.body(b"<html>"), "garbage"), (scripts.half_a_body, "cut")):
+        script = upstream.play(scripts.in_turn(bad, scripts.whole()))
+        assert answered(gateway.url, customer, model, x_script=script) == (200 if filed == kind else 502)
+
+
+WHOLE: dict[str, tuple[str, dict[str, Any], Any]] = {
+    "embedding": ("embeddings", {"input": "x"}, scripts.embeddings("up-1")),
+    "rerank": ("rerank", {"query": "q", "documents": ["a", "b"]}, scripts.ranking()),
+    "moderation": ("moderations", {"input": "x"}, scripts.moderation("up-1")),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_embeddings_rankings_and_judgements_that_are_none_are_asked_for_elsewhere_too(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, kind: str
+) -> None:
+    path, asked, good = WHOLE[kind]
+    model = offer((upstream.url, {}), (upstream.url, {"priority": 1}), kind=kind)
+    headers = {"Authorization": f"Bearer {customer.token}"}
+    for bad in (scripts.body(b""), scripts.body(b'{"error": {"message": "x"}}'), scripts.half_a_body):
+        script = upstream.play(scripts.in_turn(bad, scripts.value(good)))
+        body = {"model": model, "x_script": script, **asked}
+        answer = requests.post(f"{gateway.url}/v1/{path}", json=body, headers=headers, timeout=30)
+        assert (answer.status_code, len(upstream.served(script))) == (200, 2), answer.text
+
+
 def test_another_credential_of_a_channel_that_is_down_is_not_tried(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:

@@ -1,5 +1,6 @@
 """Channels in the administration: what they are, and how well they work. Credentials go in and never come out."""
 
+import json
 import re
 from typing import Any
 
@@ -52,6 +53,19 @@ _PLAIN = ("name", "preset", "protocol", "base_url", "priority", "weight", "on_ha
 _FIELDS = (*_PLAIN, "proxy", "retry_on", "auto_disable", *rates.FIELDS, *_JSON)
 
 
+class _Decoder(json.JSONDecoder):
+    """JSON as every reader has it. Python's own takes NaN and halves of characters, and fails in other ways than a form
+    expects at values that are nested deeply and at numbers of thousands of digits."""
+
+    def decode(self, s: str, *args: Any) -> Any:
+        try:
+            value = super().decode(s, *args)
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError) as error:
+            raise json.JSONDecodeError(str(error), s, 0) from error
+        return value
+
+
 class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
     """A channel with its models a line each, and room for credentials that are to be stored."""
 
@@ -89,7 +103,9 @@ class ChannelForm(forms.ModelForm):  # type: ignore[type-arg]
         lines = [name if name == other else f"{name} = {other}" for name, other in (self.instance.models or {}).items()]
         self.initial["served"] = "\n".join(lines)
         for name in _JSON:
-            self.fields[name].widget.attrs["rows"] = 3
+            field = self.fields[name]
+            assert isinstance(field, forms.JSONField)
+            field.widget.attrs["rows"], field.decoder = 3, _Decoder
         self.fields["base_url"].required = False
         self.fields["base_url"].help_text = _("empty: the provider's own")
         self.fields["preset"].help_text = presets.of(self.instance.preset).note if self.instance.pk else ""

@@ -6,6 +6,7 @@ that it was not given for.
 """
 
 import ipaddress
+import math
 import re
 import socket
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ from relay.protocols.capabilities import Capabilities
 
 SHORTEST_WAIT, LONGEST_WAIT = 0.001, 24 * 60 * 60  # seconds; a timeout above a day is a mistake
 HEAVIEST = 1_000_000
+LONGEST_PROXY = 300
+DEEPEST = 32  # levels of a value within values
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 SHOWN_FROM = 12  # a secret shorter than this shows none of its characters
 
@@ -109,12 +112,12 @@ def check(spec: ChannelSpec) -> None:
         "base_url": url_problem(spec.base_url),
         "models": _models_problem(spec.models),
         "timeouts": _timeouts_problem(spec.timeouts),
-        "costs": _costs_problem(spec),
+        "costs": _value_problem(spec.costs) or _costs_problem(spec),
         "preset": _preset_problem(spec),
         "proxy": proxy_problem(spec.proxy),
         "headers": _headers_problem(spec.headers),
-        "parameters": _parameters_problem(spec.parameters),
-        "capabilities": _capabilities_problem(spec),
+        "parameters": _value_problem(spec.parameters) or _parameters_problem(spec.parameters),
+        "capabilities": _value_problem(spec.capabilities) or _capabilities_problem(spec),
         "retry_on": _retry_problem(spec.retry_on),
         "breaker": _breaker_problem(spec.breaker),
     }
@@ -218,11 +221,17 @@ def proxy_problem(proxy: str) -> Any:
     """Why calls cannot go through this proxy, or None."""
     if not proxy:
         return None
-    if urlsplit(proxy).scheme.startswith("socks"):
+    if len(proxy) > LONGEST_PROXY:
+        return _("A proxy's address has at most 300 characters.")
+    try:
+        parts = urlsplit(proxy)
+    except ValueError:
+        return _("This is not a URL.")
+    if parts.scheme.startswith("socks"):
         return _("SOCKS is not supported: put an HTTP proxy in front of it.")
-    if urlsplit(proxy).path not in ("", "/"):
+    if parts.path not in ("", "/"):
         return _("A proxy is http://host:port.")
-    if "@" in urlsplit(proxy).netloc:
+    if "@" in parts.netloc:
         return _("A proxy with a password is not supported: let it know this machine by its address.")
     return url_problem(proxy)
 
@@ -238,6 +247,24 @@ def _headers_problem(headers: Mapping[str, str | None]) -> Any:
         ):
             return _("A header's value is a text of printable ASCII characters, or null.")
     return None
+
+
+def is_storable(value: Any, *, depth: int = 0) -> bool:
+    """Whether every database keeps this as JSON, and every provider reads it: finite numbers of 64 bits, whole
+    characters other than NUL, at most DEEPEST levels."""
+    if isinstance(value, str):
+        return not any(c == "\x00" or "\ud800" <= c <= "\udfff" for c in value)
+    if isinstance(value, int | float):
+        return -(2**63) <= value < 2**64 if isinstance(value, int) else math.isfinite(value)
+    if isinstance(value, Mapping):
+        value = [*value.keys(), *value.values()]
+    return value is None or (depth < DEEPEST and all(is_storable(item, depth=depth + 1) for item in value))
+
+
+def _value_problem(values: Mapping[str, Any]) -> Any:
+    if is_storable(values):
+        return None
+    return _("Numbers have at most 64 bits, texts no NUL and no half a character, and values at most 32 levels.")
 
 
 def _parameters_problem(parameters: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ says `enabled: false` or `active: false`. Applying the same file twice changes n
 """
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -341,19 +342,29 @@ def _secrets(row: Channel | None, wanted: FileChannel, *, moved: bool) -> dict[s
         if moved and stored:
             raise _Refused("the address changes, so the credentials have to be given again")
         return None
+    times = Counter(entry.key for entry in wanted.api_keys)
+    kept = {mark: _kept(stored, mark, times[mark], moved=moved) for mark in times if isinstance(mark, Stored)}
     found: dict[str, int] = {}
     for entry in wanted.api_keys:
-        meant = [entry.key] if isinstance(entry.key, str) else _kept(stored, entry.key, moved=moved)
+        meant = [entry.key] if isinstance(entry.key, str) else next(kept[entry.key])
         found |= dict.fromkeys(meant, entry.weight)
     return found
 
 
-def _kept(stored: list[Credential], mark: Stored, *, moved: bool) -> Iterator[str]:
+def _kept(stored: list[Credential], mark: Stored, times: int, *, moved: bool) -> Iterator[list[str]]:
+    """What each of a mark's `times` entries means: all that end so where it is there once, else one after the other."""
     if moved:
         raise _Refused("the address changes: a stored credential is not sent to a new one")
     matching = [credential for credential in stored if credential.last_four == mark.last_four]
     if not matching:
         raise _Refused(f"no credential that ends with …{mark.last_four} is stored")
+    if times not in (1, len(matching)):
+        raise _Refused(f"{len(matching)} credentials that end with …{mark.last_four} are stored, not {times}")
+    secrets = list(_opened(matching, mark))
+    yield from [secrets] if times == 1 else ([secret] for secret in secrets)
+
+
+def _opened(matching: list[Credential], mark: Stored) -> Iterator[str]:
     for credential in matching:
         secret = services.opened(credential)
         if secret is None:

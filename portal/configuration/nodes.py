@@ -13,6 +13,8 @@ import msgspec
 from django.utils.dateparse import parse_date, parse_datetime
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from relay import services
+
 PLAIN_TAGS = {"tag:yaml.org,2002:" + kind for kind in ("str", "seq", "map", "int", "float", "bool")}
 
 
@@ -53,6 +55,8 @@ def text_of(node: Node, path: str) -> str:
         raise Bad(node, path, f"the tag {node.tag[:40]!r} means nothing here")
     if node.style is None and node.value in ("", "~", "null", "Null", "NULL"):
         raise Bad(node, path, "the value is missing")
+    if not services.is_storable(node.value):
+        raise Bad(node, path, "NUL, and half a character, are no text")
     return str(node.value)
 
 
@@ -72,9 +76,9 @@ def count_of(node: Node, path: str) -> int:
 
 def seconds_of(node: Node, path: str) -> float:
     text = text_of(node, path)
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?", text):
         raise Bad(node, path, f"{text[:40]!r} is not a number of seconds")
-    return float(text) if "." in text else int(text)
+    return int(text) if text.isdigit() else float(text)
 
 
 def boolean_of(node: Node, path: str) -> bool:

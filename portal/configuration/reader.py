@@ -29,6 +29,7 @@ LARGEST = 4 * 1024 * 1024
 LATER_PROTOCOLS = frozenset({"midjourney", "suno", "kling", "luma", "runway"})
 STORED = "stored:…"
 LIST_PRICE = "list"  # as the end of a group's own price is written
+_TOO_DEEP = Problem("", "values are nested too deeply, or one contains itself")
 _WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
 
 
@@ -148,10 +149,15 @@ def read(text: str) -> File:
         raise InvalidFile([Problem("", f"this is not YAML: {error.problem}", mark.line + 1 if mark else 0)]) from error
     except yaml.YAMLError as error:
         raise InvalidFile([Problem("", f"this is not YAML: {error}")]) from error
+    except RecursionError as error:
+        raise InvalidFile([_TOO_DEEP]) from error
     if root is None:
         raise InvalidFile([Problem("", "the file is empty")])
     problems: list[Problem] = []
-    found = nodes.fields_of(root, "", _sections(problems), problems)
+    try:
+        found = nodes.fields_of(root, "", _sections(problems), problems)
+    except RecursionError as error:
+        raise InvalidFile([_TOO_DEEP]) from error
     if problems:
         raise InvalidFile(problems)
     return File(**found)
@@ -367,13 +373,20 @@ def _value(node: Node, path: str) -> Any:
     if isinstance(node, SequenceNode):
         return [_value(item, f"{path}[{number}]") for number, item in enumerate(node.value)]
     if isinstance(node, ScalarNode) and node.style is None and node.tag in nodes.PLAIN_TAGS:
-        if node.value.lower() in _WORDS:
-            return _WORDS[node.value.lower()]
-        if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", node.value):
-            return int(node.value)
-        if re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,2})?", node.value):
-            return float(node.value)
+        found = plain(node.value)
+        return found if found != node.value else nodes.text_of(node, path)
     return nodes.text_of(node, path)
+
+
+def plain(text: str) -> Any:
+    """What a text without quotes stands for, where any value may stand: a word, a number, or itself."""
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if re.fullmatch(r"-?(0|[1-9][0-9]{0,99})", text):
+        return int(text)
+    if re.fullmatch(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]{1,3})?", text):
+        return float(text)
+    return text
 
 
 def _values(node: Node, path: str) -> dict[str, Any]:

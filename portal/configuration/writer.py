@@ -7,11 +7,12 @@ from typing import Any
 
 import yaml
 from django.utils import timezone
+from yaml.nodes import ScalarNode
 
 from billing import catalog, groups, prices
 from billing.models import CatalogModel, PriceVersion
 from keys import rates
-from portal.configuration.reader import LIST_PRICE, STORED
+from portal.configuration.reader import LIST_PRICE, STORED, plain
 from relay import services
 from relay.models import Channel, DefaultModel
 from relay.services import ChannelSpec
@@ -24,10 +25,16 @@ _FACTORY = ChannelSpec(name="", base_url="", models={})
 
 
 class _Dumper(yaml.SafeDumper):
-    """No anchors: an operator edits this by hand."""
+    """No anchors: an operator edits this by hand. A text that the reader would take for a number is in quotes."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_text(self, text: str) -> ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain(text) == text else "'")
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def dump() -> str:
@@ -52,8 +59,8 @@ def _channel(channel: Channel) -> dict[str, Any]:
     if spec.preset != _FACTORY.preset:
         found["preset"] = spec.preset
     found |= {"protocol": spec.protocol, "base_url": spec.base_url}
-    weights = {f"{STORED}{c.last_four}": c.weight for c in channel.credentials.all()}
-    found["api_keys"] = [mark if weight == 1 else {"key": mark, "weight": weight} for mark, weight in weights.items()]
+    marks = [(f"{STORED}{c.last_four}", c.weight) for c in sorted(channel.credentials.all(), key=lambda c: c.pk)]
+    found["api_keys"] = [mark if weight == 1 else {"key": mark, "weight": weight} for mark, weight in marks]
     for name in _WHERE_OTHER:
         if getattr(spec, name) != getattr(_FACTORY, name):
             found[name] = getattr(spec, name)

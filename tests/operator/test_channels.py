@@ -98,6 +98,36 @@ def test_what_was_dumped_changes_nothing_when_it_is_applied() -> None:
     assert apply(FILE).changes == []
 
 
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"secrets": {"sk-first-aaaaaa-1234": 1, "sk-second-bbbbb-1234": 5, "sk-third-cccccc-1234": 5}},
+        {"secrets": {"short-1": 1, "short-2": 5}},
+        {"breaker": {"open": 1e-05, "within": 0.12345678}, "timeouts": {"connect": 0.0012345678}},
+        {"parameters": {"label": "1e5", "word": "nULL", "no": "-7", "x": 1e300, "y": 2**63, "z": [1e-7, "", None]}},
+    ],
+    ids=["alike at the end", "too short to show", "exact seconds", "texts like numbers"],
+)
+def test_a_dump_is_exact(fields: dict[str, Any]) -> None:
+    channel(**fields)
+    assert apply(writer.dump()).changes == []
+
+
+@pytest.mark.usefixtures("db")
+def test_a_mark_means_all_credentials_that_end_so_or_each_of_them_in_turn() -> None:
+    channel(secrets={"sk-first-aaaaaa-1234": 1, "sk-second-bbbbb-1234": 5})
+    file = "channels: [{{name: main, api_keys: [{}]}}]"
+    mark = '"stored:…1234"'
+    heavier = f"{{key: {mark}, weight: 7}}"
+    apply(file.format(f"{mark}, {heavier}"))
+    assert list(Credential.objects.order_by("pk").values_list("weight", flat=True)) == [1, 7]
+    with pytest.raises(InvalidFile, match="2 credentials that end with …1234 are stored, not 3"):
+        apply(file.format(f"{mark}, {mark}, {mark}"))
+    apply(file.format(heavier))
+    assert list(Credential.objects.values_list("weight", flat=True)) == [7, 7]
+
+
 @pytest.mark.usefixtures("db", "_keys")
 def test_a_change_is_told_without_the_value_of_a_header() -> None:
     apply(FILE)
@@ -126,6 +156,15 @@ WRONG = {
     "preset: openai\n    breaker: {failure: 5}": "failure",
     "preset: openai\n    breaker: {failures: 5000}": "too small or too large",
     "preset: openai\n    api_keys: [{weight: 3}]": "has `key` and `weight`",
+    'preset: openai\n    proxy: "http://[::1:3"': "not a URL",
+    f"preset: openai\n    proxy: http://{'a.' * 180}com:3128": "at most 300 characters",
+    'preset: openai\n    parameters: {a: "x\\0y"}': "are no text",
+    'preset: openai\n    parameters: {a: "\\uD800"}': "are no text",
+    "preset: openai\n    parameters: {a: 1e999}": "at most 64 bits",
+    f"preset: openai\n    parameters: {{a: {'9' * 5000}}}": "at most 64 bits",
+    f"preset: openai\n    parameters: {'{a: ' * 40}1{'}' * 40}": "at most 32 levels",
+    f"preset: openai\n    parameters: {'{a: ' * 3000}1{'}' * 3000}": "nested too deeply",
+    "preset: openai\n    parameters: &p {a: *p}": "contains itself",
 }
 
 

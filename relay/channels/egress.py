@@ -3,17 +3,18 @@ posting notices (`post`).
 
 Whoever sends a URL chooses where this machine connects to, so: http and https only, public addresses only (the name is
 resolved once, vetted, and that address is connected to), every redirect vetted anew, no credentials, no cookies, a
-bounded size and time. `FETCH_URLS=false` turns it off; `FETCH_FROM` names servers (host:port) that may be private.
+bounded size and time. A URL is parsed once, so that what was vetted is what is connected to. `FETCH_URLS=false` turns
+it off; `FETCH_FROM` names servers (host:port) that may be private.
 """
 
 import asyncio
 import socket
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 from django.conf import settings
+from yarl import URL
 
 from relay.channels import upstream
 from relay.errors import Cause, RelayError
@@ -37,21 +38,21 @@ async def fetch(url: str) -> Fetched:
         raise _refused("This gateway fetches no URLs; send the file's data instead.")
     try:
         async with asyncio.timeout(WITHIN):
-            return await _follow(url)
+            return await _follow(URL(url))
     except TimeoutError as error:
         raise _refused(f"{_shown(url)} did not answer in time.") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise _refused(f"{_shown(url)} cannot be fetched.") from error
 
 
-async def _follow(url: str) -> Fetched:
+async def _follow(url: URL) -> Fetched:
     for _ in range(MOST_REDIRECTS + 1):
         private = _vet(url)
         session = upstream.sessions.get(private=private)
         headers = {"User-Agent": "pisces", "Accept": "*/*"}
         async with session.get(url, headers=headers, allow_redirects=False) as response:
             if response.status in _REDIRECTS:
-                url = urljoin(url, response.headers.get("Location", ""))
+                url = url.join(URL(response.headers.get("Location", "")))
                 continue
             if response.status != 200:
                 raise _refused(f"{_shown(url)} answered with status {response.status}.")
@@ -81,7 +82,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: Collecti
 
     `private` names servers (host:port) that may have a private address. Raises Undeliverable.
     """
-    return asyncio.run(_post(url, body, headers, _vet_post(url, private)))
+    address = _parsed(url)
+    return asyncio.run(_post(address, body, headers, _vet_post(address, private)))
 
 
 def check(url: str, *, private: Collection[str] = ()) -> None:
@@ -89,36 +91,38 @@ def check(url: str, *, private: Collection[str] = ()) -> None:
 
     A name may have another address tomorrow: it is vetted again each time that something is posted.
     """
-    if _vet_post(url, private):
+    address = _parsed(url)
+    if _vet_post(address, private):
         return
-    parts = urlsplit(url)
     try:
-        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(address.raw_host, address.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise Undeliverable("the name has no address") from error
-    if not all(upstream.is_public(str(address[4][0])) for address in found):
+    if not all(upstream.is_public(str(each[4][0])) for each in found):
         raise Undeliverable("the address is private")
 
 
-def _vet_post(url: str, private: Collection[str]) -> bool:
-    """Whether the server is one that may be private. Raises Undeliverable for what may not be posted to at all."""
+def _parsed(url: str) -> URL:
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        return URL(url)
     except ValueError as error:
         raise Undeliverable("this is no address") from error
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.password:
+
+
+def _vet_post(url: URL, private: Collection[str]) -> bool:
+    """Whether the server is one that may be private. Raises Undeliverable for what may not be posted to at all."""
+    if not _is_plain(url):
         raise Undeliverable("the address must begin with https:// and name no user")
-    if f"{host}:{port}" in private:
+    if _server(url) in private:
         return True
-    if parts.scheme != "https":
+    if url.scheme != "https":
         raise Undeliverable("the address must begin with https://")
-    if not upstream.may_be_public(host):
+    if not upstream.may_be_public(url):
         raise Undeliverable("the address is private")
     return False
 
 
-async def _post(url: str, body: bytes, headers: Mapping[str, str], private: bool) -> Posted:
+async def _post(url: URL, body: bytes, headers: Mapping[str, str], private: bool) -> Posted:
     try:
         async with asyncio.timeout(POST_WITHIN), upstream.own_session(private=private) as session:
             sent = {"User-Agent": "pisces", "Accept-Encoding": "identity", **headers}
@@ -137,20 +141,28 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str], private: bool
 # ---- fetching -------------------------------------------------------------------------------------------------------
 
 
-def _vet(url: str) -> bool:
+def _vet(url: URL) -> bool:
     """Whether the server is one that may be private. Raises RelayError for what may not be fetched at all."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.password:
+    if not _is_plain(url):
         raise _refused(f"{_shown(url)} is no http or https address.")
-    if f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}" in settings.FETCH_FROM:
+    if _server(url) in settings.FETCH_FROM:
         return True
-    if not upstream.may_be_public(host):
+    if not upstream.may_be_public(url):
         raise _refused(f"{_shown(url)} is a private address.")
     return False
 
 
-async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
+def _is_plain(url: URL) -> bool:
+    """An http or https address that names a host and no user."""
+    return url.scheme in ("http", "https") and bool(url.raw_host) and not url.raw_user and not url.raw_password
+
+
+def _server(url: URL) -> str:
+    """As the settings name servers that may be private."""
+    return f"{url.raw_host}:{url.port}"
+
+
+async def _body(response: aiohttp.ClientResponse, url: URL) -> bytes:
     if (response.content_length or 0) > MOST_BYTES:
         raise _too_large(url)
     content = bytearray()
@@ -161,7 +173,7 @@ async def _body(response: aiohttp.ClientResponse, url: str) -> bytes:
     return bytes(content)
 
 
-def _too_large(url: str) -> RelayError:
+def _too_large(url: URL) -> RelayError:
     return _refused(f"{_shown(url)} is larger than {MOST_BYTES >> 20} MB.")
 
 
@@ -169,6 +181,6 @@ def _refused(message: str) -> RelayError:
     return RelayError(Cause.INVALID_PARAMETER, message, param="messages")
 
 
-def _shown(url: str) -> str:
+def _shown(url: URL | str) -> str:
     """Without its query, which may be a secret."""
-    return repr(url.partition("?")[0][:200])
+    return repr(str(url).partition("?")[0][:200])

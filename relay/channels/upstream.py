@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -70,6 +69,15 @@ class _PublicResolver(AbstractResolver):
         await self._inner.close()
 
 
+def _public_socket(found: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket to a public address. The second wall: a host that is an address itself never meets the resolver, and
+    here, whatever its spelling was, stands what is connected to."""
+    family, kind, protocol, _, address = found
+    if not is_public(str(address[0])):
+        raise Forbidden("the address is private")
+    return socket.socket(family, kind, protocol)
+
+
 class _Sessions:
     """One pooled session for public upstreams and one for the operator's own, in this process's event loop."""
 
@@ -80,7 +88,11 @@ class _Sessions:
         session = self._sessions.get(private)
         if session is None or session.closed:
             connector = aiohttp.TCPConnector(
-                limit=0, ttl_dns_cache=30, keepalive_timeout=30, resolver=None if private else _PublicResolver()
+                limit=0,
+                ttl_dns_cache=30,
+                keepalive_timeout=30,
+                resolver=None if private else _PublicResolver(),
+                socket_factory=None if private else _public_socket,
             )
             session = self._sessions[private] = aiohttp.ClientSession(
                 connector=connector,
@@ -228,13 +240,14 @@ async def _send(
     base, own, key = candidate.base_url, candidate.dress, secret.value if secret else None
     if base == demo.ADDRESS:
         base, own, key = demo.base_url(), dress.USUAL, demo.secret()
-    url = endpoint_url(base, path, own.protocol, own.quirks, candidate.model)
     try:
+        url = endpoint_url(base, path, own.protocol, own.quirks, candidate.model)
         if own.auth == "query-key":
             url = URL(dress.with_key(str(url), own, key))
-        _vet_literal(base, candidate)
-        if own.proxy:
-            _vet_literal(own.proxy, candidate)
+        proxy = URL(own.proxy) if own.proxy else None
+        _vet_literal(url, candidate)
+        if proxy is not None:
+            _vet_literal(proxy, candidate)
         return await session.request(
             method,
             url,
@@ -243,7 +256,7 @@ async def _send(
             skip_auto_headers=_AUTOMATIC,
             allow_redirects=False,
             timeout=_timeout(candidate.timeouts.connect),
-            proxy=own.proxy or None,
+            proxy=proxy,
         )
     except (TimeoutError, aiohttp.ServerTimeoutError) as error:
         raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not accept a connection in time.") from error
@@ -264,17 +277,19 @@ def endpoint_url(
     return URL(dress.address(base, path, protocol=protocol, quirks=quirks, model=model))
 
 
-def _vet_literal(base: str, candidate: Candidate) -> None:
+def _vet_literal(url: URL, candidate: Candidate) -> None:
     """A literal address never meets the resolver."""
-    if candidate.private:
-        return
-    host = urlsplit(base).hostname or ""
-    if not may_be_public(host):
-        raise Forbidden(f"{host} is a private address")
+    if not candidate.private and not may_be_public(url):
+        raise Forbidden(f"{url.raw_host} is a private address")
 
 
-def may_be_public(host: str) -> bool:
-    """Whether a host is a public address, or a name, which the resolver vets."""
+def may_be_public(url: URL) -> bool:
+    """Whether the host is a public address, or a name, which the resolver vets.
+
+    It is asked about the very value that is connected to, because another parser may read another host in the same
+    text: urllib leaves digits and full stops of other scripts as they are, IDNA makes an address of them.
+    """
+    host = url.raw_host or ""
     try:
         return is_public(host)
     except ValueError:

@@ -282,6 +282,7 @@ PRIVATE = [
     "https://169.254.169.254/latest", "https://0.0.0.0/", "https://127.1/", "https://2130706433/", "https://0x7f.1/",
     "https://[::ffff:127.0.0.1]/", "https://[64:ff9b::7f00:1]/", "http://example.com/", "https://user:x@example.com/",
     "ftp://example.com/", "file:///etc/passwd", "https://", "https://[::1", "https://host:99999/", "x", "",
+    "https://127\u30020\u30020\u30021/", "https://\u246069\uff0e254\uff61169.254/", "https://[::\uff11]/",
 ]  # fmt: skip
 
 

@@ -310,3 +310,21 @@ def test_a_limit_of_a_list_that_is_no_number_is_a_400(everything: Gateway, stran
     headers["anthropic-version"] = "2023-06-01"
     answer = requests.get(f"{everything.url}/v1/models", params=query, headers=headers, timeout=30)
     assert given == "" or (answer.status_code, code_of(answer, "anthropic")) == (400, "invalid_parameter")
+
+
+FULL_STOPS = "127\N{IDEOGRAPHIC FULL STOP}0\N{FULLWIDTH FULL STOP}0\N{HALFWIDTH IDEOGRAPHIC FULL STOP}1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", FULL_STOPS, "\N{CIRCLED DIGIT ONE}27.0.0.1", "localhost", "0x7f.1"])
+@pytest.mark.parametrize("protocol", ["openai", "responses"])
+def test_a_url_of_the_machine_itself_is_refused_and_not_asked(
+    everything: Gateway, stranger: Customer, provider: Upstream, protocol: str, host: str
+) -> None:
+    url, before = f"http://{host}:{provider.port}/secret", provider.connections
+    parts: dict[str, Json] = {
+        "openai": {"type": "image_url", "image_url": {"url": url}},
+        "responses": {"type": "input_file", "file_url": url},
+    }
+    answer = post(everything, stranger, protocol, turns(protocol, said(protocol, [parts[protocol]])), to="to-gemini")
+    assert (answer.status_code, code_of(answer, protocol)) == (400, "invalid_parameter")
+    assert provider.connections == before

@@ -21,7 +21,7 @@ class _OutputDetails(msgspec.Struct):
 
 class _Wire(msgspec.Struct):
     prompt_tokens: int
-    completion_tokens: int | None = None
+    completion_tokens: int
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
     total_tokens: Any = None
@@ -34,7 +34,7 @@ _decoder = msgspec.json.Decoder(_Wire | None)
 
 
 def decode(wire: bytes | msgspec.Raw) -> Usage | None:
-    """None where the object is missing, null or makes no sense: then somebody has to count."""
+    """None where the object is missing, null, tells but one side or makes no sense: then somebody has to count."""
     try:
         found = _decoder.decode(wire)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -45,7 +45,7 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
     cached = (into and into.cached_tokens) or found.prompt_cache_hit_tokens or found.cached_tokens or 0
     parts_in = (cached, (into and into.cache_write_tokens) or 0, (into and into.audio_tokens) or 0)
     parts_out = ((out and out.reasoning_tokens) or 0, (out and out.audio_tokens) or 0)
-    total_in, total_out = found.prompt_tokens, found.completion_tokens or 0
+    total_in, total_out = found.prompt_tokens, found.completion_tokens
     counts = (total_in, total_out, *parts_in, *parts_out)
     if min(counts) < 0 or max(counts) >= _LARGEST:
         return None

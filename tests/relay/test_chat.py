@@ -201,9 +201,13 @@ def test_cached_and_reasoning_tokens_are_priced_once(gateway: Gateway, customer:
     assert answer.json()["usage"] == usage
 
 
-@pytest.mark.parametrize(
-    "usage", [None, {}, {"prompt_tokens": -5, "completion_tokens": 1}, "much", [], {"total_tokens": 9}]
-)
+NO_USAGE: list[Any] = [
+    None, {}, {"prompt_tokens": -5, "completion_tokens": 1}, "much", [], {"total_tokens": 9}, {"prompt_tokens": 1000},
+    {"prompt_tokens": 1000, "completion_tokens": None}, {"prompt_tokens": 1000, "total_tokens": 1500},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("usage", NO_USAGE)
 @pytest.mark.parametrize("streamed", [False, True])
 def test_usage_that_is_missing_or_makes_no_sense_is_counted_and_flagged(
     gateway: Gateway, customer: Customer, upstream: Upstream, usage: object, streamed: bool

@@ -112,6 +112,21 @@ def test_a_chat_channel_answers_it_for_the_same_price(gateway: Gateway, customer
 
 
 @KINDS
+@pytest.mark.parametrize("usage", [None, {"input_tokens": 1000}, {"input_tokens": 1000, "output_tokens": None}])
+def test_output_that_nobody_reported_is_counted_and_not_free(
+    gateway: Gateway, customer: Customer, upstream: Upstream, usage: object, streamed: bool
+) -> None:
+    told = {**json.loads((WIRE / "tools.json").read_bytes()), "usage": usage}
+    end = scripts.event({"type": "response.completed", "sequence_number": 0, "response": told})
+    played = scripts.stream([end]) if streamed else scripts.value(told)
+    ask(gateway, customer, model="native", stream=streamed, x_script=upstream.play(played))
+    (record,) = gateway.calls(customer.key)
+    assert record["usage_source"] == "counted"
+    assert record["usage"]["output"] > 0
+    assert 0 < record["cost"] <= record["held"]
+
+
+@KINDS
 def test_a_channel_of_its_own_protocol_passes_it(
     gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
 ) -> None:

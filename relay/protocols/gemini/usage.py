@@ -34,7 +34,7 @@ _decoder = msgspec.json.Decoder(_Wire | None)
 
 
 def decode(wire: bytes | msgspec.Raw) -> Usage | None:
-    """None where the object is missing, null or makes no sense: then somebody has to count."""
+    """None where the object is missing, null, tells but one side or makes no sense: then somebody has to count."""
     try:
         found = _decoder.decode(wire)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -44,8 +44,10 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
     cached, thoughts = found.cachedContentTokenCount or 0, found.thoughtsTokenCount or 0
     tools, prompt = found.toolUsePromptTokenCount or 0, found.promptTokenCount
     candidates = found.candidatesTokenCount
-    if candidates is None:  # some versions leave it out and count it in the total only
-        candidates = max(0, (found.totalTokenCount or 0) - prompt - thoughts - tools)
+    if candidates is None:  # zero; and some versions leave it out and count it in the total only
+        if found.totalTokenCount is None:
+            return None
+        candidates = max(0, found.totalTokenCount - prompt - thoughts - tools)
     heard, heard_before = _audio(found.promptTokensDetails), _audio(found.cacheTokensDetails)
     spoken = _audio(found.candidatesTokensDetails)
     if any(not 0 <= number < _LARGEST for number in (prompt, cached, thoughts, tools, candidates)):

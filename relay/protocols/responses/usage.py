@@ -23,7 +23,7 @@ class _OutputDetails(msgspec.Struct):
 
 class _Wire(msgspec.Struct):
     input_tokens: int
-    output_tokens: int | None = None
+    output_tokens: int
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
 
@@ -33,7 +33,7 @@ _decoder = msgspec.json.Decoder(_Wire | None)
 
 
 def decode(wire: bytes | msgspec.Raw) -> Usage | None:
-    """None where the object is missing, null or makes no sense: then somebody has to count."""
+    """None where the object is missing, null, tells but one side or makes no sense: then somebody has to count."""
     try:
         found = _decoder.decode(wire)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -43,7 +43,7 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
     into, out = found.input_tokens_details or _InputDetails(), found.output_tokens_details or _OutputDetails()
     parts_in = (into.cached_tokens or 0, into.cache_write_tokens or 0, into.audio_tokens or 0)
     parts_out = (out.reasoning_tokens or 0, out.audio_tokens or 0)
-    total_in, total_out = found.input_tokens, found.output_tokens or 0
+    total_in, total_out = found.input_tokens, found.output_tokens
     if any(not 0 <= number < _LARGEST for number in (total_in, total_out, *parts_in, *parts_out)):
         return None
     read, write, audio_in = _within(total_in, parts_in)

@@ -244,10 +244,19 @@ def test_candidates_that_are_left_out_are_taken_from_the_total() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [b"null", b"{}", b'{"promptTokenCount":-1}', b'{"promptTokenCount":"9"}', b'{"promptTokenCount":9e99}', b"[", b"7"],
-)
-def test_usage_that_makes_no_sense_is_none(wrong: bytes) -> None:
+    [
+        b"null", b"{}", b'{"promptTokenCount":-1}', b'{"promptTokenCount":"9"}', b'{"promptTokenCount":9e99}', b"[",
+        b"7", b'{"promptTokenCount":9}', b'{"promptTokenCount":9,"thoughtsTokenCount":5}',
+    ],
+)  # fmt: skip
+def test_usage_that_makes_no_sense_or_tells_nothing_of_the_output_is_none(wrong: bytes) -> None:
     assert usage.decode(wrong) is None
+
+
+def test_candidates_of_zero_are_left_out_on_the_wire() -> None:
+    found = usage.decode(b'{"promptTokenCount":10,"totalTokenCount":10}')
+    assert found is not None
+    assert (found.output, dict(found.buckets())) == (0, {"input": 10})
 
 
 def test_details_above_their_total_do_not_make_a_bucket_negative() -> None:

@@ -46,7 +46,8 @@ class _Kept(msgspec.Struct, array_like=True):
 
 
 def claim_of(request: Request, what: str) -> Claim | None:
-    """The request's key with the fingerprint of `what` (method and endpoint) and its body; None where it has none.
+    """The request's key with the fingerprint of `what` (method and endpoint), how Gemini's streams are framed, and its
+    body; None where it has none.
 
     Bodies that differ in the white space between JSON's tokens ask for the same. Raises RelayError for a key that is
     no key.
@@ -57,7 +58,8 @@ def claim_of(request: Request, what: str) -> Claim | None:
     if not (0 < len(given) <= LONGEST and all(32 < byte < 127 for byte in given)):
         message = f"`Idempotency-Key` must be 1 to {LONGEST} visible ASCII characters."
         raise RelayError(Cause.INVALID_PARAMETER, message, param="Idempotency-Key")
-    digest = hashlib.sha256(what.encode() + b"\n" + _plain(request.body)).hexdigest()
+    framing = "?alt=sse" if request.query_value("alt") == "sse" else ""  # without it, one array
+    digest = hashlib.sha256((what + framing).encode() + b"\n" + _plain(request.body)).hexdigest()
     return Claim(given.decode("ascii"), digest)
 
 

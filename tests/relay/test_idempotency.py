@@ -73,6 +73,22 @@ def test_another_request_with_the_same_key_is_refused(
     assert charged(gateway, customer) == [COST]
 
 
+@pytest.mark.parametrize("queries", [("?alt=sse", ""), ("", "?alt=sse"), ("?alt=sse", "?alt=json")])
+def test_another_framing_of_a_stream_is_another_request(
+    gateway: Gateway, customer: Customer, queries: tuple[str, str]
+) -> None:
+    """Whoever asks for one array is not answered with events, nor the reverse."""
+    url, key = f"{gateway.url}/v1beta/models/chat:streamGenerateContent", fresh()
+    headers = {"Authorization": f"Bearer {customer.token}", "Idempotency-Key": key}
+    body = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
+    first, again, other = (
+        requests.post(url + query, json=body, headers=headers, timeout=30) for query in (queries[0], *queries)
+    )
+    assert (again.content, is_replay(again)) == (first.content, True)
+    assert (other.status_code, other.json()["error"]["details"][0]["reason"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    assert charged(gateway, customer) == [COST]
+
+
 def test_a_body_that_differs_only_in_spacing_is_the_same_request(gateway: Gateway, customer: Customer) -> None:
     key = fresh()
     body: dict[str, Any] = {"model": "chat", "messages": [{"role": "user", "content": "two  spaces\n"}]}

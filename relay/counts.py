@@ -43,11 +43,17 @@ class _Anthropic(msgspec.Struct):
     input_tokens: int
 
 
+_LARGEST = 2**40
+
+
 def _anthropic_tokens(body: bytes) -> int:
     try:
-        return msgspec.json.decode(body, type=_Anthropic).input_tokens
+        found = msgspec.json.decode(body, type=_Anthropic).input_tokens
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent no count of tokens.") from error
+    if not 0 <= found < _LARGEST:
+        raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent a count of tokens that makes no sense.")
+    return found
 
 
 _WAYS = {

@@ -179,3 +179,30 @@ def test_a_long_prompt_of_noise_is_counted_to_its_end(gateway: Gateway, customer
     answer = client.chat(gateway.url, customer.token, model="gpt-4o", messages=messages, x_script=script)
     assert answer.status_code == 200
     assert counted(gateway, customer)["input"] == tokenizer.count(noise, Vocabulary.O200K) + 7
+
+
+@pytest.fixture(scope="module")
+def counting(gateway: Gateway, upstream: Upstream) -> str:
+    """A model of a channel that counts tokens itself."""
+    base = upstream.url.removesuffix("/v1")
+    gateway.channel("counts-tokens", base, {"counting": "claude-sonnet-4-5"}, protocol="anthropic")
+    gateway.model("counting", {"input": "1", "output": "2"}, max_output=1000)  # the last: who knows it knows both
+    token = gateway.customer().token
+    eventually(lambda: client.models(gateway.url, token, "counting").status_code == 200)
+    return "counting"
+
+
+@pytest.mark.parametrize("told", [-5, 2**40, 10**30, 1.5, "5", None])
+def test_a_count_of_a_prompt_that_makes_no_sense_is_not_passed_on(
+    gateway: Gateway, customer: Customer, upstream: Upstream, counting: str, told: object
+) -> None:
+    found = []
+    for content in ({"input_tokens": 7}, {"input_tokens": told}):
+        script = upstream.play(scripts.value(content))
+        answer = client.chat(
+            gateway.url, customer.token, path="/v1/messages/count_tokens", model=counting, x_script=script
+        )
+        found.append(answer.json()["input_tokens"])
+        assert len(upstream.served(script)) == 1
+    assert found[0] == 7
+    assert 0 < found[1] < 100

@@ -198,7 +198,7 @@ def pisces(call: Call) -> dict[str, Any]:
     if call.charge is not None:
         told["cost"] = money.to_text(call.charge.amount)
     told["dropped"] = call.dropped
-    told["retries"] = max(0, len(call.attempts) - 1)
+    told["retries"] = max(0, sum(attempt.sent for attempt in call.attempts) - 1)
     return told
 
 

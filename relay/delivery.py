@@ -145,8 +145,12 @@ async def _finish_stream(
     ending = await _stream_ending(stream, asked, call, guard, failure)
     settlement.price(call, ending)
     told = pisces(call)
-    end = stream.fail(failure, told) if failure is not None else stream.last(told, ending.counted)
     broken_off = guard.left and not stream.finished
+    end = b""  # an answer that nobody waits for any more has no last bytes
+    if failure is not None:
+        end = stream.fail(failure, told)
+    elif not broken_off:
+        end = stream.last(told, ending.counted)
     body = outlet.kept(end) if not broken_off else None
     kept = await stored_responses.rows(call, asked)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 BUCKETS = (
     "input",
@@ -31,7 +31,7 @@ class Source(StrEnum):
     """Where the numbers come from."""
 
     REPORTED = "reported"  # the upstream's own final count
-    PARTIAL = "partial"  # what was last known of a call whose process died
+    PARTIAL = "partial"  # reported in part and counted in part, or what was last known of a call whose process died
     COUNTED = "counted"  # the gateway counted what it saw
     NONE = "none"  # nothing was used or nothing is known
 
@@ -69,6 +69,14 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def tokens_out(self) -> int:
         return (self.output or 0) + (self.reasoning or 0) + (self.audio_out or 0)
+
+
+def completed(reported: Usage, counted: Usage) -> Usage:
+    """A report from before an answer's end, and what it could not know yet: output where more of it was counted, and
+    input where it tells of none."""
+    missing = max(0, counted.tokens_out - reported.tokens_out)
+    whole = replace(reported, output=(reported.output or 0) + missing)
+    return whole if reported.tokens_in else replace(whole, input=counted.tokens_in)
 
 
 def of(buckets: Mapping[str, int]) -> Usage:

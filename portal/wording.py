@@ -32,7 +32,7 @@ REASONS: dict[str, Any] = {
 }
 SOURCES: dict[str, Any] = {
     "reported": _("reported by the provider"),
-    "partial": _("as last known when the call was lost"),
+    "partial": _("as far as it was reported, the rest counted"),
     "counted": _("counted by the gateway"),
     "none": _("nothing was used"),
 }

@@ -168,8 +168,8 @@ class ChunkStream(PassingStream, Generic[AnyChoice]):
         self._note(chunk)
         original = data
         has_usage = is_given(chunk.usage)
-        if has_usage:
-            self.usage = completion_usage.decode(chunk.usage) or self.usage
+        if has_usage and (usage := completion_usage.decode(chunk.usage)) is not None:
+            self.usage, self._told = usage, self.seen.size
         if not chunk.choices and not (has_usage and self.wants_usage):
             return b""
         data = self._renamed(data, chunk.model)

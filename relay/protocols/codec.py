@@ -98,6 +98,7 @@ class Whole(Protocol):
 class Stream(Protocol):
     """An upstream's stream on its way to the client: its bytes in, the client's bytes out.
 
+    `usage` is the upstream's newest report, `outdated` whether that is silent about output that came after it.
     `finish` is set with the first finish reason, `finished` once the answer is complete and only usage or the end may
     still come, `done` when nothing more will; what ends the client's stream is kept back until `last`, which is called
     once the books are written. `failure` is set where the upstream failed or sent what cannot be read: what was
@@ -110,6 +111,9 @@ class Stream(Protocol):
     done: bool
     failure: RelayError | None
     seen: Output
+
+    @property
+    def outdated(self) -> bool: ...
 
     @property
     def finished(self) -> bool: ...
@@ -135,9 +139,16 @@ class Stream(Protocol):
 class Decoder(Protocol):
     """An upstream's stream into events. `feed` takes the data of one server-sent event. What cannot be read, and an
     error in the stream, is a `Failed`. After `Finished` or `Failed` nothing comes any more. `finished`: the answer's
-    end has been read, and only usage or the end of the stream may still come."""
+    end has been read, and only usage or the end of the stream may still come. `usage` and `outdated` are as a stream's.
+    """
 
     finished: bool
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+    @property
+    def outdated(self) -> bool: ...
 
     def feed(self, data: bytes) -> list[Event]: ...
 

@@ -58,7 +58,7 @@ class PassingStream(ABC):
     that is an error or cannot be read.
     """
 
-    __slots__ = ("_begun", "_mender", "_splitter", "done", "failure", "finish", "id", "seen", "usage")
+    __slots__ = ("_begun", "_mender", "_splitter", "_told", "done", "failure", "finish", "id", "seen", "usage")
 
     NOT_BEGUN: ClassVar[str] = "The provider's stream had no answer in it."
     NOT_ENDED: ClassVar[str] = "The provider's stream ended before its answer did."
@@ -71,6 +71,7 @@ class PassingStream(ABC):
         self.failure: RelayError | None = None
         self.seen = Output(upstream_model)
         self._begun = False
+        self._told = -1  # bytes of output that `usage` tells of
         self._splitter = sse.Splitter()
         self._mender = surrogates.Mender()
 
@@ -86,6 +87,10 @@ class PassingStream(ABC):
 
     @abstractmethod
     def ping(self) -> bytes: ...
+
+    @property
+    def outdated(self) -> bool:
+        return self.seen.size != self._told
 
     @property
     def finished(self) -> bool:

@@ -69,8 +69,8 @@ class TranslatedStream:
     """As `codec.Stream` promises it: upstream bytes → frames → events → the client's bytes."""
 
     __slots__ = (
-        "_decoder", "_encoder", "_mender", "_places", "_restore", "_splitter", "done", "failure", "finish",
-        "id", "seen", "usage",
+        "_decoder", "_encoder", "_mender", "_places", "_restore", "_splitter", "_usage", "done", "failure", "finish",
+        "id", "seen",
     )  # fmt: skip
 
     def __init__(self, decoder: Decoder, encoder: Encoder, sent: Encoded, *, upstream_model: str) -> None:
@@ -81,11 +81,24 @@ class TranslatedStream:
         self._mender = surrogates.Mender()
         self._places: dict[int, Text | None] = {}
         self.id = ""
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
         self.finish = ""
         self.done = False
         self.failure: RelayError | None = None
         self.seen = Output(upstream_model)
+
+    @property
+    def usage(self) -> Usage | None:
+        """That of the answer's end, and until then what the upstream has told on the way."""
+        return self._usage if self._usage is not None else self._decoder.usage
+
+    @usage.setter
+    def usage(self, value: Usage | None) -> None:
+        self._usage = value
+
+    @property
+    def outdated(self) -> bool:
+        return self._decoder.outdated
 
     @property
     def finished(self) -> bool:

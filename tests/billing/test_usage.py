@@ -30,6 +30,17 @@ def test_pictures_of_a_known_size_or_quality_are_in_buckets_of_their_own() -> No
         usage.of({"pixels": 1})
 
 
+def test_a_report_from_before_the_end_is_completed_by_what_was_counted() -> None:
+    counted = Usage(input=900, output=40)
+    early = Usage(input=5, cache_read=800, output=1)
+    assert usage.completed(early, counted) == Usage(input=5, cache_read=800, output=40)
+    thought = Usage(input=5, output=10, reasoning=25)
+    assert usage.completed(thought, counted) == Usage(input=5, output=15, reasoning=25)
+    assert usage.completed(WHOLE, counted) == WHOLE, "what was counted is less"
+    assert usage.completed(Usage(input=0, output=60), counted) == Usage(input=900, output=60)
+    assert usage.completed(Usage(cache_write=7), Usage(input=3, output=0)) == Usage(cache_write=7, output=0)
+
+
 def test_the_names_of_buckets_are_known() -> None:
     assert usage.are_known([*BUCKETS, "images/hd"])
     assert usage.are_known([])

@@ -130,6 +130,22 @@ def test_a_killed_stream_is_charged_for_what_had_come(breakable: Gateway, upstre
     assert breakable.audit() == []
 
 
+def test_a_killed_stream_is_charged_for_what_was_reported_and_for_the_output_that_came_since(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    customer = breakable.customer()
+    told = {"usage": {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}}
+    first = scripts.event(scripts.delta("m", {"role": "assistant", "content": ""}, **told))
+    words = scripts.event(scripts.delta("m", {"content": "Hello, dear world, how are you"}))
+    killed_in(breakable, upstream, customer, scripts.stalling_after([first, words]), after=b"Hello", stream=True)
+    assert breakable.sweep(later=120) == 1
+    (call,) = breakable.calls(customer.key)
+    assert (call["state"], call["usage_source"], call["usage"]["input"]) == ("lost", "partial", 20)
+    assert 5 <= call["usage"]["output"] <= 20
+    assert call["cost"] == 20 * 1000 + call["usage"]["output"] * 2000 == breakable.spent(customer)
+    assert breakable.audit() == []
+
+
 def test_what_a_killed_call_cost_us_is_known_by_the_card_that_it_began_with(
     breakable: Gateway, upstream: Upstream
 ) -> None:

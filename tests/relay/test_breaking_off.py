@@ -23,6 +23,8 @@ PATHS = {
     "gemini": "/v1beta/models/{model}:streamGenerateContent?alt=sse",
 }
 HELLO = [{"role": "user", "content": "Hello"}]
+TEN_UNITS = 10**10
+ENDS = pytest.mark.parametrize("left", [False, True], ids=["broken off", "left"])
 
 
 class Stage(Upstream):
@@ -125,6 +127,10 @@ def message_start(**usage: int) -> bytes:
     return named("message_start", message=message)
 
 
+def message_delta(reason: str | None, **usage: int) -> bytes:
+    return named("message_delta", delta={"stop_reason": reason, "stop_sequence": None}, usage=usage)
+
+
 def block(*words: str) -> list[bytes]:
     """Anthropic's text, up to the block's end."""
     texts = [named("content_block_delta", index=0, delta={"type": "text_delta", "text": word}) for word in words]
@@ -173,3 +179,132 @@ def test_a_client_that_leaves_in_mid_answer_is_on_record_as_having_left(
     assert (call["state"], call["status"], call["error"]) == ("left", 499, "client_left")
     assert [attempt["outcome"] for attempt in call["attempts"]] == ["client_left"]
     assert call["cost"] > 0
+
+
+# ---- what was reported ----------------------------------------------------------------------------------------------
+
+
+@ENDS
+@CLIENTS
+def test_anthropics_input_is_as_its_beginning_reported_it_and_the_output_is_counted(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str, left: bool
+) -> None:
+    events = [message_start(**CACHED), *block("Hello", ", dear ", "world")]
+    call = ended(gateway, customer, stage, client, "anthropic", events, left=left, after=b"world")
+    output = call["usage"].pop("output")
+    assert (call["usage"], call["usage_source"]) == ({"input": 20, "cache_read": 300}, "partial")
+    assert 3 <= output <= 12
+    assert call["cost"] == 20 * 1000 + 300 * 500 + output * 2000
+
+
+@ENDS
+@CLIENTS
+def test_geminis_running_report_counts_as_far_as_it_goes(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str, left: bool
+) -> None:
+    call = ended(
+        gateway, customer, stage, client, "gemini", [candidate("Hello", RUNNING)], left=left, after=b"Hello"
+    )  # fmt: skip
+    assert (call["usage"], call["usage_source"]) == ({"input": 20, "cache_read": 300, "output": 7}, "reported")
+    assert call["cost"] == 20 * 1000 + 300 * 500 + 7 * 2000
+
+
+@pytest.mark.parametrize("client", ["openai", "gemini"])
+def test_output_that_a_running_report_does_not_tell_of_is_counted(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str
+) -> None:
+    """Some of Gemini's versions tell the prompt alone until the end, and some events tell nothing."""
+    silent = {"promptTokenCount": 20, "totalTokenCount": 20}
+    events = [candidate("Hello", silent), candidate(", dear world, how are you today")]
+    call = ended(gateway, customer, stage, client, "gemini", events, left=False)
+    assert (call["usage"]["input"], call["usage_source"]) == (20, "partial")
+    assert 5 <= call["usage"]["output"] <= 20
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic", "completions"])
+def test_a_chat_whose_chunks_tell_usage_is_charged_for_it_and_for_what_came_since(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str
+) -> None:
+    """vLLM tells it with every chunk that is asked for (`continuous_usage_stats`), some others with the first."""
+
+    def told(tokens: int) -> dict[str, Any]:
+        return {"usage": {"prompt_tokens": 20, "completion_tokens": tokens, "total_tokens": 20 + tokens}}
+
+    words = [scripts.event(scripts.delta("m", {"content": "Hello, dear world"}, **told(9)))]
+    call = ended(gateway, customer, stage, client, "openai", words, left=False)
+    assert (call["usage"], call["usage_source"]) == ({"input": 20, "output": 9}, "reported")
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic", "completions"])
+def test_a_chat_whose_first_chunk_alone_tells_usage_has_its_output_counted(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str
+) -> None:
+    usage = {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}
+    first = scripts.event(scripts.delta("m", {"role": "assistant", "content": ""}, usage=usage))
+    words = scripts.event(scripts.delta("m", {"content": "Hello, dear world, how are you"}))
+    call = ended(gateway, customer, stage, client, "openai", [first, words], left=False)
+    assert (call["usage"]["input"], call["usage_source"]) == (20, "partial")
+    assert 5 <= call["usage"]["output"] <= 20
+
+
+@pytest.mark.parametrize("client", ["openai", "responses", "anthropic", "gemini"])
+def test_a_final_report_counts_though_the_very_end_is_missing(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str
+) -> None:
+    events = [
+        message_start(input_tokens=100, output_tokens=1),
+        *block("Hello"),
+        message_delta("end_turn", output_tokens=500),
+    ]
+    call = ended(gateway, customer, stage, client, "anthropic", events, left=False)
+    assert (call["usage"], call["usage_source"]) == ({"input": 100, "output": 500}, "reported")
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+def test_a_beginning_that_tells_of_no_input_is_no_report(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str
+) -> None:
+    """Providers with an Anthropic layer often know nothing until the end."""
+    events = [message_start(input_tokens=0, output_tokens=0), *block("Hello")]
+    call = ended(gateway, customer, stage, client, "anthropic", events, left=False)
+    assert call["usage_source"] == "partial"
+    assert call["usage"]["input"] > 0
+    assert call["usage"]["output"] > 0
+
+
+def test_an_answer_that_breaks_off_before_its_output_costs_nothing_though_its_input_was_reported(
+    gateway: Gateway, customer: Customer, stage: Stage
+) -> None:
+    call = ended(gateway, customer, stage, "anthropic", "anthropic", [message_start(**CACHED)], left=False)
+    assert (call["cost"], call["usage_source"], call["usage"]) == (0, "none", {})
+    assert gateway.wallet(customer.wallet)["balance"] == TEN_UNITS
+
+
+@pytest.mark.parametrize("client", ["responses", "anthropic"])
+def test_whoever_leaves_an_answer_that_has_no_output_yet_pays_for_the_input_as_reported(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str
+) -> None:
+    call = ended(gateway, customer, stage, client, "anthropic", [message_start(**CACHED)], left=True)
+    assert (call["usage"]["input"], call["usage"]["cache_read"]) == (20, 300)
+    assert call["cost"] <= 20 * 1000 + 300 * 500 + 2000
+
+
+def test_a_report_from_before_the_end_never_costs_more_than_was_held(
+    gateway: Gateway, customer: Customer, stage: Stage
+) -> None:
+    events = [message_start(input_tokens=10**9, output_tokens=1), *block("Hello")]
+    call = ended(gateway, customer, stage, "openai", "anthropic", events, left=False)
+    assert (call["usage_source"], call["cost"]) == ("partial", call["held"])
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+def test_an_answer_that_ends_well_and_never_told_its_output_has_it_counted(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str
+) -> None:
+    events = [message_start(**CACHED), *block("Hello, dear world"), message_delta("end_turn"), named("message_stop")]
+    stage.now = scripts.stream(events)
+    assert b"Hello" in opened(gateway, customer, client, "anthropic").content
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["error"], call["usage_source"]) == ("settled", "", "partial")
+    assert (call["usage"]["input"], call["usage"]["cache_read"]) == (20, 300)
+    assert call["usage"]["output"] > 2

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols import names, states
 from relay.protocols.anthropic import errors, reading, usage
@@ -68,11 +69,11 @@ class MessagesDecoder:
 
     __slots__ = (
         "_begun", "_called", "_given", "_index", "_kind", "_note", "_number", "_over", "_raw", "_raw_size", "_reason",
-        "_state", "_stop_sequence", "_tally", "finished",
+        "_state", "_stop_sequence", "_tally", "finished", "outdated",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished = self.outdated = False
         self._begun = self._called = self._over = False
         self._number = -1  # of the newest part
         self._index: int | None = None  # the wire's number of the open block
@@ -85,6 +86,10 @@ class MessagesDecoder:
         self._stop_sequence: str | None = None
         self._note: str | None = None
         self._tally = usage.Tally()
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._tally.usage()
 
     def feed(self, data: bytes) -> list[Event]:
         if self._over:
@@ -141,7 +146,7 @@ class MessagesDecoder:
         self._tally.see(message.usage)
         if self._begun:
             return []
-        self._begun = True
+        self._begun = self.outdated = True  # its output is none that has been put out
         return [Started(message.id or "", message.model or "", usage.decode(message.usage))]
 
     def _started(self) -> list[Event]:
@@ -151,7 +156,8 @@ class MessagesDecoder:
         return [Started("", "")]
 
     def _near_the_end(self, event: _Event) -> list[Event]:
-        self._tally.see(event.usage)
+        if self._tally.see(event.usage):
+            self.outdated = False
         delta = event.delta or _Delta()
         if delta.stop_reason is None:
             return []
@@ -167,7 +173,7 @@ class MessagesDecoder:
         reason = self._reason
         if self._called and reason is Finish.STOP:
             reason = Finish.TOOL_CALLS
-        end = Finished(reason, self._tally.usage(), self._stop_sequence, self._note)
+        end = Finished(reason, self.usage, self._stop_sequence, self._note)
         events = [*self._started(), *self._ended(), end]
         self._over = self.finished = True
         return events
@@ -198,12 +204,14 @@ class MessagesDecoder:
     def _begin(self, part: Part) -> list[Event]:
         self._number += 1
         self._kind = type(part)
+        self.outdated = True
         return [PartStarted(self._number, part)]
 
     def _more(self, text: str) -> list[Event]:
         if not text:
             return []
         self._given = ""
+        self.outdated = True
         return [PartDelta(self._number, text)]
 
     def _cited(self, citations: list[Json]) -> list[Event]:

@@ -142,12 +142,14 @@ class MessagesStream(PassingStream):
         self._begun = True
         self.id = message.id or ""
         self._tally.see(message.usage)
+        self.usage = self._tally.usage()  # exact for the input; its output is none that has been put out
         if message.model is not None:
             data = _renamed(data, message.model, self._model)
         return b"event: message_start\ndata: " + data + b"\n\n"
 
     def _near_the_end(self, event: bytes, data: bytes, found: _Event) -> None:
-        self._tally.see(found.usage)
+        if self._tally.see(found.usage):
+            self._told = self.seen.size
         self.usage = self._tally.usage()
         if len(self._held) < 8:
             self._held.append(_named(event, found.type, data))

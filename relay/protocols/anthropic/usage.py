@@ -42,14 +42,16 @@ class Tally:
         self._seen: dict[str, int] = {}
         self._broken = False
 
-    def see(self, wire: bytes | msgspec.Raw) -> None:
+    def see(self, wire: bytes | msgspec.Raw) -> bool:
+        """Whether the output was among what it told."""
         try:
             found = _decoder.decode(wire)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             self._broken = True
-            return
+            return False
         if found is not None:
             self._seen.update(_numbers(found))
+        return found is not None and found.output_tokens is not None
 
     def usage(self) -> Usage | None:
         """None where nothing was told, or what makes no sense: then somebody has to count. Thinking that is not told

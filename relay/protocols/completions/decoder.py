@@ -25,13 +25,13 @@ _NO_ANSWER = "The provider's stream had no answer in it."
 class TextDecoder:
     """`codec.Decoder`. `whole` reads an answer that was not streamed, by the same rules."""
 
-    __slots__ = ("_begun", "_over", "_said", "_text", "_usage", "finished")
+    __slots__ = ("_begun", "_over", "_said", "_text", "finished", "outdated", "usage")
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished = self.outdated = False
         self._begun = self._text = self._over = False
         self._said: Finish | None = None
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         if self._over:
@@ -63,8 +63,9 @@ class TextDecoder:
     def _chunk(self, chunk: Chunk[Choice]) -> list[Event]:
         if is_given(chunk.error):
             raise RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {envelope.error_text(chunk.error)}")
-        if is_given(chunk.usage):
-            self._usage = completion_usage.decode(chunk.usage) or self._usage
+        told = completion_usage.decode(chunk.usage) if is_given(chunk.usage) else None
+        if told is not None:
+            self.usage, self.outdated = told, False
         if not chunk.choices:
             return []
         out: list[Event] = []
@@ -73,6 +74,7 @@ class TextDecoder:
             out.append(Started(chunk.id or "", chunk.model or ""))
         choice = chunk.choices[0]
         if choice.text:
+            self.outdated = told is None
             if not self._text:
                 self._text = True
                 out.append(PartStarted(0, Text()))
@@ -87,7 +89,7 @@ class TextDecoder:
             return self._fail(_NO_ANSWER)
         self._over = self.finished = True
         closed: list[Event] = [PartEnded(0)] if self._text else []
-        return [*closed, Finished(self._said or Finish.STOP, self._usage)]
+        return [*closed, Finished(self._said or Finish.STOP, self.usage)]
 
     def _fail(self, text: str) -> list[Event]:
         self._over = True

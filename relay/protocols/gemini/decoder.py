@@ -23,11 +23,11 @@ class Decoder:
 
     __slots__ = (
         "_called", "_cited", "_ended", "_note", "_number", "_open", "_reason", "_started", "_state", "_usage", "_whole",
-        "finished",
+        "finished", "outdated",
     )  # fmt: skip
 
     def __init__(self, *, whole: bool = False) -> None:
-        self.finished = False
+        self.finished = self.outdated = False
         self._whole = whole
         self._started = self._ended = self._called = False
         self._number = -1
@@ -61,10 +61,11 @@ class Decoder:
         out: list[Event] = []
         self._end(out)
         reason = Finish.TOOL_CALLS if self._called and self._reason is Finish.STOP else self._reason
-        out.append(Finished(reason, self._reported(), None, self._note))
+        out.append(Finished(reason, self.usage, None, self._note))
         return out
 
-    def _reported(self) -> Usage | None:
+    @property
+    def usage(self) -> Usage | None:
         return usage.decode(self._usage) if self._usage is not wire.ABSENT else None
 
     def _read(self, answer: wire.Answer, data: bytes, out: list[Event]) -> None:
@@ -74,7 +75,7 @@ class Decoder:
             self._usage = answer.usageMetadata
         if not self._started:
             self._started = True
-            out.append(Started(answer.responseId or "", answer.modelVersion or "", self._reported()))
+            out.append(Started(answer.responseId or "", answer.modelVersion or "", self.usage))
         if (reason := answer.blocked) is not None:
             assert answer.promptFeedback is not None
             message = answer.promptFeedback.blockReasonMessage
@@ -83,10 +84,13 @@ class Decoder:
         for place, candidate in enumerate(answer.candidates or ()):
             if not candidate.index:
                 self._candidate(candidate, data, place, out)
+        if answer.usageMetadata is not wire.ABSENT:
+            self.outdated = False
 
     def _candidate(self, candidate: wire.Candidate, data: bytes, place: int, out: list[Event]) -> None:
         content = candidate.content
         for number, part in enumerate((content.parts or ()) if content is not None else ()):
+            self.outdated = True
             if part.text is not None:
                 self._text(part.text, part, out)
             elif part.functionCall is not None:

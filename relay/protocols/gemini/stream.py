@@ -29,7 +29,9 @@ class GeminiStream(PassingStream):
     _report: msgspec.Raw | None
     _reported: Usage | None
 
-    __slots__ = ("_calls", "_ended", "_framing", "_held", "_model", "_n", "_report", "_reported", "_upstream_model")
+    __slots__ = (
+        "_calls", "_ended", "_framing", "_held", "_model", "_n", "_report", "_reported", "_untold", "_upstream_model",
+    )  # fmt: skip
 
     def __init__(self, asked: GeminiRequest, *, model: str, upstream_model: str) -> None:
         super().__init__(upstream_model)
@@ -39,6 +41,7 @@ class GeminiStream(PassingStream):
         self._n = asked.n
         self._ended: set[int] = set()
         self._calls = 0
+        self._untold = False
         self._held: bytes | None = None
 
     @property
@@ -52,6 +55,11 @@ class GeminiStream(PassingStream):
     @usage.setter
     def usage(self, value: Usage | None) -> None:
         self._report, self._reported = None, value
+
+    @property
+    def outdated(self) -> bool:
+        """Every event tells the usage as it stands by then; some leave it out."""
+        return self._untold
 
     @property
     def finished(self) -> bool:
@@ -106,8 +114,8 @@ class GeminiStream(PassingStream):
     def _note(self, answer: wire.Answer) -> None:
         if not self.id:
             self.id = answer.responseId or ""
-        if answer.usageMetadata is not wire.ABSENT:
-            self._report = answer.usageMetadata
+        if told := answer.usageMetadata is not wire.ABSENT:
+            self._report, self._untold = answer.usageMetadata, False
         if answer.promptFeedback is not None and answer.blocked is not None:
             self._begun = True
             self.finish = Finish.FILTER.value
@@ -118,6 +126,7 @@ class GeminiStream(PassingStream):
             content = candidate.content
             for part in (content.parts or ()) if content is not None else ():
                 self._calls += part.functionCall is not None
+                self._untold = not told
                 whole.see(part, index, self._calls, self.seen)
             if candidate.finishReason:
                 self._finish(index, candidate.finishReason)

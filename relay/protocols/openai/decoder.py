@@ -82,11 +82,11 @@ class ChatDecoder:
 
     __slots__ = (
         "_begun", "_by_id", "_by_index", "_called", "_id", "_latest", "_next", "_old", "_open", "_over", "_said",
-        "_size", "_spoken", "_usage", "_waiting", "finished",
+        "_size", "_spoken", "_waiting", "finished", "outdated", "usage",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished = self.outdated = False
         self._begun = self._over = False
         self._id = ""
         self._next = 0
@@ -99,7 +99,7 @@ class ChatDecoder:
         self._called = False
         self._spoken = False  # whether the open thoughts came as text, beside which entries repeat it
         self._said: Finish | None = None
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
         self._size = 0
 
     def feed(self, data: bytes) -> list[Event]:
@@ -139,8 +139,9 @@ class ChatDecoder:
     def _chunk(self, chunk: _Chunk) -> list[Event]:
         if is_given(chunk.error):
             raise RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {envelope.error_text(chunk.error)}")
-        if chunk.usage is not ABSENT:
-            self._usage = completion_usage.decode(chunk.usage) or self._usage
+        told = completion_usage.decode(chunk.usage) if chunk.usage is not ABSENT else None
+        if told is not None:
+            self.usage, self.outdated = told, False
         if not chunk.choices:
             # Some vendors never end a stream whose usage they have told.
             return self._end() if self._said is not None and is_given(chunk.usage) else []
@@ -148,7 +149,10 @@ class ChatDecoder:
         choice = chunk.choices[0]
         delta = choice.delta or choice.message
         if delta is not None:
+            begun = len(out)
             self._delta(delta, out)
+            if told is None and (self._waiting or len(out) > begun):
+                self.outdated = True
         if choice.finish_reason:
             self._finish(choice)
         return out
@@ -164,8 +168,8 @@ class ChatDecoder:
             raise RelayError(Cause.UPSTREAM_ERROR, f"The provider broke its answer off: {word}.")
         self._said = wire.FINISHES.get(word, Finish.STOP)
         self.finished = True
-        if choice.usage is not ABSENT and self._usage is None:
-            self._usage = completion_usage.decode(choice.usage)
+        if choice.usage is not ABSENT and self.usage is None:
+            self.usage, self.outdated = completion_usage.decode(choice.usage), False
 
     def _delta(self, delta: Delta, out: list[Event]) -> None:
         thoughts = delta.thoughts
@@ -403,7 +407,7 @@ class ChatDecoder:
             return [*out, *self._fail(error)]
         self._close_part(out)
         self._over = self.finished = True
-        out.append(Finished(self._reason(), self._usage))
+        out.append(Finished(self._reason(), self.usage))
         return out
 
     def _reason(self) -> Finish:

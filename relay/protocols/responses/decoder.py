@@ -7,6 +7,7 @@ where it is said again: a text that came only with its `done`, items that came o
 
 import msgspec
 
+from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols.canonical import Opaque, Part, Reasoning, Refusal, Text, ToolCall, finish_of
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
@@ -60,10 +61,15 @@ _READ = (*_TEXTS, "response.output_item.", "response.content_part.", "error")
 class Decoder:
     """As `codec.Decoder` promises it."""
 
-    __slots__ = ("_calls", "_id", "_model", "_next", "_open", "_seen", "_started", "_states", "_waiting", "finished")
+    __slots__ = (
+        "_calls", "_id", "_model", "_next", "_open", "_seen", "_started", "_states", "_waiting", "finished", "usage",
+    )  # fmt: skip
+
+    outdated = False  # the one report comes with the answer's end, and is of all of it
 
     def __init__(self) -> None:
         self.finished = False
+        self.usage: Usage | None = None
         self._id = self._model = ""
         self._started = False
         self._next = 0  # the number of the next part
@@ -155,6 +161,7 @@ class Decoder:
 
     def _end(self, response: msgspec.Raw) -> list[Event]:
         answer = reading.answer_decoder.decode(response)
+        self.usage = usage.decode(answer.usage)
         self._id, self._model = self._id or answer.id or "", self._model or answer.model or ""
         if (failure := reading.failure_of(answer)) is not None:
             return self._fail(failure)
@@ -170,7 +177,7 @@ class Decoder:
                 out += self._whole(item)
         self.finished = True
         calls: list[Part] = [ToolCall(id="", name="")] if self._calls else []
-        out.append(Finished(finish_of(calls, reading.reason_of(answer)), usage.decode(answer.usage)))
+        out.append(Finished(finish_of(calls, reading.reason_of(answer)), self.usage))
         return out
 
     # ---- items ------------------------------------------------------------------------------------------------------

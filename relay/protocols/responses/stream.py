@@ -80,6 +80,11 @@ class ResponsesStream(PassingStream):
         self._last: msgspec.Raw | None = None  # the response at its end
         self._status = ""
 
+    @property
+    def outdated(self) -> bool:
+        """The one report comes with the answer's end, and is of all of it."""
+        return self.usage is None
+
     def _event(self, event: bytes) -> bytes:
         chunk = _CHUNK.fullmatch(event)
         if chunk is not None and (known := _COUNTED.get(chunk[1].decode())) is not None:

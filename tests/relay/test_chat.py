@@ -10,6 +10,7 @@ import pytest
 from billing import money
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
+from tests.kit.plugin import PRICE
 from tests.kit.ports import eventually
 from tests.kit.upstream import Upstream
 
@@ -302,6 +303,35 @@ def test_an_output_limit_that_can_be_paid_is_left_alone(
     assert sent_limit(gateway, upstream, customer.token, max_tokens=77) == {"max_tokens": 77}
     found = sent_limit(gateway, upstream, customer.token, max_completion_tokens=78)
     assert found == {"max_completion_tokens": 78}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"max_tokens": 100_000, "max_completion_tokens": 16},
+        {"max_tokens": 16, "max_completion_tokens": 100_000},
+        {"max_tokens": None, "max_completion_tokens": 16},
+    ],
+    ids=["the older larger", "the newer larger", "the older null"],
+)
+@pytest.mark.parametrize("model", ["chat", "renamed"])
+def test_a_limit_under_both_of_its_names_is_sent_once_as_it_is_held_for(
+    gateway: Gateway, upstream: Upstream, renamed: None, model: str, asked: dict[str, Any]
+) -> None:
+    poor = gateway.customer(credit="0.01")
+    sent = sent_limit(gateway, upstream, poor.token, model=model, **asked)
+    assert sent == {"max_tokens": 16}
+    assert gateway.calls(poor.key)[0]["held"] < 100_000 * 2000
+    assert gateway.wallet(poor.wallet)["frozen"] == ""
+
+
+@pytest.fixture(scope="module")
+def renamed(gateway: Gateway, upstream: Upstream) -> None:
+    """A channel to a provider that knows the older name only."""
+    gateway.model("renamed", PRICE)
+    gateway.channel("renamed", upstream.url, {"renamed": "deepseek-chat"}, preset="deepseek")
+    token = gateway.customer().token
+    eventually(lambda: client.models(gateway.url, token, "renamed").status_code == 200)
 
 
 def test_an_output_limit_that_cannot_be_paid_is_lowered_to_what_can(gateway: Gateway, upstream: Upstream) -> None:

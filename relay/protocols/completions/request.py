@@ -15,6 +15,7 @@ from relay.protocols.canonical import Request
 from relay.protocols.completions import reading
 
 USUAL_LIMIT = 16  # the endpoint's own
+OTHER_LIMIT = "max_completion_tokens"  # the chat's; none of this endpoint's, but some providers read both alike
 MOST_ANSWERS = 128
 MOST_PROMPTS = 2048
 
@@ -68,15 +69,18 @@ class CompletionRequest(BaseAsked):
         return Prompt(texts=[*self.texts, self.suffix or ""], framing=self.tokens)
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
-        """The body for an upstream that completes texts. The usual limit is written out: others have another one."""
+        """The body for an upstream that completes texts. The usual limit is written out: others have another one. No
+        limit goes under another name than the one that is held for."""
+        given = {name: value for name, value in self._fields.items() if name != OTHER_LIMIT}
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
         if self.stream and not self.wants_usage:
-            changes["stream_options"] = bodies.with_usage(self._fields)
-        if limit is not None or "max_tokens" not in self._fields or bytes(self._fields["max_tokens"]) == b"null":
+            changes["stream_options"] = bodies.with_usage(given)
+        written = "max_tokens" in given and bytes(given["max_tokens"]) != b"null" and OTHER_LIMIT not in self._fields
+        if limit is not None or not written:
             changes["max_tokens"] = self.limit if limit is None else limit
-        return bodies.rewritten(self.body, self._fields, changes, _QUOTED)
+        return bodies.rewritten(self.body, given, changes, _QUOTED)
 
     def canonical(self) -> Request:
         """Raises RelayError for what only a model that completes texts can do."""

@@ -17,6 +17,7 @@ from relay.protocols.openai import prompt, reading
 
 ABSENT = msgspec.Raw(b"")
 MOST_ANSWERS = 128
+LIMITS = ("max_tokens", "max_completion_tokens")  # two names of one limit
 # Models that refuse `max_tokens` and take only `max_completion_tokens`.
 _NEW_LIMIT_ONLY = re.compile(r"(?:^|/)(?:o\d|gpt-5)")
 
@@ -73,7 +74,7 @@ class ChatRequest:
         self.wants_usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
         self.n = wanted.n or 1
         self.legacy = "functions" in fields and "tools" not in fields
-        limits = [limit for limit in (wanted.max_tokens, wanted.max_completion_tokens) if limit is not None]
+        limits = [limit for name in LIMITS if (limit := getattr(wanted, name)) is not None]
         self.limit = min(limits) if limits else None
         self.text_bytes = sum(len(memoryview(message)) for message in self._messages)
         self.text_bytes -= sum(thing.inside for thing in self._media)
@@ -110,20 +111,23 @@ class ChatRequest:
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
-        lowered, the usage that a stream must report, an `api_key` that belongs to us, and a field written twice."""
+        lowered, the usage that a stream must report, an `api_key` that belongs to us, and a field written twice. A
+        limit under both of its names is one of them, the one that is held for: providers take the larger, or either."""
+        given = self._fields
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
         if self.stream and not self.wants_usage:
-            changes["stream_options"] = bodies.with_usage(self._fields)
+            changes["stream_options"] = bodies.with_usage(given)
+        present = [name for name in LIMITS if name in given]
+        if limit is None and len(present) > 1:
+            limit = self.limit
         if limit is not None:
-            changes.update(self._limit_fields(limit))
-        return bodies.rewritten(self.body, self._fields, changes, _QUOTED)
-
-    def _limit_fields(self, limit: int) -> dict[str, int]:
-        present: list[str] = [name for name in ("max_tokens", "max_completion_tokens") if name in self._fields]
-        named = "max_completion_tokens" if _NEW_LIMIT_ONLY.search(self.model) else "max_tokens"
-        return dict.fromkeys(present or [named], limit)
+            preferred = "max_completion_tokens" if _NEW_LIMIT_ONLY.search(self.model) else "max_tokens"
+            named = present[0] if len(present) == 1 else preferred
+            given = {name: value for name, value in given.items() if name == named or name not in LIMITS}
+            changes[named] = limit
+        return bodies.rewritten(self.body, given, changes, _QUOTED)
 
 
 _READ = frozenset(_Wanted.__struct_fields__)
@@ -147,7 +151,7 @@ def decode(body: bytes) -> ChatRequest:
     extent.few_turns(len(wanted.messages), "messages")
     if any(not _is_object(message) for message in wanted.messages):
         raise RelayError(Cause.INVALID_MESSAGES, "Each of `messages` must be an object.", param="messages")
-    bodies.bounded(wanted, ("max_tokens", "max_completion_tokens", "n"))
+    bodies.bounded(wanted, (*LIMITS, "n"))
     if wanted.n is not None and wanted.n > MOST_ANSWERS:
         raise RelayError(Cause.INVALID_PARAMETER, f"`n` must be at most {MOST_ANSWERS}.", param="n")
     return ChatRequest(body, wanted, fields)

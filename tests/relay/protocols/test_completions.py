@@ -132,6 +132,12 @@ def test_without_a_limit_sixteen_tokens_are_asked_for_and_held() -> None:
     assert json.loads(asked(max_tokens=90).encode(model="m", limit=40))["max_tokens"] == 40
 
 
+def test_the_chat_s_name_of_the_limit_does_not_go_beside_the_one_that_is_held_for() -> None:
+    for limit in (None, 16):
+        sent = json.loads(asked(max_tokens=16, max_completion_tokens=9000).encode(model="m", limit=limit))
+        assert (sent["max_tokens"], "max_completion_tokens" in sent) == (16, False)
+
+
 def test_what_the_gateway_need_not_change_goes_on_as_it_came() -> None:
     body = b'{"model":"m", "prompt":["a"],  "max_tokens":0, "echo":true, "logprobs":1, "unknown":{"x":[1]}}'
     found = DIALECT.read(body)

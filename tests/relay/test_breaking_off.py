@@ -60,9 +60,12 @@ def furnish(gateway: Gateway, stage: Stage) -> None:
     for protocol in ("openai", "responses", "anthropic", "gemini"):
         gateway.model(f"of-{protocol}", PRICE, max_output=1000)
         gateway.channel(f"of-{protocol}", stage.url, {f"of-{protocol}": f"up-{protocol}"}, protocol=protocol)
+        gateway.channel(f"more-{protocol}", stage.url, {f"of-{protocol}": "up"}, protocol=protocol, priority=1)
 
 
-def opened(gateway: Gateway, customer: Customer, client: str, provider: str) -> requests.Response:
+def opened(
+    gateway: Gateway, customer: Customer, client: str, provider: str, *, patience: float = 30
+) -> requests.Response:
     """A streamed call of a client's protocol to a provider's, its answer unread."""
     model = f"of-{provider}"
     asked: dict[str, Any] = {"model": model, "stream": True}
@@ -77,7 +80,7 @@ def opened(gateway: Gateway, customer: Customer, client: str, provider: str) -> 
             asked |= {"messages": HELLO, "max_tokens": 500}
     headers = {"Authorization": f"Bearer {customer.token}", "anthropic-version": "2023-06-01"}
     url = gateway.url + PATHS[client].format(model=model)
-    return requests.post(url, json=asked, headers=headers, stream=True, timeout=30)
+    return requests.post(url, json=asked, headers=headers, stream=True, timeout=patience)
 
 
 def ended(
@@ -179,6 +182,43 @@ def test_a_client_that_leaves_in_mid_answer_is_on_record_as_having_left(
     assert (call["state"], call["status"], call["error"]) == ("left", 499, "client_left")
     assert [attempt["outcome"] for attempt in call["attempts"]] == ["client_left"]
     assert call["cost"] > 0
+
+
+# ---- before the answer ----------------------------------------------------------------------------------------------
+
+SIGNS = pytest.mark.parametrize(
+    ("protocol", "sign"),
+    [
+        ("openai", b": PROCESSING\n\n"),
+        ("responses", b": PROCESSING\n\n"),
+        ("responses", named("keepalive", sequence_number=0)),
+        ("anthropic", b": PROCESSING\n\n"),
+        ("anthropic", named("ping")),
+        ("gemini", b": PROCESSING\n\n"),
+    ],
+    ids=["openai", "responses", "responses' keepalive", "anthropic", "anthropic's ping", "gemini"],
+)
+
+
+@SIGNS
+def test_a_sign_of_life_is_no_answer_and_the_next_channel_is_asked(
+    gateway: Gateway, customer: Customer, stage: Stage, protocol: str, sign: bytes
+) -> None:
+    stage.now = scripts.in_turn(broken_after([sign]), scripts.stream(BEGINNINGS[protocol]))
+    assert b'"Hello' in opened(gateway, customer, protocol, protocol).content
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert [attempt["channel"] for attempt in call["attempts"]] == [f"of-{protocol}", f"more-{protocol}"]
+
+
+@SIGNS
+def test_leaving_after_nothing_but_a_sign_of_life_costs_nothing(
+    gateway: Gateway, customer: Customer, stage: Stage, protocol: str, sign: bytes
+) -> None:
+    stage.now = scripts.stalling_after([sign])
+    with pytest.raises(requests.Timeout):
+        opened(gateway, customer, protocol, protocol, patience=0.5)
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["cost"], call["first_byte_ms"]) == ("left", 0, None)
 
 
 # ---- what was reported ----------------------------------------------------------------------------------------------

@@ -100,6 +100,7 @@ class MessagesStream(PassingStream):
             if inside.isascii() or _is_text(inside):
                 text = self._texts.get((index, kind))
                 if text is None:
+                    self._begun = True
                     text = self._texts[index, kind] = self._place(int(index), kind.decode())
                 text.raw += inside
                 if len(text.raw) > BLOCK:
@@ -107,7 +108,7 @@ class MessagesStream(PassingStream):
                 return event + b"\n\n"
         data = sse.payload(event)
         if data is None:
-            return event + b"\n\n" if event.startswith(b":") else b""
+            return event + b"\n\n" if self._begun and event.startswith(b":") else b""
         return self._looked_into(event, data)
 
     def _looked_into(self, event: bytes, data: bytes) -> bytes:
@@ -134,7 +135,8 @@ class MessagesStream(PassingStream):
                 self.done = True
                 return b""
         self._note(found)
-        return b"" if self._held else _named(event, found.type, data)
+        # A ping is no answer, nor is a comment: until there is one, another channel may give it.
+        return _named(event, found.type, data) if self._begun and not self._held else b""
 
     def _start(self, data: bytes, message: _Message) -> bytes:
         if self._begun:
@@ -163,8 +165,8 @@ class MessagesStream(PassingStream):
         """What was put out, for counting."""
         index = found.index or 0
         block, delta = found.content_block, found.delta
+        self._begun = self._begun or block is not None or delta is not None
         if block is not None:
-            self._begun = True
             if block.type == "tool_use":
                 self.seen.text(0, "name", index).add(msgspec.Raw(msgspec.json.encode(block.name)))
             for kind in ("text", "thinking"):

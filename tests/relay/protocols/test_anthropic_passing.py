@@ -92,12 +92,20 @@ def test_a_passed_stream_that_breaks_off_is_a_failure() -> None:
 
 def test_events_without_names_get_them_and_comments_pass() -> None:
     """Pitfall: the SDKs overlook every event that has no name."""
-    wire = b": keep\n\n" + b"".join(
-        b"data: " + data.partition(b"data: ")[2] + b"\n\n" for data in stream_of("text").strip().split(b"\n\n")
-    )
-    stream, out = run(wire)
-    assert out.startswith(b": keep\n\n")
-    assert sdk_reads(events_of(out.removeprefix(b": keep\n\n") + stream.last(PISCES))).content[0].to_dict()["text"]
+    begun, *rest = [b"data: " + data.partition(b"data: ")[2] for data in stream_of("text").strip().split(b"\n\n")]
+    stream, out = run(b"\n\n".join([begun, b": keep", *rest, b""]))
+    assert out.count(b": keep\n\n") == 1
+    assert sdk_reads(events_of(out.replace(b": keep\n\n", b"") + stream.last(PISCES))).content[0].to_dict()["text"]
+
+
+@pytest.mark.parametrize("sign", [b": PROCESSING\n\n", b'event: ping\ndata: {"type": "ping"}\n\n'])
+def test_a_sign_of_life_passes_once_the_answer_has_begun_and_is_none_before(sign: bytes) -> None:
+    stream, out = run(sign)
+    assert (out, stream.failure is not None) == (b"", True)
+    begun, _, rest = stream_of("text").partition(b"event: content_block_start")
+    _, out = run(sign + begun + sign + b"event: content_block_start" + rest)
+    assert out.startswith(b"event: message_start")
+    assert out.count(sign) == 1 + stream_of("text").count(sign)
 
 
 def test_a_second_beginning_does_not_reach_the_client() -> None:

@@ -134,8 +134,8 @@ def test_a_killed_stream_is_charged_for_what_was_reported_and_for_the_output_tha
     breakable: Gateway, upstream: Upstream
 ) -> None:
     customer = breakable.customer()
-    told = {"usage": {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}}
-    first = scripts.event(scripts.delta("m", {"role": "assistant", "content": ""}, **told))
+    told = {"prompt_tokens": 20, "completion_tokens": 0, "total_tokens": 20}
+    first = scripts.event(scripts.delta("m", {"role": "assistant", "content": ""}, usage=told))
     words = scripts.event(scripts.delta("m", {"content": "Hello, dear world, how are you"}))
     killed_in(breakable, upstream, customer, scripts.stalling_after([first, words]), after=b"Hello", stream=True)
     assert breakable.sweep(later=120) == 1

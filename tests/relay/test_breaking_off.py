@@ -123,7 +123,7 @@ def named(kind: str, **fields: Any) -> bytes:
 
 
 def message_start(**usage: int) -> bytes:
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
         "stop_sequence": None, "usage": usage,
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """A streamed Anthropic answer on its way to an Anthropic client: bytes in, bytes out, usage overheard. Pure.
 
-The events pass as they came, under the offered model's name in the first. `message_delta` and `message_stop` are kept
-back until the books are written; the last of them bears `pisces`.
+The events pass as they came, under the offered model's name in the first. From the `message_delta` that says why the
+answer ends, all is kept back until the books are written; the last of them, `message_stop`, bears `pisces`.
 """
 
 import re
@@ -126,8 +126,7 @@ class MessagesStream(PassingStream):
             case "message_start":
                 return self._start(data, found.message or _Message())
             case "message_delta":
-                self._near_the_end(event, data, found)
-                return b""
+                return self._near_the_end(event, data, found)
             case "message_stop":
                 if not self.finish:  # it never said why: something is missing before it
                     raise RelayError(Cause.UPSTREAM_ERROR, self.NOT_ENDED if self._begun else self.NOT_BEGUN)
@@ -149,17 +148,23 @@ class MessagesStream(PassingStream):
             data = _renamed(data, message.model, self._model)
         return b"event: message_start\ndata: " + data + b"\n\n"
 
-    def _near_the_end(self, event: bytes, data: bytes, found: _Event) -> None:
+    def _near_the_end(self, event: bytes, data: bytes, found: _Event) -> bytes:
+        """The end begins with its reason; until then it is news of the usage, behind which more may come."""
         if self._tally.see(found.usage):
             self._told = self.seen.size
         self.usage = self._tally.usage()
+        out = _named(event, found.type, data)
+        ends = found.delta is not None and found.delta.stop_reason
+        if not self._held and not ends:
+            return out if self._begun else b""
         if len(self._held) < 8:
-            self._held.append(_named(event, found.type, data))
-        if found.delta is not None and found.delta.stop_reason:
-            reason = reading.finish(found.delta.stop_reason)
+            self._held.append(out)
+        if ends:
+            reason = reading.finish(ends)
             if not self.finish:
                 self.seen.ended += reason not in _NOT_BY_ITSELF
             self.finish = reason.value
+        return b""
 
     def _note(self, found: _Event) -> None:
         """What was put out, for counting."""

@@ -108,6 +108,19 @@ def test_a_sign_of_life_passes_once_the_answer_has_begun_and_is_none_before(sign
     assert out.count(sign) == 1 + stream_of("text").count(sign)
 
 
+def test_usage_that_is_told_in_mid_answer_passes_and_so_does_what_follows_it() -> None:
+    news = (
+        b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":2}}'
+    )
+    wire = stream_of("text")
+    first, *rest = wire.split(b"event: content_block_delta")
+    stream, out = run(b"event: content_block_delta".join([first + news + b"\n\n", *rest]))
+    plain, whole = run(wire)
+    assert out.replace(news + b"\n\n", b"") == whole
+    assert out.count(news) == 1
+    assert (stream.usage, stream.last(PISCES)) == (plain.usage, plain.last(PISCES))
+
+
 def test_a_second_beginning_does_not_reach_the_client() -> None:
     """Pitfall 3."""
     start, _, rest = stream_of("text").partition(b"event: content_block_start")

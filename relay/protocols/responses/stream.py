@@ -129,9 +129,7 @@ class ResponsesStream(PassingStream):
         elif kind == "response.output_item.done":
             self._done(found, _more_decoder.decode(data).item)
         elif not self._begun and not kind.startswith("response."):
-            return (
-                b""  # a sign of life such as `keepalive` is no answer: until there is one, another channel may give it
-            )
+            return b""  # a sign of life (`keepalive`) is no answer: until there is one, another channel may give it
         self._number = found.sequence_number
         return event + b"\n\n"
 

@@ -56,7 +56,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a call has got. What nobody says has not happened: without one, nothing was sent that we know of.
 
     `attempt` counts the channels tried. Once `answering`, output may have been produced; `usage` is what the upstream
-    has reported, `input_bytes` and `output_bytes` are what there is to count else.
+    has reported, with an estimate of what came since; `input_bytes` and `output_bytes` are what there is to count else.
     """
 
     attempt: int

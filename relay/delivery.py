@@ -138,7 +138,8 @@ def _tells_all(stream: Stream) -> bool:
     told = stream.usage
     if told is None or stream.outdated:
         return False
-    return stream.finished or bool(told.tokens_in and told.tokens_out)
+    ended = stream.finished and stream.failure is None
+    return ended or bool(told.tokens_in and told.tokens_out)
 
 
 async def _finish_stream(

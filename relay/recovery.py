@@ -40,7 +40,7 @@ def recover(orphan: Orphan) -> bool:
 
 
 def _used(progress: Progress, model: str) -> Usage:
-    """What the upstream had reported, else what had come."""
+    """What the upstream had reported and what had come since, else what had come."""
     if progress.usage is not None:
         return usages.of(progress.usage)
     return Usage(

@@ -478,7 +478,7 @@ def _format(form: Format, owner: Wire, caps: Capabilities, losses: _Losses) -> J
         losses.add("format")
     named = {"type": "json_schema", "name": form.name or "answer", "schema": schema}
     told = {"description": form.description} if form.description else {}
-    said = bound is not None or owner != "openai"  # a client of OpenAI's means its default by saying nothing
+    said = bound is not None or owner not in OPENAI  # a client of OpenAI's means its default by saying nothing
     return named | told | ({"strict": bool(bound)} if said else {})
 
 

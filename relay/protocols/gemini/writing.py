@@ -39,7 +39,10 @@ _NAMES: dict[Wire, dict[str, str]] = {
         "parallel": "parallel_tool_calls", "thinking": "reasoning.effort", "format": "text.format",
         "logprobs": "top_logprobs", "verbosity": "text.verbosity", "cache_key": "prompt_cache_key",
     },
-    "anthropic": {"parallel": "disable_parallel_tool_use", "stop": "stop_sequences", "format": "output_config.format"},
+    "anthropic": {
+        "parallel": "disable_parallel_tool_use", "stop": "stop_sequences", "format": "output_config.format",
+        "user": "metadata.user_id",
+    },
     "gemini": {
         "temperature": "temperature", "top_p": "topP", "top_k": "topK", "frequency_penalty": "frequencyPenalty",
         "presence_penalty": "presencePenalty", "stop": "stopSequences", "logprobs": "responseLogprobs",
@@ -257,6 +260,7 @@ class _Writer:
     def _lose_what_has_no_field(self) -> None:
         request = self._request
         beside = {
+            "user": request.user,
             "verbosity": request.verbosity,
             "cache_key": request.cache_key,
             "metadata": request.metadata_elsewhere,

@@ -424,9 +424,13 @@ def test_sampling_is_written_and_what_cannot_be_had_is_named_as_the_client_named
 
 def test_what_gemini_has_no_field_for_is_named() -> None:
     named = Message(role="user", parts=[Text(text="x")], name="bob")
-    request = ask(named, metadata={"a": "b"}, cache_key="k", verbosity="low", thinking=Thinking(effort="bogus"))
+    request = ask(
+        named, metadata={"a": "b"}, cache_key="k", verbosity="low", user="u", thinking=Thinking(effort="bogus")
+    )
     sent = DIALECT.encode_request(request, model="m", limit=None, caps=CAPS_25)
-    assert sorted(sent.losses) == ["metadata", "name", "prompt_cache_key", "reasoning_effort", "verbosity"]
+    assert sorted(sent.losses) == ["metadata", "name", "prompt_cache_key", "reasoning_effort", "user", "verbosity"]
+    theirs = DIALECT.encode_request(ask(user="u", owner="anthropic"), model="m", limit=None, caps=CAPS_25)
+    assert theirs.losses == ["metadata.user_id"]
     assert "generationConfig" not in sent.body
 
 

@@ -25,7 +25,7 @@ LONGEST_ERROR = 64 * 1024
 LONGEST_LIST = 4 * 1024 * 1024  # bytes of a provider's list of models
 FINISH_WITHIN, FINISH_BYTES = 0.5, 1024
 _COMMON = {"Accept-Encoding": "identity", "User-Agent": "pisces"}
-_AUTOMATIC = ("Accept", "Content-Type", "User-Agent")  # what an operator has removed is not put back by the client
+_AUTOMATIC = ("Accept", "Content-Type", "User-Agent")  # what the client puts in where they are missing
 
 
 class Forbidden(OSError):
@@ -248,12 +248,15 @@ async def _send(
         _vet_literal(url, candidate)
         if proxy is not None:
             _vet_literal(proxy, candidate)
+        headers = dress.headers(own, sent, key)
+        # What an operator has removed is not put back. Where nothing is, even an empty list would cost a copy of them.
+        removed = [name for name in _AUTOMATIC if name not in headers] or None
         return await session.request(
             method,
             url,
             data=body,
-            headers=dress.headers(own, sent, key),
-            skip_auto_headers=_AUTOMATIC,
+            headers=headers,
+            skip_auto_headers=removed,
             allow_redirects=False,
             timeout=_timeout(candidate.timeouts.connect),
             proxy=proxy,

@@ -70,11 +70,13 @@ class Kept(msgspec.Struct, array_like=True):
 
     @property
     def output(self) -> list[msgspec.Raw]:
-        return _output_decoder.decode(self.answer).output
+        """Its items; what a provider wrote there besides is none."""
+        found = _output_decoder.decode(self.answer).output or ()
+        return [item for item in found if bytes(memoryview(item)[:1]) == b"{"]
 
 
 class _Output(msgspec.Struct):
-    output: list[msgspec.Raw]
+    output: list[msgspec.Raw] | None = None
 
 
 _decoder = msgspec.msgpack.Decoder(Kept)

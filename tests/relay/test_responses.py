@@ -68,6 +68,11 @@ def events(answer: requests.Response) -> list[dict[str, Any]]:
     return [json.loads(block.split("\n")[1].removeprefix("data: ")) for block in blocks if block]
 
 
+def told(path: Path) -> list[dict[str, Any]]:
+    """The events of a recorded stream."""
+    return [json.loads(line.removeprefix("data: ")) for line in path.read_text().split("\n") if line[:6] == "data: "]
+
+
 def text(response: dict[str, Any]) -> str:
     messages = [item for item in response["output"] if item["type"] == "message"]
     return "".join(part["text"] for item in messages for part in item["content"])
@@ -369,6 +374,26 @@ def test_what_only_the_provider_keeps_is_not_looked_up_there(
     assert refusal(answer) == (404, "response_not_found", "input")
     assert not any(words.encode() in exchange.body for exchange in upstream.exchanges)
     assert gateway.transfers(customer.wallet) == []
+
+
+@pytest.mark.parametrize("output", [None, [{"type": "message", "id": 5, "role": "assistant", "content": []}]])
+def test_an_answer_whose_items_cannot_be_named_is_passed_and_paid_all_the_same(
+    gateway: Gateway, customer: Customer, upstream: Upstream, output: Any
+) -> None:
+    done = next(event for event in told(WIRE / "text.sse") if event["type"] == "response.output_item.done")
+    end = {**json.loads((WIRE / "text.json").read_bytes()), "output": output}
+    stream = [*([done] if output else []), {"type": "response.completed", "sequence_number": 9, "response": end}]
+
+    async def script(exchange: Exchange) -> None:
+        await exchange.head(200, scripts.SSE)
+        for event in stream:
+            await exchange.chunk(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        await exchange.chunk(b"")
+
+    found = ask(gateway, customer, model="native", stream=True, x_script=upstream.play(script))
+    assert (found["status"], found["output"]) == ("completed", output)
+    (record,) = gateway.calls(customer.key)
+    assert (record["state"], record["usage_source"]) == ("settled", "reported")
 
 
 def test_an_item_whose_id_is_no_text_is_the_caller_s_mistake(gateway: Gateway, customer: Customer) -> None:

@@ -189,4 +189,8 @@ def referred(item: msgspec.Raw) -> str | None:
 
 
 def id_of(item: msgspec.Raw) -> str | None:
-    return reading.head_decoder.decode(item).id
+    """None also where a provider has put there what is no id."""
+    try:
+        return reading.head_decoder.decode(item).id
+    except msgspec.ValidationError:
+        return None

@@ -95,7 +95,7 @@ class Attempt(msgspec.Struct):
 
     @property
     def passed_over(self) -> bool:
-        """Its channel was at its own limit, so that it was none."""
+        """Its channel had no room, or was known to fail, so that it was none."""
         return self.passage is None
 
     @property

@@ -135,7 +135,7 @@ async def prepared(asked: ResponsesRequest, principal: Principal) -> ResponsesRe
     whose input is too large is not kept, and says so. Raises RelayError for what is not there."""
     if sum(memoryview(item).nbytes for item in asked.items) > settings.MAX_STORED_ANSWER:
         asked.store = False
-    if asked.waits or kept.refer(asked.items):
+    if asked.waits or kept.has_references(asked.items):
         return await _read(_completed, asked, principal.team)
     return asked
 
@@ -195,30 +195,27 @@ def _lineage(last: StoredResponse, team: int) -> list[StoredResponse]:
 def _with_referred(items: Sequence[msgspec.Raw], team: int) -> list[msgspec.Raw]:
     """Items of the team's earlier answers in the place of the references to them. Raises RelayError (404) for any
     other: a provider would look it up among all that the gateway's customers were answered under its credential."""
+    names = [kept.referred(item) for item in items]
+    turns = _with_items({name for name in names if name is not None}, team)
     found: list[msgspec.Raw] = []
-    answers: dict[uuid.UUID, Kept] = {}
-    for item in items:
-        name = kept.referred(item)
-        if name is None:
-            found.append(item)
-            continue
-        row = _with_item(name, team)
-        if row.pk not in answers:
-            answers[row.pk] = _unseal(row.pk, row.sealed)
-        found += kept.history([_of_id(answers[row.pk], name)])
+    for item, name in zip(items, names, strict=True):
+        found += [item] if name is None else kept.history([_of_id(turns[name], name)])
     return found
 
 
-def _with_item(name: str, team: int) -> StoredResponse:
-    """The response that has the item of this id."""
-    answer = kept.parse_id(name)
-    if answer is not None:
-        return _find(kept.answer_id(answer), team, param="input")
-    named = StoredItem.objects.filter(team_id=team, name=name, response__expires_at__gt=timezone.now())
-    item = named.select_related("response").order_by("-pk").first() if "\0" not in name else None
-    if item is None:
-        raise _no_item(name)
-    return item.response
+def _with_items(names: set[str], team: int) -> dict[str, Kept]:
+    """The responses that have the items of these ids, by the id, in two queries however many there are."""
+    ids = {name: answer for name in names if (answer := kept.parse_id(name)) is not None}
+    others = [name for name in names if name not in ids and "\0" not in name]
+    in_force = StoredResponse.objects.filter(team_id=team, expires_at__gt=timezone.now())
+    if others:
+        named = StoredItem.objects.filter(team_id=team, name__in=others, response__in=in_force).order_by("pk")
+        ids |= dict(named.values_list("name", "response_id"))  # the newest of those that a provider gave one id
+    rows = in_force.in_bulk(set(ids.values())) if ids else {}
+    if (lost := next((name for name in sorted(names) if ids.get(name) not in rows), None)) is not None:
+        raise _no_item(lost)
+    turns = {row.pk: _unseal(row.pk, row.sealed) for row in rows.values()}
+    return {name: turns[answer] for name, answer in ids.items()}
 
 
 def _of_id(turn: Kept, name: str) -> msgspec.Raw:

@@ -166,7 +166,7 @@ def page(items: list[dict[str, Any]], *, after: str | None, limit: int, ascendin
 # ---- references -----------------------------------------------------------------------------------------------------
 
 
-def refer(items: Iterable[msgspec.Raw]) -> bool:
+def has_references(items: Iterable[msgspec.Raw]) -> bool:
     """Whether one of a request's items is only a name. Raises RelayError for an item of a wrong shape."""
     try:
         return any(referred(item) is not None for item in items)

@@ -31,6 +31,13 @@ WIRE = Path(__file__).parents[2] / "wire" / "responses"
 TOLD = {"gateway": "Pisces", "cost": "0.1"}
 
 
+WHOLE = sorted(path.stem for path in WIRE.glob("*.json") if path.stem != "request")
+
+
+def wire(name: str) -> bytes:
+    return (WIRE / f"{name}.sse").read_bytes()
+
+
 def whole(name: str) -> bytes:
     return (WIRE / f"{name}.json").read_bytes()
 

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, names, schemas, turns
+from relay.protocols import customs, hosted, names, schemas, turns
 from relay.protocols.anthropic import blocks, tuning, usage
 from relay.protocols.canonical import (
     Finish,
@@ -94,15 +94,16 @@ class _RequestWriter:
 
     def _spoken(self) -> list[Message]:
         """The turns in which there is something for this vendor."""
-        messages = self._request.messages
+        messages, strangers = hosted.passed_over(self._request.messages, known=lambda part: part.owner == "anthropic")
+        self._losses += strangers
         if any(message.name for message in messages):
             self._losses.append("name")
         messages = [msgspec.structs.replace(one, parts=[*self._own(one)]) for one in messages]
         return [message for message in turns.without_empty_text(_drawn_as_seen(messages)) if message.parts]
 
     def _own(self, message: Message) -> Iterator[Part]:
-        """Without the thoughts, state and sources of other vendors' models, which Anthropic refuses, and without what
-        these did by themselves: their words are there. Refusals are text here."""
+        """Without the thoughts, state and sources of other vendors' models, which Anthropic refuses. Refusals are text
+        here."""
         for part in message.parts:
             match part:
                 case Reasoning():
@@ -113,8 +114,6 @@ class _RequestWriter:
                     yield msgspec.structs.replace(part, state=None, citations=cited)
                 case Refusal():
                     yield Text(text=part.text)
-                case Raw() if message.role == "assistant" and part.owner != "anthropic":
-                    self._losses.append(part.label)
                 case _:
                     yield part
 

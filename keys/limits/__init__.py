@@ -40,14 +40,14 @@ four processes). Whoever needs the total has Redis; `manage.py doctor` says so.
 
 from django.conf import settings
 
-from keys.limits.headers import retry_after, retry_info
+from keys.limits.headers import retry_after
 from keys.limits.limiter import NOTHING, Limiter, LimitReached, Slip
 from keys.limits.shared import Shared
 from keys.rates import LARGEST, Kind, Limit, Owner, Reading, Scope, estimate, scope
 
 __all__ = [
     "LARGEST", "NOTHING", "Kind", "Limit", "LimitReached", "Owner", "Reading", "Scope", "Slip",
-    "admit", "estimate", "retry_after", "retry_info", "scope", "start", "stop",
+    "admit", "estimate", "retry_after", "scope", "start", "stop",
 ]  # fmt: skip
 
 _limiter = Limiter()

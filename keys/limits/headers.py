@@ -1,7 +1,7 @@
-"""How each protocol tells its callers of limits: headers, the value of RetryInfo, and a message. Pure.
+"""How each protocol tells its callers of limits: headers, and a message. Pure.
 
 Sources: OpenAI's guide on rate limits (`x-ratelimit-*`, durations such as 1s or 6m0s), Anthropic's API reference on
-rate limits (`anthropic-ratelimit-*`, times in RFC 3339), google.rpc.RetryInfo with a Duration as JSON writes it.
+rate limits (`anthropic-ratelimit-*`, times in RFC 3339).
 
 A caller is told of its key's and its team's limits, and of each kind of the one that leaves the least. Limits of
 channels are the operator's affair and never shown.
@@ -10,7 +10,6 @@ channels are the operator's affair and never shown.
 import datetime as dt
 from collections.abc import Callable, Iterable
 from math import ceil
-from typing import Any
 
 from keys.rates import Kind, Limit, Owner, Reading
 
@@ -40,11 +39,6 @@ def of(protocol: str, readings: Iterable[Reading], *, now: dt.datetime | None = 
 def retry_after(seconds: float) -> Headers:
     """`Retry-After` in whole seconds, never too few."""
     return [(b"retry-after", b"%d" % max(1, ceil(seconds)))]
-
-
-def retry_info(seconds: float) -> dict[str, Any]:
-    """The detail of a Gemini error that says when to come again."""
-    return {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": f"{ceil(seconds * 1000) / 1000:.3f}s"}
 
 
 def message(limit: Limit) -> str:

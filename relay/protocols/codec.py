@@ -106,11 +106,13 @@ class Stream(Protocol):
     """
 
     id: str
-    usage: Usage | None
     finish: str
     done: bool
     failure: RelayError | None
     seen: Output
+
+    @property
+    def usage(self) -> Usage | None: ...
 
     @property
     def outdated(self) -> bool: ...

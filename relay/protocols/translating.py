@@ -92,10 +92,6 @@ class TranslatedStream:
         """That of the answer's end, and until then what the upstream has told on the way."""
         return self._usage if self._usage is not None else self._decoder.usage
 
-    @usage.setter
-    def usage(self, value: Usage | None) -> None:
-        self._usage = value
-
     @property
     def outdated(self) -> bool:
         return self._decoder.outdated
@@ -167,6 +163,6 @@ class TranslatedStream:
             case Started():
                 self.id = event.id
             case Finished():
-                self.usage, self.finish = event.usage, event.reason.value
+                self._usage, self.finish = event.usage, event.reason.value
                 self.seen.ended += 1
                 self.done = True

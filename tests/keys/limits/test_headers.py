@@ -63,11 +63,9 @@ def test_gemini_has_no_headers_and_parallel_calls_have_none_anywhere() -> None:
         assert told(protocol, readings(Owner.KEY, 1, parallel=60)) == {}
 
 
-@pytest.mark.parametrize(("seconds", "header", "detail"), [(0.2, b"1", "0.200s"), (3.0, b"3", "3.000s"),
-                                                           (59.0001, b"60", "59.001s")])  # fmt: skip
-def test_waiting_as_long_as_is_told_is_never_too_short(seconds: float, header: bytes, detail: str) -> None:
+@pytest.mark.parametrize(("seconds", "header"), [(0.2, b"1"), (3.0, b"3"), (59.0001, b"60")])
+def test_waiting_as_long_as_is_told_is_never_too_short(seconds: float, header: bytes) -> None:
     assert headers.retry_after(seconds) == [(b"retry-after", header)]
-    assert headers.retry_info(seconds) == {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": detail}
 
 
 @pytest.mark.parametrize(

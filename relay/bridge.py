@@ -9,7 +9,8 @@ import msgspec
 from relay import counting, dialects
 from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
-from relay.protocols import sse, surrogates
+from relay.protocols import sse, states, surrogates
+from relay.protocols.canonical import Request as CanonicalRequest
 from relay.protocols.canonical import Response
 from relay.protocols.codec import Asked, Chat, Dialect, Encoded, Encoder, Stream, Told, Vectors, VectorsAsked, Whole
 from relay.protocols.fold import Folder, unfold
@@ -24,25 +25,51 @@ class Bridge:
     when `strict`, not without losses.
     """
 
-    __slots__ = ("_asked", "_candidate", "_client", "_passes", "_sent", "body", "losses", "path", "streams", "upstream")
+    __slots__ = (
+        "_asked", "_candidate", "_client", "_limit", "_passes", "_sent", "_strict", "body", "losses", "path", "streams",
+        "upstream",
+    )  # fmt: skip
 
     def __init__(self, asked: Chat, candidate: Candidate, *, limit: int | None, strict: bool = False) -> None:
         self._asked = asked
         self._candidate = candidate
         self._client, self.upstream, self.streams, self._passes = dialects.way(asked, candidate)
+        self._limit, self._strict = limit, strict
         self._sent = _NOTHING_SENT
         self.losses: list[str] = []
         self.path = self.upstream.path(candidate.model, self.streams)
         if self._passes:
-            self.losses = asked.losses
-            _check_losses(self.losses, candidate, strict=strict)
-            self.body = asked.encode(model=candidate.model, limit=limit)
-            return
-        request = msgspec.structs.replace(asked.canonical(), stream=self.streams)
-        self._sent = self.upstream.encode_request(request, model=candidate.model, limit=limit, caps=candidate.caps)
+            self._pass(asked)
+        else:
+            self._translate(asked.canonical())
+
+    def _pass(self, asked: Chat) -> None:
+        self.losses = asked.losses
+        _check_losses(self.losses, self._candidate, strict=self._strict)
+        self.body = asked.encode(model=self._candidate.model, limit=self._limit)
+
+    def _translate(self, asked: CanonicalRequest) -> None:
+        request, candidate = msgspec.structs.replace(asked, stream=self.streams), self._candidate
+        self._sent = self.upstream.encode_request(
+            request, model=candidate.model, limit=self._limit, caps=candidate.caps
+        )
         self.losses = sorted(set(self._sent.losses))
-        _check_losses(self.losses, candidate, strict=strict)
+        _check_losses(self.losses, candidate, strict=self._strict)
         self.body = msgspec.json.encode(self._sent.body)
+
+    def forget_state(self) -> bool:
+        """Writes the body anew without what vendors have written into the conversation that only they can read: this
+        one cannot. False where there is nothing of it. Raises RelayError as making it does."""
+        if self._passes:
+            asked = self._asked.stateless()
+            if asked is not None:
+                self._pass(asked)
+            return asked is not None
+        request = self._asked.canonical()
+        messages = states.without(request.messages)
+        if messages is not None:
+            self._translate(msgspec.structs.replace(request, messages=messages))
+        return messages is not None
 
     def headers(self, client: Mapping[bytes, bytes]) -> dict[str, str]:
         """What goes with the body besides its type and the credential."""
@@ -113,6 +140,9 @@ class Single:
         self.losses = sorted(set(sent.losses))
         _check_losses(self.losses, candidate, strict=strict)
         self.body = msgspec.json.encode(sent.body)
+
+    def forget_state(self) -> bool:
+        return False
 
     def headers(self, client: Mapping[bytes, bytes]) -> dict[str, str]:
         """What the channel's protocol always wants; nothing of the client's."""

@@ -222,25 +222,7 @@ async def _attempt(
     try:
         with guard:
             bridge = await _bridge(asked, attempt.candidate, limit, strict=strict)
-            body = _dressed(bridge, asked.kind, attempt.candidate, call, strict=strict)
-            holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
-            failpoints.hit("before_dispatch")
-            attempt.sent = True
-            if attempt.passage is not None:
-                attempt.passage.sent()
-            reply = await upstream.post(
-                attempt.candidate,
-                attempt.secret,
-                bridge.path,
-                body,
-                stream=bridge.streams,
-                headers=bridge.headers(request.headers),
-            )
-            attempt.status = reply.status
-            if reply.status != 200:
-                content, attempt.retry_after = await reply.read_error(), reply.retry_after
-                attempt.said = records.clean(content[:300].decode(errors="replace"), 300)
-                raise bridge.error(reply.status, content, retry_after=reply.retry_after)
+            reply = await _posted(bridge, attempt, asked, call, guard, request, strict=strict)
             if isinstance(bridge, Bridge) and asked.stream and bridge.streams:
                 begun = await _first_events(reply, bridge.stream(call.model), attempt, call)
                 return begun
@@ -262,6 +244,46 @@ async def _attempt(
     finally:
         if reply is not None and begun is None:
             reply.close()
+
+
+async def _posted(
+    bridge: Bridge | Single, attempt: Attempt, asked: Asked, call: Call, guard: Guard, request: Request, *, strict: bool
+) -> Reply:
+    """The provider's answer, whose status is 200. Of one that cannot read what vendors have written into a conversation
+    for themselves it is asked for again without that: so thoughts of one account do not end what goes on with another
+    (pitfall 18). Raises RelayError."""
+    assert call.hold
+    for last in (strict, True):
+        body = _dressed(bridge, asked.kind, attempt.candidate, call, strict=strict)
+        holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
+        failpoints.hit("before_dispatch")
+        if attempt.passage is not None and not attempt.sent:
+            attempt.passage.sent()
+        attempt.sent = True
+        reply = await upstream.post(
+            attempt.candidate,
+            attempt.secret,
+            bridge.path,
+            body,
+            stream=bridge.streams,
+            headers=bridge.headers(request.headers),
+        )
+        attempt.status = reply.status
+        if reply.status == 200:
+            return reply
+        error = await _refusal(bridge, reply, attempt)
+        if last or not refusals.is_of_state(error) or not bridge.forget_state():
+            raise error
+        guard.expect(Why.FIRST_BYTE, attempt.candidate.timeouts.first_byte)
+    raise AssertionError("the last refusal is raised")
+
+
+async def _refusal(bridge: Bridge | Single, reply: Reply, attempt: Attempt) -> RelayError:
+    """What an answer with an error's status means."""
+    with contextlib.closing(reply):
+        content, attempt.retry_after = await reply.read_error(), reply.retry_after
+    attempt.said = records.clean(content[:300].decode(errors="replace"), 300)
+    return bridge.error(reply.status, content, retry_after=reply.retry_after)
 
 
 async def _bridge(asked: Asked, candidate: Candidate, limit: int | None, *, strict: bool) -> Bridge | Single:

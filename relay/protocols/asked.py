@@ -1,7 +1,7 @@
 """What requests of every protocol have in common once they are read: bounds, prompt, the way into the hub. Pure."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from relay.counting import families, media
 from relay.counting.prompt import Prompt
@@ -48,6 +48,9 @@ class BaseAsked(ABC):
     @property
     def text_bytes(self) -> int:
         return len(self.body) - self._inside
+
+    def stateless(self) -> Self | None:
+        return None
 
     def canonical(self) -> Request:
         """Raises RelayError for several answers at once: only an upstream of the same protocol can give them."""

@@ -66,6 +66,10 @@ class Chat(Asked, Protocol):
     def canonical(self) -> Request:
         """The request in the hub's values. Raises RelayError (400) for what cannot be read."""
 
+    def stateless(self) -> "Chat | None":
+        """The same request for an upstream of the same protocol, without what vendors have written into it that only
+        they can read; None where there is nothing of it."""
+
 
 class VectorsAsked(Asked, Protocol):
     """A request of `kind` embedding. `inputs` is how many vectors there will be."""

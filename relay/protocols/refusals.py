@@ -1,6 +1,7 @@
 """What a provider's error status means for the caller (DESIGN, section 7): one policy for every protocol."""
 
 import math
+import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -42,6 +43,23 @@ def of_account(meant: int | None = None) -> RelayError:
     """Our credential, or the account behind it: refused (`meant` is 401), without money (402), forbidden (403); None
     where that is not certain enough to act on. What the provider says of it is not the caller's business."""
     return RelayError(Cause.UPSTREAM_ERROR, "The provider refused the gateway's credential.", meant=meant)
+
+
+# What OpenAI, Anthropic and Google say of state that they have not given to this account, or not to this model.
+_OF_STATE = re.compile(
+    r"signature`? in `?thinking|thinking.*blocks.*cannot be modified|thought.?signature"
+    r"|encrypted.content.*(?:could not be|was not issued)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def is_of_state(error: RelayError) -> bool:
+    """Whether the provider refused what it had once told a client to bring back: thoughts, signed or encrypted, that
+    another account of ours or another model of its has written (pitfall 18)."""
+    if error.cause is not Cause.UPSTREAM_REJECTED:
+        return False
+    code = (error.provider or {}).get("code")
+    return code == "invalid_encrypted_content" or _OF_STATE.search(error.message) is not None
 
 
 def seconds(header: str | None) -> float:

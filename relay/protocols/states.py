@@ -7,7 +7,9 @@ that its owner gets it byte for byte and nobody else ever sees it. No vendor's o
 import base64
 import binascii
 
-from relay.protocols.canonical import Opaque, Owner
+import msgspec
+
+from relay.protocols.canonical import Media, Message, Opaque, Owner, Part, Reasoning, Text, ToolCall
 
 MARK = "pisces."
 _OWNERS: dict[str, Owner] = {"o": "openai", "a": "anthropic", "g": "gemini"}
@@ -37,3 +39,18 @@ def unwrapped(field: str | None, *, native: Owner, item: str = "") -> Opaque | N
     item, _, data = found.partition("\n")
     owner = _OWNERS.get(letter)
     return Opaque(owner, data, item) if owner and data else None
+
+
+def without(messages: list[Message]) -> list[Message] | None:
+    """The conversation without anybody's state; None where there is none in it."""
+    found = [msgspec.structs.replace(message, parts=_bare(message.parts)) for message in messages]
+    return None if found == messages else found
+
+
+def _bare(parts: list[Part]) -> list[Part]:
+    """Thoughts of which only the state can be seen are left out."""
+    return [
+        msgspec.structs.replace(part, state=None) if isinstance(part, Text | Reasoning | ToolCall | Media) else part
+        for part in parts
+        if not (isinstance(part, Reasoning) and part.redacted)
+    ]

@@ -7,6 +7,25 @@ from typing import Any
 from tests.matrix.neutral import Json, Plan, pieces
 
 CREATED = 1_700_000_000
+# How vendors refuse a thought whose signature another account of theirs has given.
+UNREAD: dict[str, Json] = {
+    "responses": {
+        "error": {
+            "message": "The encrypted content gAAA...== could not be verified.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "invalid_encrypted_content",
+        }
+    },
+    "anthropic": {
+        "type": "error",
+        "error": {
+            "type": "invalid_request_error",
+            "message": "messages.1.content.0: Invalid `signature` in `thinking` block",
+        },
+    },
+    "gemini": {"error": {"code": 400, "message": "Corrupted thought signature.", "status": "INVALID_ARGUMENT"}},
+}
 
 
 def _lines(events: Iterator[tuple[str | None, Any]]) -> Iterator[bytes]:

@@ -30,10 +30,12 @@ class Seen:
 
 
 class Providers:
-    """`start`; then `url` is the address below which each protocol has its own path. `plans` are by case."""
+    """`start`; then `url` is the address below which each protocol has its own path. `plans` are by case. Requests with
+    one of the signatures in `unread` are refused as the vendors do it that have not given them to this account."""
 
     def __init__(self, plans: dict[str, Plan]) -> None:
         self.plans = plans
+        self.unread: set[str] = set()
         self.seen: list[Seen] = []
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -86,6 +88,9 @@ class Providers:
                 body: Json = json.loads(raw)
                 cases = [name.decode() for name in _CASE.findall(raw)]
                 owner.note(Seen(protocol, self.path, {k.lower(): v for k, v in self.headers.items()}, body, cases))
+                if any(signature.encode() in raw for signature in owner.unread):
+                    self._whole(400, json.dumps(providers.UNREAD[protocol]).encode(), "application/json")
+                    return
                 plan = owner.plans[cases[-1]] if cases else Plan(text="no case")
                 answer = answered(protocol, self.path, body, plan)
                 if not plan.reports:

@@ -8,6 +8,7 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
@@ -204,6 +205,80 @@ def test_a_turn_that_another_vendor_s_model_began_goes_on_without_thinking_and_s
     assert answer.json()["pisces"]["dropped"] == ["thinking"]
     assert "thinking" not in came[0].body
     assert [block["type"] for block in came[0].body["messages"][1]["content"]] == ["tool_use"]
+
+
+KEEPING = [  # whose SDK brings the signature of a thought or a call back to its vendor
+    *((client, upstream) for client in PROTOCOLS for upstream in ("responses", "anthropic")),
+    ("openai", "gemini"),
+    ("gemini", "gemini"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("client", "upstream"), KEEPING)
+def test_a_provider_that_cannot_read_a_conversation_s_thoughts_is_asked_once_more_without_them(
+    client: str, upstream: str, stream: bool, installation: Gateway, payer: Customer, providers: Providers
+) -> None:
+    """Pitfall 18: as after the conversation has moved from one account of a vendor's to another."""
+    case = next(case for case in CASES if case.name == "thoughts-and-tool")
+    plan = msgspec.structs.replace(case.plan, signature=SIGNED[upstream])
+    providers.plans[case.name] = plan
+    model = f"{upstream}-{case.kind}"
+    before = python_sdk(client, installation.url, payer.token, model, case.ask, stream=stream)
+    already, calls = len(providers.of("again")), len(installation.calls(payer.key))
+    providers.unread.add(plan.signature)
+    try:
+        outcome = python_sdk(client, installation.url, payer.token, model, case.ask, stream=stream, before=before)
+    finally:
+        providers.unread.clear()
+    assert outcome.text == ANSWER, outcome
+    refused, answered = providers.of("again")[already:]
+    assert view(refused).signatures == [plan.signature]
+    found = view(answered)
+    assert found.calls == [("get_weather", {"city": "Oslo"})]
+    assert found.signatures == (["skip_thought_signature_validator"] if upstream == "gemini" else [])
+    assert upstream != "anthropic" or not found.thinks, "it may not go on thinking where no thought has begun the turn"
+    (call,) = eventually(lambda: installation.calls(payer.key)[calls:])
+    assert (call["state"], [one["outcome"] for one in call["attempts"]]) == ("settled", ["complete"])
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "times"),
+    [
+        ([{"type": "thinking", "thinking": "hm", "signature": SIGNED["anthropic"]}], {}, 2),
+        ([{"type": "thinking", "thinking": "hm", "signature": SIGNED["anthropic"]}], {"X-Pisces-Strict": "true"}, 1),
+        ([{"type": "text", "text": SIGNED["anthropic"]}], {}, 1),
+    ],
+    ids=["refused again", "strict", "without thoughts"],
+)
+def test_what_a_provider_refuses_for_its_thoughts_is_told_where_asking_without_them_does_not_help(
+    content: list[Any],
+    headers: dict[str, str],
+    times: int,
+    installation: Gateway,
+    payer: Customer,
+    providers: Providers,
+) -> None:
+    body = {
+        "model": "anthropic-plain",
+        "max_tokens": 100,
+        "messages": [
+            {"role": "user", "content": "Hi."},
+            {"role": "assistant", "content": [*content, {"type": "text", "text": "Hello."}]},
+            {"role": "user", "content": f"[[again]] {SIGNED['anthropic']}"},
+        ],
+    }
+    already, spent = len(providers.of("again")), installation.spent(payer)
+    providers.unread.add(SIGNED["anthropic"])
+    try:
+        answer = requests.post(
+            f"{installation.url}/v1/messages", json=body, headers={"x-api-key": payer.token, **headers}, timeout=30
+        )
+    finally:
+        providers.unread.clear()
+    assert (answer.status_code, len(providers.of("again")) - already) == (400, times)
+    assert "Invalid `signature`" in answer.json()["error"]["message"]
+    assert installation.spent(payer) == spent
 
 
 def _price(usage: Usage) -> int:

@@ -6,6 +6,7 @@ stay as they came.
 
 import itertools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -43,6 +44,12 @@ def without(messages: list[msgspec.Raw], body: bytes) -> list[msgspec.Raw]:
     return messages if own == messages else own
 
 
+def without_thoughts(messages: list[msgspec.Raw]) -> list[msgspec.Raw]:
+    """The messages without any thought, whoever has signed it; the very same list where there is none."""
+    rest = [kept for message in messages if (kept := _with_blocks(message, _unless_thought)) is not None]
+    return messages if rest == messages else rest
+
+
 def calls_without_thought(messages: list[msgspec.Raw]) -> bool:
     """Whether the model is in the middle of a turn, waiting for results, that does not begin with a thought."""
     try:
@@ -73,20 +80,27 @@ def _may_be_in(text: bytes) -> bool:
 
 def _own(message: msgspec.Raw) -> msgspec.Raw | None:
     """None if nothing is left of it."""
-    if not _may_be_in(bytes(message)):
-        return message
+    return _with_blocks(message, _own_block) if _may_be_in(bytes(message)) else message
+
+
+def _with_blocks(message: msgspec.Raw, kept: Callable[[msgspec.Raw], msgspec.Raw | None]) -> msgspec.Raw | None:
+    """A turn of the model's with what is `kept` of each of its blocks; None if nothing is left of it."""
     try:
         found = _message_decoder.decode(message)
         if found.role != "assistant" or bytes(memoryview(found.content)[:1]) != b"[":
             return message
         given = _blocks_decoder.decode(found.content)
-        own = [kept for block in given if (kept := _own_block(block)) is not None]
-        if own == given:
+        blocks_left = [left for block in given if (left := kept(block)) is not None]
+        if blocks_left == given:
             return message
         fields: dict[str, Any] = _fields_decoder.decode(message)
     except (msgspec.DecodeError, RecursionError):
         return message  # the upstream says what is wrong with it
-    return msgspec.Raw(msgspec.json.encode({**fields, "content": own})) if own else None
+    return msgspec.Raw(msgspec.json.encode({**fields, "content": blocks_left})) if blocks_left else None
+
+
+def _unless_thought(raw: msgspec.Raw) -> msgspec.Raw | None:
+    return None if _block_decoder.decode(raw).type in _THOUGHTS else raw
 
 
 def _own_block(raw: msgspec.Raw) -> msgspec.Raw | None:

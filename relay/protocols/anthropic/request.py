@@ -3,9 +3,10 @@
 Source: Anthropic API reference, "Create a Message" and "Count tokens in a Message", both versions of the API.
 """
 
+import copy
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -72,6 +73,14 @@ class MessagesRequest(BaseAsked):
         """For another vendor's model. Raises RelayError (400) also for calls and tools that bear no name."""
         found = super().canonical()
         reading.refuse_nameless(found)
+        return found
+
+    def stateless(self) -> Self | None:
+        rest = foreign.without_thoughts(self._messages)
+        if rest is self._messages:
+            return None
+        found = copy.copy(self)
+        found._own = rest
         return found
 
     @property

@@ -4,6 +4,7 @@ What the gateway has not marked stays the bytes that it was. A call that has no 
 has for it where the model wants one: from Gemini 3 on the first call of each step ("Thought signatures").
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,11 +19,24 @@ _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _role_decoder = msgspec.json.Decoder(str | None)
 
 
-def without(contents: msgspec.Raw, *, signed: bool) -> list[msgspec.Raw] | None:
-    """The contents for Google; None where there is nothing to leave out. `signed`: calls have to bear a signature.
-    Raises msgspec.DecodeError and RecursionError for what has another shape."""
+def is_foreign(raw: msgspec.Raw) -> bool:
+    """Whether this is the signature of another vendor's model."""
+    if not signatures.may_be_foreign(bytes(raw)):
+        return False
+    state = signatures.read(msgspec.json.decode(raw))
+    return state is None or state.owner != "gemini"
+
+
+def is_any(raw: msgspec.Raw) -> bool:
+    """Whether this is a signature."""
+    return bytes(raw) not in _EMPTY
+
+
+def without(contents: msgspec.Raw, strange: Callable[[msgspec.Raw], bool], *, signed: bool) -> list[msgspec.Raw] | None:
+    """The contents without signatures that are `strange` to Google; None where there is nothing to leave out. `signed`:
+    calls have to bear a signature. Raises msgspec.DecodeError and RecursionError for what has another shape."""
     turns = _several(contents)
-    own = [turn for turn in map(_own, turns) if turn is not None]
+    own = [left for turn in turns if (left := _own(turn, strange)) is not None]
     if own == turns:
         return None
     return _signed(own) if signed else own
@@ -33,38 +47,27 @@ def _several(raw: msgspec.Raw) -> list[msgspec.Raw]:
     return _list_decoder.decode(raw) if bytes(memoryview(raw)[:1]) == b"[" else [raw]
 
 
-def _own(turn: msgspec.Raw) -> msgspec.Raw | None:
+def _own(turn: msgspec.Raw, strange: Callable[[msgspec.Raw], bool]) -> msgspec.Raw | None:
     """None if nothing is left of it."""
-    if not signatures.may_be_foreign(bytes(turn)):
-        return turn
     fields: dict[str, Any] = _fields_decoder.decode(turn)
     if "parts" not in fields:
         return turn
     parts = _several(fields["parts"])
-    own = [part for part in map(_own_part, parts) if part is not None]
+    own = [left for part in parts if (left := _own_part(part, strange)) is not None]
     if own == parts:
         return turn
     return _written({**fields, "parts": own}) if own else None
 
 
-def _own_part(part: msgspec.Raw) -> msgspec.Raw | None:
+def _own_part(part: msgspec.Raw, strange: Callable[[msgspec.Raw], bool]) -> msgspec.Raw | None:
     """Its text, its call or its picture stays. What was there for its state alone is left out."""
-    if not signatures.may_be_foreign(bytes(part)):
-        return part
     fields = _fields_decoder.decode(part)
-    foreign = [name for name in _FIELDS if name in fields and _is_foreign(fields[name])]
+    foreign = [name for name in _FIELDS if name in fields and strange(fields[name])]
     if not foreign:
         return part
     kept = {name: raw for name, raw in fields.items() if name not in foreign}
     says = any(bytes(raw) not in _EMPTY for name, raw in kept.items() if name != "thought")
     return _written(kept) if says else None
-
-
-def _is_foreign(raw: msgspec.Raw) -> bool:
-    if not signatures.may_be_foreign(bytes(raw)):
-        return False
-    state = signatures.read(msgspec.json.decode(raw))
-    return state is None or state.owner != "gemini"
 
 
 def _signed(turns: list[msgspec.Raw]) -> list[msgspec.Raw]:

@@ -4,8 +4,9 @@ says which model, and whether to stream.
 Source: Gemini API reference, `models.generateContent`. Google's parser takes camelCase and snake_case.
 """
 
+import copy
 import re
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -52,6 +53,7 @@ _QUOTED = tuple(b'"%s"' % name.encode() for name in ("contents", *_CONFIG, *_LIM
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_SIGNATURE = (b'"thoughtSignature"', b'"thought_signature"')
 _DIGITS = re.compile(r"[0-9]{1,10}")
 _FIELD = re.compile(r"\$\.([A-Za-z_.]+)")
 
@@ -59,7 +61,7 @@ _FIELD = re.compile(r"\$\.([A-Za-z_.]+)")
 class GeminiRequest(BaseAsked):
     """`array`: the stream is asked for as one JSON array and not as server-sent events."""
 
-    __slots__ = ("_config", "_fields", "array", "stream_type")
+    __slots__ = ("_config", "_fields", "_strange", "array", "stream_type")
 
     protocol = "gemini"
     MEDIA = (b"inlineData", b"inline_data", b"fileData", b"file_data", b"\\u")
@@ -78,9 +80,17 @@ class GeminiRequest(BaseAsked):
     ) -> None:
         self._fields = fields
         self._config = config
+        self._strange = foreign.is_foreign
         self.array = array
         self.stream_type = b"application/json" if array else sse.CONTENT_TYPE
         super().__init__(body, model=model, stream=stream, limit=limit, n=n)
+
+    def stateless(self) -> Self | None:
+        if not any(name in self.body for name in _SIGNATURE):
+            return None
+        found = copy.copy(self)
+        found._strange = foreign.is_any
+        return found
 
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream, whose path names the model: its own bytes, but for a `limit` that the gateway set
@@ -100,11 +110,11 @@ class GeminiRequest(BaseAsked):
 
     def _without_foreign(self, model: str) -> list[msgspec.Raw] | None:
         """The contents written anew, where there is something in them that Google must not see."""
-        if not signatures.may_be_foreign(self.body):
+        if self._strange is foreign.is_foreign and not signatures.may_be_foreign(self.body):
             return None
         try:
             signed = capabilities.of(model, self.protocol).signatures
-            return foreign.without(self._fields["contents"], signed=signed)
+            return foreign.without(self._fields["contents"], self._strange, signed=signed)
         except (msgspec.DecodeError, RecursionError):
             return None  # the upstream says what is wrong with them
 

@@ -101,6 +101,9 @@ class ChatRequest:
     def losses(self) -> list[str]:
         return []
 
+    def stateless(self) -> None:
+        """OpenAI's chat has no state."""
+
     def canonical(self) -> Request:
         """Raises RelayError (400) for what cannot be read, and for several answers: only OpenAI has them."""
         if self.n > 1:

@@ -47,8 +47,8 @@ def parse_id(text: str) -> uuid.UUID | None:
     return uuid.UUID(match.group(1)) if match else None
 
 
-def history(output: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
-    """A response's output as input of a later call.
+def history(output: Iterable[msgspec.Raw], *, stateless: bool = False) -> list[msgspec.Raw]:
+    """A response's output as input of a later call; `stateless` of one whose upstream cannot read any thought's state.
 
     A thought without its state cannot go back, and OpenAI takes no item under its id whose thought is missing ("was
     provided without its required 'reasoning' item"). So what such a thought led to goes without it only where its id is
@@ -60,7 +60,8 @@ def history(output: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
         fields = _fields_decoder.decode(raw)
         kind = _text(fields.get("type")) or ""
         if kind == "reasoning":
-            bare = parse_id(_text(fields.get("id")) or "") is None and not _text(fields.get("encrypted_content"))
+            ours = parse_id(_text(fields.get("id")) or "") is not None
+            bare = stateless or not (ours or _text(fields.get("encrypted_content")))
             if not bare:  # its state is bound to its id
                 found.append(_without(fields, ("status",)))
         elif kind not in _BY_THEIR_ID:

@@ -70,6 +70,12 @@ class ResponsesRequest(BaseAsked):
         found.items, found.previous, found.waits, found.store = items, self.previous, False, self.store
         return found
 
+    def stateless(self) -> "ResponsesRequest | None":
+        if b'"encrypted_content"' not in self.body:
+            return None
+        items = kept.history(_items(_decoder.decode(self.body).input), stateless=True)
+        return _request(msgspec.json.encode({**self.fields, "input": items}), self.answer)
+
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
         lowered, other vendors' thoughts, an `api_key` that belongs to us, and a field written twice."""

@@ -12,9 +12,8 @@ import structlog
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from billing import ledger, selectors
+from billing import ledger, selectors, stops
 from billing.models import Account, AccountKind, Transfer, TransferKind
-from billing.payments import booking
 from billing.rules import OVERRUN, UNPAID
 
 log = structlog.get_logger(__name__)
@@ -42,7 +41,7 @@ def settle(debt: Account) -> bool:
         if paid:
             _pay(wallet, debt, paid)
         if paid == owed and _is_stopped(wallet):
-            why = booking.why_disputed(wallet.pk, since=_owing_since(debt))
+            why = stops.still(wallet, since=_owing_since(debt))
             Account.objects.filter(pk=wallet.pk, frozen=wallet.frozen).update(frozen=why)
     log.info("debt.settled", account=wallet.pk, paid=paid, left=owed - paid)
     return True

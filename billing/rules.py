@@ -223,7 +223,7 @@ def _close(books: Books, op: CloseHold, changes: Changes) -> Outcome:
         changes.transfers.append(NewTransfer("charge", account.id, books.revenue, paid, str(hold.id)))
     if owed > paid:
         # More was used than held, and the wallet cannot pay it: the debt is a row, and the wallet stops.
-        account.frozen = f"call {hold.id} {OVERRUN}"
+        account.frozen = account.frozen or f"call {hold.id} {OVERRUN}"
         changes.transfers.append(
             NewTransfer("shortfall", None, books.revenue, owed - paid, str(hold.id), wallet=account.id)
         )

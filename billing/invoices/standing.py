@@ -12,11 +12,10 @@ import msgspec
 from django.db.models import Sum
 from django.utils import timezone
 
-from billing import ledger, selectors
+from billing import ledger, stops
 from billing.invoices import entries, items
 from billing.models import Account, ClosedMonth, DocumentKind, Invoice, InvoiceState, PaymentState
-from billing.payments import booking
-from billing.rules import OVERDUE, UNPAID
+from billing.rules import OVERDUE
 
 FOR_EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
 
@@ -122,16 +121,10 @@ def enforce(now: dt.datetime | None = None) -> list[int]:
         if overdue(account, now) is None:
             refresh(account, now)
             due = Invoice.objects.filter(number=reason.removeprefix(OVERDUE)).values_list("due_at", flat=True).first()
-            other = booking.why_disputed(account, since=due) or _why_owing(account)
+            other = stops.still(Account.objects.get(pk=account), since=due)
             if Account.objects.filter(pk=account, frozen=reason).update(frozen=other):
                 changed.append(account)
     return changed
-
-
-def _why_owing(account: int) -> str:
-    """Why a wallet stays stopped whose team owes something besides its invoices."""
-    debt = selectors.debt_of(Account.objects.get(pk=account))
-    return f"what the team owes {UNPAID}" if selectors.owed(debt) else ""
 
 
 def overdue(account: int, now: dt.datetime | None = None) -> Invoice | None:

@@ -8,7 +8,6 @@ own, so no way of arriving can book anything twice.
 Locks, in this order: the event's row, the payment's, the accounts by id, as the books themselves lock them.
 """
 
-import datetime as dt
 import uuid
 from typing import Any
 
@@ -18,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from billing import ledger, money, plans, selectors
+from billing import ledger, money, plans, selectors, stops
 from billing.models import Account, AccountKind, TransferKind
 from billing.payments import (
     Event,
@@ -73,21 +72,6 @@ def deliver(*, provider: str, event: Event) -> Outcome:
     if result.outcome is Outcome.REFUSED:
         log.warning("payment.refused", provider=provider, event_id=event.id, note=result.note)
     return result.outcome
-
-
-def why_disputed(wallet: int, *, since: dt.datetime | None) -> str:
-    """Why a wallet stays stopped when the reason is gone for which it was stopped at that time: a payment that was
-    disputed meanwhile. Empty where there is none, and for what an administrator had let run before."""
-    disputes = PaymentReversal.objects.filter(
-        payment__wallet=wallet, kind=Reversal.DISPUTE.value, stage=Stage.TAKEN.value
-    )
-    later = disputes if since is None else disputes.filter(updated_at__gte=since)
-    payment = later.order_by("payment").values_list("payment", flat=True).first()
-    return _disputed(payment) if payment is not None else ""
-
-
-def _disputed(payment: uuid.UUID) -> str:
-    return f"payment {payment} is disputed"
 
 
 def rematch(provider: str, subject: str) -> bool:
@@ -308,7 +292,7 @@ def _balance(payment: Payment, reversal: PaymentReversal) -> None:
     if reversal.stage == Stage.RETURNED:
         posting.lift()
     elif reversal.kind == Reversal.DISPUTE and reversal.stage == Stage.TAKEN:
-        ledger.stop(wallet.pk, reason=_disputed(payment.pk))
+        ledger.stop(wallet.pk, reason=stops.of_dispute(payment.pk))
 
 
 def _accounts(payment: Payment) -> tuple[Account, Account, Account]:
@@ -364,10 +348,10 @@ class _Posting(msgspec.Struct):
 
     def lift(self) -> None:
         """Sets the wallet free that only this payment had stopped."""
-        if self.payment.state == PaymentState.DISPUTED or selectors.owed(self.receivable):
+        if self.payment.state == PaymentState.DISPUTED:
             return
         stopped = Account.objects.filter(pk=self.wallet.pk, frozen__startswith=f"payment {self.payment.pk} ")
-        stopped.update(frozen=why_disputed(self.wallet.pk, since=self.reversal.created_at))
+        stopped.update(frozen=stops.still(self.wallet, since=self.reversal.created_at))
 
     def _post(self, debit: Account, credit: Account, amount: int, part: str) -> None:
         ledger.post(

@@ -12,9 +12,10 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from billing import audit, ledger, tasks
+from billing import audit, debts, ledger, tasks
 from billing.audit import recent, reports
 from billing.models import Account, AuditFinding, AuditMark, AuditReport, ReportKind, ReportState, Transfer
+from billing.operations import CloseHold
 from portal import doctor, services
 from portal.celery import app
 from portal.models import User
@@ -98,6 +99,29 @@ def test_a_wallet_frozen_for_another_reason_keeps_it(wallet: Account) -> None:
     reports.full()
     assert frozen(wallet) == "owes rent"
     assert not AuditFinding.objects.get().froze
+
+
+def test_a_wallet_whose_books_are_wrong_stays_stopped_when_the_debt_is_paid_that_had_stopped_it(
+    book: Ledger,
+) -> None:
+    book.run(CloseHold(book.open(100), 5000))
+    drift(book.wallet)
+    reports.full()
+    assert frozen(book.wallet).endswith("could pay")
+    ledger.credit(wallet=book.wallet, amount=10_000, actor="tests", reason="more")
+    assert debts.settle_all() == 1
+    report = AuditReport.objects.get()
+    assert frozen(book.wallet) == f"audit report {report.pk}: {BALANCE}"
+
+
+def test_what_an_administrator_has_let_run_is_not_stopped_for_it_when_a_later_debt_is_paid(book: Ledger) -> None:
+    drift(book.wallet)
+    reports.full()
+    ledger.unfreeze(wallet=book.wallet)
+    book.run(CloseHold(book.open(100), 5000))
+    ledger.credit(wallet=book.wallet, amount=10_000, actor="tests", reason="more")
+    assert debts.settle_all() == 1
+    assert frozen(book.wallet) == ""
 
 
 def test_a_violation_of_no_account_stops_nobody_and_is_told(wallet: Account) -> None:

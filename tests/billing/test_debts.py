@@ -144,3 +144,15 @@ def _disputed(wallet: Account, at: dt.datetime) -> None:
     PaymentReversal.objects.create(
         payment=payment, kind="dispute", reference="dp_1", due=1, stage=Stage.TAKEN, updated_at=at
     )
+
+
+def test_a_call_that_costs_too_much_leaves_the_reason_for_which_the_wallet_was_stopped(book: Ledger) -> None:
+    hold = book.open(100)
+    ledger.freeze(wallet=book.wallet, reason="card stolen")
+    book.run(CloseHold(hold, 5000))
+    debt = debt_of(book.wallet)
+    assert selectors.owed(debt) > 0
+    give(book, 10_000)
+    assert debts.settle(debt)
+    assert (selectors.owed(debt), book.wallet.frozen) == (0, "card stolen")
+    assert book.findings() == []

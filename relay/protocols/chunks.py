@@ -161,6 +161,7 @@ class ChunkStream(PassingStream, Generic[AnyChoice]):
         try:
             data.decode()  # what is passed on as raw bytes has not been looked at
             chunk = self._decode(data)
+            data = sse.on_one_line(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that is not a chunk.") from error
         if is_given(chunk.error):

@@ -3,24 +3,34 @@
 Lines end in CR, LF or CRLF and in nothing else; in particular U+2028 is text.
 """
 
+import msgspec
+
 from relay.errors import Cause, RelayError
 
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
 LONGEST_EVENT = 2 * 1024 * 1024
+_MARK = b"\xef\xbb\xbf"  # a stream may begin with it, and it is none of its events (section 9.2.5)
 
 
 class Splitter:
     """Cuts a byte stream into events, however it was cut into chunks. An event comes without its blank line."""
 
-    __slots__ = ("_parts", "_size", "carry")
+    __slots__ = ("_begun", "_parts", "_size", "carry")
 
     def __init__(self) -> None:
+        self._begun = False
         self.carry = b""  # the beginning of an event
         self._parts: list[bytes] = []  # what followed it, in which no event can end
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that are complete now. Raises RelayError where one grows past 2 MiB."""
+        if not self._begun:
+            data, self.carry = self.carry + data, b""
+            if len(data) < len(_MARK) and _MARK.startswith(data):
+                self.carry = data
+                return []
+            self._begun, data = True, data.removeprefix(_MARK)
         if not self.carry and data.endswith(b"\n\n") and b"\r" not in data and not data.startswith(b"\n"):
             return data[:-2].split(b"\n\n")  # nearly always: whole events
         if not self.carry and data.find(b"\r") == len(data) - 4 == data.find(b"\n") - 1 and data.endswith(b"\r\n\r\n"):
@@ -73,3 +83,8 @@ def payload(event: bytes) -> bytes | None:
         return event[first + 7 :]  # nearly always this or that: one line of data, its name before it or none
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
+
+
+def on_one_line(data: bytes) -> bytes:
+    """JSON that came in several lines of data as it can be written in one. Raises msgspec.DecodeError."""
+    return msgspec.json.format(data, indent=-1) if b"\n" in data else data

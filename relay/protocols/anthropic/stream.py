@@ -118,6 +118,7 @@ class MessagesStream(PassingStream):
         try:
             data.decode()
             found = _decoder.decode(data)
+            data = sse.on_one_line(data)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that cannot be read.") from error
         if found.type == "error" or bytes(found.error) != b"null":
@@ -214,7 +215,7 @@ def _named(event: bytes, kind: str, data: bytes) -> bytes:
 
 def _telling(event: bytes, counted: Usage) -> bytes:
     """`message_delta` with what the gateway counted."""
-    fields: dict[str, Any] = _fields_decoder.decode(sse.payload(event) or b"{}")
+    fields: dict[str, Any] = _fields_decoder.decode(sse.on_one_line(sse.payload(event) or b"{}"))
     return encoder.frame("message_delta", {**fields, "usage": usage.encode(counted)})
 
 

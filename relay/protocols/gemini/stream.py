@@ -106,7 +106,7 @@ class GeminiStream(PassingStream):
         if wire.is_given(answer.error):
             raise errors.decode_event(answer.error)
         self._note(answer)
-        data = self._renamed(wire.on_one_line(data), answer.modelVersion)
+        data = self._renamed(sse.on_one_line(data), answer.modelVersion)
         released, self._held = self._held, data if self.finish else None
         out = b"" if released is None else self._framing.event(released)
         return out if self.finish else out + self._framing.event(data)

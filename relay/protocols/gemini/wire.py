@@ -97,10 +97,6 @@ def read(data: bytes) -> Answer:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an answer that cannot be read.") from error
 
 
-def on_one_line(data: bytes) -> bytes:
-    return msgspec.json.format(data, indent=-1) if b"\n" in data else data
-
-
 def arguments(raw: msgspec.Raw) -> str:
     """A call's arguments on one line, for whole answers come with line breaks; "" for none. Raises RelayError."""
     if not is_given(raw):

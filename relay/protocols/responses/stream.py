@@ -95,7 +95,7 @@ class ResponsesStream(PassingStream):
         try:
             data.decode()  # what is passed on as raw bytes has not been looked at
             found = _decoder.decode(data)
-            return self._known(event, data, found)
+            return self._known(event, sse.on_one_line(data), found)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that cannot be read.") from error
 

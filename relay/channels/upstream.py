@@ -5,24 +5,30 @@ import contextlib
 import ipaddress
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import lru_cache
+from contextvars import ContextVar
+from functools import lru_cache, partial
 from types import TracebackType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from yarl import URL
 
 from relay import demo
-from relay.channels import dress, presets
+from relay.channels import dress, health, presets
 from relay.channels.routing import Candidate, Secret
 from relay.errors import Cause, RelayError
 from relay.guard import Guard
 
 LONGEST_ERROR = 64 * 1024
 LONGEST_LIST = 4 * 1024 * 1024  # bytes of a provider's list of models
+_AT_ONCE = 64 * 1024  # bytes of a request that a connection takes without waiting for the provider
+_NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): closed with a reset
+_STALE = 3  # kept connections, at most, that a request may find closed
 FINISH_WITHIN, FINISH_BYTES = 0.5, 1024
 _COMMON = {"Accept-Encoding": "identity", "User-Agent": "pisces"}
 _AUTOMATIC = ("Accept", "Content-Type", "User-Agent")  # what the client puts in where they are missing
@@ -78,6 +84,20 @@ def _public_socket(found: aiohttp.AddrInfoType) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
+# Whether a connection was opened since this was last set to False.
+_opened: ContextVar[bool] = ContextVar("opened", default=False)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells those who are given a new connection that it is."""
+
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        _opened.set(True)
+        return await super()._create_connection(req, traces, timeout)
+
+
 class _Sessions:
     """One pooled session for public upstreams and one for the operator's own, in this process's event loop."""
 
@@ -87,7 +107,7 @@ class _Sessions:
     def get(self, *, private: bool) -> aiohttp.ClientSession:
         session = self._sessions.get(private)
         if session is None or session.closed:
-            connector = aiohttp.TCPConnector(
+            connector = _Connector(
                 limit=0,
                 ttl_dns_cache=30,
                 keepalive_timeout=30,
@@ -137,16 +157,36 @@ class _Reading:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer broke off.") from error
 
 
+class _Upload(aiohttp.UploadTracker):
+    """A request that is sent in several pieces. A provider may answer before it has read all of them, and read no more:
+    the connection would wait for ever until it does."""
+
+    def goes_on(self, response: aiohttp.ClientResponse) -> None:
+        """The answer has begun."""
+        connection = response.connection
+        self._transport = connection.transport if connection is not None else None
+
+    def end(self) -> None:
+        """Ends the connection if the request has not been sent to its end, and drops the rest of it."""
+        sent = self.upload_complete.done() and self.upload_complete.exception() is None
+        if not sent and self._transport is not None:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            self._transport.abort()
+
+
 class Reply:
     """An upstream's answer whose headers have arrived. Its bytes are read inside `with reply.reading:`, which turns
     what breaks into a RelayError."""
 
     reading: ClassVar[_Reading] = _Reading()
 
-    __slots__ = ("_response", "chunk", "received", "retry_after", "status")
+    __slots__ = ("_response", "_upload", "chunk", "received", "retry_after", "status")
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, upload: "_Upload | None" = None) -> None:
         self._response = response
+        self._upload = upload
+        if upload is not None:
+            upload.goes_on(response)
         self.status = response.status
         self.received = 0
         self.retry_after = response.headers.get("Retry-After")
@@ -185,6 +225,8 @@ class Reply:
     def close(self) -> None:
         """Lets the upstream go: its connection is closed unless the answer was read to its end."""
         self._response.close() if not self._response.content.at_eof() else self._response.release()
+        if self._upload is not None:
+            self._upload.end()
 
 
 async def post(
@@ -205,7 +247,7 @@ async def post(
         **(headers or {}),
     }
     session = sessions.get(private=candidate.private)
-    return Reply(await _send(session, "POST", candidate, secret, path, sent, body))
+    return await _send(session, "POST", candidate, secret, path, sent, body)
 
 
 async def get(candidate: Candidate, secret: Secret | None, path: str, *, within: float) -> tuple[int, bytes]:
@@ -214,7 +256,7 @@ async def get(candidate: Candidate, secret: Secret | None, path: str, *, within:
     headers = {"Accept": "application/json", **_COMMON}
     try:
         async with asyncio.timeout(within), own_session(private=candidate.private) as session:
-            reply = Reply(await _send(session, "GET", candidate, secret, path, headers, None))
+            reply = await _send(session, "GET", candidate, secret, path, headers, None)
             try:
                 content = b""
                 with reply.reading:
@@ -235,7 +277,7 @@ async def _send(
     path: str,
     sent: Mapping[str, str],
     body: bytes | None,
-) -> aiohttp.ClientResponse:
+) -> Reply:
     """The answer's head. Raises RelayError; its text names neither an address nor a credential."""
     base, own, key = candidate.base_url, candidate.dress, secret.value if secret else None
     if base == demo.ADDRESS:
@@ -251,20 +293,39 @@ async def _send(
         headers = dress.headers(own, sent, key)
         # What an operator has removed is not put back. Where nothing is, even an empty list would cost a copy of them.
         removed = [name for name in _AUTOMATIC if name not in headers] or None
-        return await session.request(
+        request = partial(
+            session.request,
             method,
             url,
-            data=body,
             headers=headers,
             skip_auto_headers=removed,
             allow_redirects=False,
             timeout=_timeout(candidate.timeouts.connect),
             proxy=proxy,
         )
+        return await _answered(request, body, may_repeat=health.Kind.CONNECT in candidate.retry_on)
     except (TimeoutError, aiohttp.ServerTimeoutError) as error:
         raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not accept a connection in time.") from error
     except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, _connect_failure(error)) from error
+
+
+async def _answered(
+    request: Callable[..., Awaitable[aiohttp.ClientResponse]], body: bytes | None, *, may_repeat: bool
+) -> Reply:
+    """The answer's head. A provider may close a connection that has stood idle just as the next request goes out on it
+    (RFC 9112, section 9.3.1). That is no failure of the provider's: the request goes out again on another one, where it
+    may be repeated at all after a connection that broke without an answer."""
+    left = _STALE if may_repeat else 0
+    while True:
+        _opened.set(False)
+        upload = _Upload() if body is not None and len(body) > _AT_ONCE else None
+        try:
+            return Reply(await request(data=body, upload_tracker=upload), upload)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if _opened.get() or not left:
+                raise
+            left -= 1
 
 
 @lru_cache(maxsize=64)

@@ -1,0 +1,146 @@
+"""Connections to providers that are kept, closed at a bad moment, or not read from."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.kit import client, scripts
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.plugin import PRICE
+from tests.kit.ports import eventually
+from tests.relay.channels.conftest import Make
+
+ESTABLISHED = 1  # tcp(7), `tcpi_state`
+
+
+class Provider:
+    """One that looks after its connections by itself, each in a thread; `serve` gets a connection and its number."""
+
+    def __init__(self, serve: Callable[[socket.socket, int], None]) -> None:
+        self._serve = serve
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.connections: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._listening.getsockname()[1]}/v1"
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                found, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections.append(found)
+            threading.Thread(target=self._serve, args=(found, len(self.connections)), daemon=True).start()
+
+    def stop(self) -> None:
+        for found in (self._listening, *self.connections):
+            found.close()
+
+
+@pytest.fixture
+def provider() -> Iterator[Callable[[Callable[[socket.socket, int], None]], Provider]]:
+    made: list[Provider] = []
+
+    def make(serve: Callable[[socket.socket, int], None]) -> Provider:
+        made.append(Provider(serve))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+Providing = Callable[[Callable[[socket.socket, int], None]], Provider]
+
+
+def read(connection: socket.socket) -> bytes:
+    """A whole request; nothing where the peer has closed."""
+    found = b""
+    while b"\r\n\r\n" not in found:
+        piece = connection.recv(65536)
+        if not piece:
+            return b""
+        found += piece
+    head, _, body = found.partition(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(body) < length:
+        body += connection.recv(65536)
+    return body
+
+
+def answer(status: bytes = b"200 OK", body: object = None) -> bytes:
+    content = json.dumps(scripts.completion("up") if body is None else body).encode()
+    return b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+        status, len(content), content,
+    )  # fmt: skip
+
+
+def closing_at_the_next(connection: socket.socket, number: int) -> None:
+    """Its time for a next request ends just as that comes."""
+    read(connection)
+    connection.sendall(answer())
+    connection.recv(1)
+    connection.close()
+
+
+def test_a_kept_connection_that_closes_as_the_next_request_goes_out_fails_no_call(
+    gateway: Gateway, customer: Customer, provider: Providing, offer: Make
+) -> None:
+    there = provider(closing_at_the_next)
+    model = offer((there.url, {}))
+    assert [client.chat(gateway.url, customer.token, model=model).status_code for _ in range(4)] == [200] * 4
+    assert len(there.connections) == 4
+    calls = eventually(lambda: found if len(found := gateway.calls(customer.key)) == 4 else [])
+    assert {(call["state"], len(call["attempts"])) for call in calls} == {("settled", 1)}
+
+
+def test_where_nothing_may_be_repeated_after_a_connection_that_broke_this_is_not_either(
+    gateway: Gateway, customer: Customer, provider: Providing, offer: Make
+) -> None:
+    there = provider(closing_at_the_next)
+    model = offer((there.url, {"retry_on": ["server"]}))
+    assert [client.chat(gateway.url, customer.token, model=model).status_code for _ in range(4)] == [200, 502] * 2
+
+
+def test_a_new_connection_that_closes_without_an_answer_is_a_failure_at_once(
+    gateway: Gateway, customer: Customer, provider: Providing, offer: Make
+) -> None:
+    def closing(connection: socket.socket, number: int) -> None:
+        read(connection)
+        connection.close()
+
+    there = provider(closing)
+    model = offer((there.url, {}))
+    assert client.chat(gateway.url, customer.token, model=model).status_code == 502
+    assert len(there.connections) == 1
+
+
+def test_a_provider_that_answers_and_reads_no_more_of_a_request_is_let_go(provider: Providing) -> None:
+    def early(connection: socket.socket, number: int) -> None:
+        connection.recv(1000)
+        refusal = answer(b"413 Payload Too Large", {"error": {"message": "too large"}})
+        connection.sendall(refusal if number == 1 else answer())
+
+    there = provider(early)
+    gateway = Gateway("sqlite")  # which takes bodies as large as they may be
+    try:
+        gateway.model("chat", PRICE, max_output=10)
+        gateway.channel("early", there.url, {"chat": "up"})
+        gateway.start()
+        customer = gateway.customer("1000")
+        long = [{"role": "user", "content": "x" * (8 << 20)}]
+        found = [client.chat(gateway.url, customer.token, messages=long).status_code for _ in range(2)]
+        assert found == [413, 200]
+        eventually(lambda: {state(connection) for connection in there.connections} & {ESTABLISHED} == set())
+    finally:
+        gateway.stop()
+
+
+def state(connection: socket.socket) -> int:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]

@@ -46,7 +46,7 @@ class Bridge:
     def _pass(self, asked: Chat) -> None:
         self.losses = asked.losses
         _check_losses(self.losses, self._candidate, strict=self._strict)
-        self.body = asked.encode(model=self._candidate.model, limit=self._limit)
+        self.body = asked.encode(model=self._candidate.model, limit=self._limit, caps=self._candidate.caps)
 
     def _translate(self, asked: CanonicalRequest) -> None:
         request, candidate = msgspec.structs.replace(asked, stream=self.streams), self._candidate

@@ -8,6 +8,7 @@ from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
 from relay.protocols import prompt, sse
 from relay.protocols.canonical import Request
+from relay.protocols.capabilities import Capabilities
 
 
 class BaseAsked(ABC):
@@ -35,7 +36,7 @@ class BaseAsked(ABC):
         self._inside = sum(thing.inside for thing in self._things)
 
     @abstractmethod
-    def encode(self, *, model: str, limit: int | None) -> bytes: ...
+    def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes: ...
 
     @abstractmethod
     def _decode(self) -> Request:

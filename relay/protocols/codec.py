@@ -63,6 +63,9 @@ class Chat(Asked, Protocol):
     def losses(self) -> list[str]:
         """The client's parameters that an upstream of the same protocol cannot have, and that `encode` leaves out."""
 
+    def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
+        """As of any request. `caps` is what the upstream's model accepts; None: as far as its name says."""
+
     def canonical(self) -> Request:
         """The request in the hub's values. Raises RelayError (400) for what cannot be read."""
 

@@ -310,9 +310,9 @@ def test_an_output_limit_that_can_be_paid_is_left_alone(
     [
         {"max_tokens": 100_000, "max_completion_tokens": 16},
         {"max_tokens": 16, "max_completion_tokens": 100_000},
-        {"max_tokens": None, "max_completion_tokens": 16},
+        {"max_tokens": 16, "max_completion_tokens": None},
     ],
-    ids=["the older larger", "the newer larger", "the older null"],
+    ids=["the older larger", "the newer larger", "the newer null"],
 )
 @pytest.mark.parametrize("model", ["chat", "renamed"])
 def test_a_limit_under_both_of_its_names_is_sent_once_as_it_is_held_for(
@@ -323,6 +323,23 @@ def test_a_limit_under_both_of_its_names_is_sent_once_as_it_is_held_for(
     assert sent == {"max_tokens": 16}
     assert gateway.calls(poor.key)[0]["held"] < 100_000 * 2000
     assert gateway.wallet(poor.wallet)["frozen"] == ""
+
+
+@pytest.mark.parametrize(("model", "name"), [("chat", "max_completion_tokens"), ("renamed", "max_tokens")])
+def test_an_output_limit_keeps_its_name_beside_the_other_one_without_a_value(
+    gateway: Gateway, customer: Customer, upstream: Upstream, renamed: None, model: str, name: str
+) -> None:
+    asked = {"max_tokens": None, "max_completion_tokens": 16}
+    assert sent_limit(gateway, upstream, customer.token, model=model, **asked) == {name: 16}
+
+
+def test_an_output_limit_that_the_gateway_sets_has_the_name_that_the_upstream_s_model_takes(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    gateway.model("smart", PRICE, max_output=1000)
+    gateway.channel("smart", upstream.url, {"smart": "gpt-5"})
+    eventually(lambda: client.models(gateway.url, customer.token, "smart").status_code == 200)
+    assert sent_limit(gateway, upstream, customer.token, model="smart") == {"max_completion_tokens": 1000}
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from relay.protocols import extent
 from relay.protocols.anthropic import foreign, reading
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
+from relay.protocols.capabilities import Capabilities
 
 VERSION = "2023-06-01"  # under which every field of ours is allowed; the later one refuses sampling
 LIMIT = 4096  # output tokens for a client that names none, where nobody knows the model's own limit
@@ -50,7 +51,7 @@ class MessagesRequest(BaseAsked):
         self._own: list[msgspec.Raw] | None = None
         super().__init__(body, model=model, stream=stream, limit=wanted.max_tokens)
 
-    def encode(self, *, model: str, limit: int | None) -> bytes:
+    def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a limit that the gateway set or lowered
         (and thinking that no longer fits into it), what comes from other vendors' models (and thinking that these have
         not begun), an `api_key` that belongs to us, and a field written twice."""

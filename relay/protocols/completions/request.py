@@ -12,6 +12,7 @@ from relay.errors import Cause, RelayError
 from relay.protocols import bodies
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
+from relay.protocols.capabilities import Capabilities
 from relay.protocols.completions import reading
 
 USUAL_LIMIT = 16  # the endpoint's own
@@ -68,7 +69,7 @@ class CompletionRequest(BaseAsked):
     def prompt(self) -> Prompt:
         return Prompt(texts=[*self.texts, self.suffix or ""], framing=self.tokens)
 
-    def encode(self, *, model: str, limit: int | None) -> bytes:
+    def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for an upstream that completes texts. The usual limit is written out: others have another one. No
         limit goes under another name than the one that is held for."""
         given = {name: value for name, value in self._fields.items() if name != OTHER_LIMIT}

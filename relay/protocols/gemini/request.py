@@ -14,6 +14,7 @@ from relay.errors import Cause, RelayError
 from relay.protocols import capabilities, extent, sse
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
+from relay.protocols.capabilities import Capabilities
 from relay.protocols.gemini import foreign, reading, signatures
 
 _ABSENT = msgspec.Raw(b"")
@@ -92,10 +93,10 @@ class GeminiRequest(BaseAsked):
         found._strange = foreign.is_any
         return found
 
-    def encode(self, *, model: str, limit: int | None) -> bytes:
+    def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for the upstream, whose path names the model: its own bytes, but for a `limit` that the gateway set
         or lowered, state of other vendors' models, what belongs to us or to the path, and a field written twice."""
-        own = self._without_foreign(model)
+        own = self._without_foreign(caps or capabilities.of(model, self.protocol))
         if limit is None and own is None and self._is_plain():
             return self.body
         merged: dict[str, Any] = {name: raw for name, raw in self._fields.items() if name not in ("api_key", "model")}
@@ -108,13 +109,12 @@ class GeminiRequest(BaseAsked):
             merged["contents"] = own
         return msgspec.json.encode(merged)
 
-    def _without_foreign(self, model: str) -> list[msgspec.Raw] | None:
+    def _without_foreign(self, caps: Capabilities) -> list[msgspec.Raw] | None:
         """The contents written anew, where there is something in them that Google must not see."""
         if self._strange is foreign.is_foreign and not signatures.may_be_foreign(self.body):
             return None
         try:
-            signed = capabilities.of(model, self.protocol).signatures
-            return foreign.without(self._fields["contents"], self._strange, signed=signed)
+            return foreign.without(self._fields["contents"], self._strange, signed=caps.signatures)
         except (msgspec.DecodeError, RecursionError):
             return None  # the upstream says what is wrong with them
 

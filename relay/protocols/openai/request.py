@@ -3,7 +3,6 @@
 Source: OpenAI API reference, "Create chat completion".
 """
 
-import re
 from typing import Any
 
 import msgspec
@@ -11,15 +10,14 @@ import msgspec
 from relay.counting import families
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols import bodies, extent, sse
+from relay.protocols import bodies, capabilities, extent, sse
 from relay.protocols.canonical import Request
+from relay.protocols.capabilities import Capabilities
 from relay.protocols.openai import prompt, reading
 
 ABSENT = msgspec.Raw(b"")
 MOST_ANSWERS = 128
 LIMITS = ("max_tokens", "max_completion_tokens")  # two names of one limit
-# Models that refuse `max_tokens` and take only `max_completion_tokens`.
-_NEW_LIMIT_ONLY = re.compile(r"(?:^|/)(?:o\d|gpt-5)")
 
 
 class StreamOptions(msgspec.Struct):
@@ -112,7 +110,7 @@ class ChatRequest:
             self._canonical = reading.decode_request(self.body, self._fields, limit=self.limit)
         return self._canonical
 
-    def encode(self, *, model: str, limit: int | None) -> bytes:
+    def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
         lowered, the usage that a stream must report, an `api_key` that belongs to us, and a field written twice. A
         limit under both of its names is one of them, the one that is held for: providers take the larger, or either."""
@@ -122,15 +120,20 @@ class ChatRequest:
             changes["model"] = model
         if self.stream and not self.wants_usage:
             changes["stream_options"] = bodies.with_usage(given)
-        present = [name for name in LIMITS if name in given]
-        if limit is None and len(present) > 1:
+        if limit is None and all(name in given for name in LIMITS):
             limit = self.limit
         if limit is not None:
-            preferred = "max_completion_tokens" if _NEW_LIMIT_ONLY.search(self.model) else "max_tokens"
-            named = present[0] if len(present) == 1 else preferred
+            named = self._limit_name(caps or capabilities.of(model, self.protocol))
             given = {name: value for name, value in given.items() if name == named or name not in LIMITS}
             changes[named] = limit
         return bodies.rewritten(self.body, given, changes, _QUOTED)
+
+    def _limit_name(self, caps: Capabilities) -> str:
+        """The client's own name of the limit; the model's where it wrote none with a value, or both."""
+        written = [name for name in LIMITS if name in self._fields and bytes(self._fields[name]) != b"null"]
+        if len(written) == 1:
+            return written[0]
+        return "max_completion_tokens" if caps.new_limit else "max_tokens"
 
 
 _READ = frozenset(_Wanted.__struct_fields__)

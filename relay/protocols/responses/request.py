@@ -14,6 +14,7 @@ from relay.errors import Cause, RelayError
 from relay.protocols import extent
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
+from relay.protocols.capabilities import Capabilities
 from relay.protocols.responses import kept, reading
 
 _NULL = b"null"
@@ -76,7 +77,7 @@ class ResponsesRequest(BaseAsked):
         items = kept.history(_items(_decoder.decode(self.body).input), stateless=True)
         return _request(msgspec.json.encode({**self.fields, "input": items}), self.answer)
 
-    def encode(self, *, model: str, limit: int | None) -> bytes:
+    def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
         lowered, other vendors' thoughts, an `api_key` that belongs to us, and a field written twice."""
         assert not self.waits, "the earlier turns are not in it"

@@ -14,6 +14,7 @@ from relay.counting import families, tokenizer
 from relay.counting.tokenizer import Vocabulary
 from relay.errors import Cause, RelayError
 from relay.protocols import envelope, sse
+from relay.protocols.capabilities import Capabilities
 from relay.protocols.openai import errors, request, response, usage
 from relay.protocols.openai.stream import ChatStream
 from tests.kit import scripts
@@ -180,9 +181,19 @@ def test_of_a_field_written_twice_the_upstream_sees_the_one_that_was_priced() ->
     ("model", "field"),
     [("gpt-5-mini", "max_completion_tokens"), ("o3", "max_completion_tokens"), ("gpt-4o", "max_tokens")],
 )
-def test_a_limit_that_the_gateway_sets_has_the_name_that_the_model_takes(model: str, field: str) -> None:
-    asked = request.decode(msgspec.json.encode({"model": model, "messages": [{}]}))
-    assert json.loads(asked.encode(model=model, limit=9))[field] == 9
+@pytest.mark.parametrize("written", [{}, {"max_tokens": None}, {"max_completion_tokens": None}], ids=str)
+def test_a_limit_that_the_gateway_sets_has_the_name_that_the_upstream_s_model_takes(
+    model: str, field: str, written: dict[str, None]
+) -> None:
+    asked = request.decode(msgspec.json.encode({"model": "gpt-5", "messages": [{}], **written}))
+    sent = json.loads(asked.encode(model=model, limit=9))
+    assert {name: sent[name] for name in request.LIMITS if name in sent} == {field: 9}
+
+
+def test_a_deployment_s_limit_has_the_name_that_its_capabilities_say() -> None:
+    asked = request.decode(b'{"model":"gpt-4o","messages":[{}]}')
+    sent = json.loads(asked.encode(model="ours-in-sweden", limit=9, caps=Capabilities(new_limit=True)))
+    assert (sent.get("max_tokens"), sent["max_completion_tokens"]) == (None, 9)
 
 
 def test_every_cause_has_its_envelope() -> None:

@@ -469,6 +469,42 @@ def test_what_a_provider_s_tool_did_goes_back_with_the_thought_that_led_to_it_or
         assert items[0] == {"type": "message", "role": "user", "content": [picture]}
 
 
+CALLS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (
+        {"type": "computer_call", "id": "cu_1", "call_id": "c1", "action": {"type": "screenshot"}},
+        {"type": "computer_call_output", "call_id": "c1", "output": {"type": "computer_screenshot", "file_id": "f"}},
+    ),
+    (
+        {"type": "mcp_approval_request", "id": "mcpr_1", "name": "f", "arguments": "{}", "server_label": "s"},
+        {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True},
+    ),
+    (
+        {"type": "local_shell_call", "id": "lsh_1", "call_id": "c1", "action": {"type": "exec"}, "status": "completed"},
+        {"type": "local_shell_call_output", "id": "c1", "output": "x"},
+    ),
+    (
+        {"type": "apply_patch_call", "call_id": "c1", "operation": {"type": "delete_file"}, "status": "completed"},
+        {"type": "apply_patch_call_output", "call_id": "c1", "status": "completed"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "result"), CALLS, ids=[str(asked["type"]) for asked, _ in CALLS])
+@pytest.mark.parametrize("state", ["gAAAAA", None], ids=["with its state", "without"])
+def test_a_call_that_its_client_answers_goes_back_whole_whatever_led_to_it(
+    gateway: Gateway, customer: Customer, upstream: Upstream,
+    asked: dict[str, Any], result: dict[str, Any], state: str | None,
+) -> None:  # fmt: skip
+    found = json.loads((WIRE / "text.json").read_bytes())
+    found["output"] = [{"type": "reasoning", "id": "rs_9", "summary": [], "encrypted_content": state}, asked]
+    script = upstream.play(scripts.value(found))
+    first = ask(gateway, customer, model="native", x_script=script)
+    words = fresh()
+    more = {"input": [result], "previous_response_id": first["id"]}
+    ask(gateway, customer, model="native", instructions=words, x_script=script, **more)
+    assert sent(upstream, words)["input"][-2:] == [asked, result]
+
+
 def test_the_same_call_again_keeps_one_response(gateway: Gateway, customer: Customer) -> None:
     headers = {"Idempotency-Key": fresh()}
     found = [ask(gateway, customer, headers=headers) for _ in range(2)]

@@ -18,20 +18,30 @@ from relay.protocols.responses import reading
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _json_decoder = msgspec.json.Decoder(dict[str, Any])
 _OWN_OF_AN_ITEM = ("id", "status", "created_by")
-# Items without an id of their own mean nothing; these are such.
-_BY_THEIR_ID = frozenset(
+# What the provider's own tools have done and are done with: nothing that a client sends refers to it.
+_DONE_THERE = frozenset(
     (
         "mcp_list_tools",
         "mcp_call",
-        "mcp_approval_request",
         "file_search_call",
         "web_search_call",
         "code_interpreter_call",
         "image_generation_call",
-        "computer_call",
-        "local_shell_call",
     )
 )
+# Items without an id of their own mean nothing; these are such, with calls that wait for what their client sends.
+_BY_THEIR_ID = _DONE_THERE | frozenset(
+    (
+        "mcp_approval_request",
+        "computer_call",
+        "local_shell_call",
+        "local_shell_call_output",
+        "program",
+        "program_output",
+    )
+)
+# OpenAI demands their status, which it gives all others only to look at (`ResponseInputItemParam` of its SDK).
+_WITH_STATUS = frozenset(("apply_patch_call", "apply_patch_call_output"))
 
 
 _OURS = re.compile(r"(?:resp|msg|rs|fc|ctc|ig|in|item)_([0-9a-f]{32})(?:_\d{1,9})?")
@@ -52,7 +62,8 @@ def history(output: Iterable[msgspec.Raw], *, stateless: bool = False) -> list[m
 
     A thought without its state cannot go back, and OpenAI takes no item under its id whose thought is missing ("was
     provided without its required 'reasoning' item"). So what such a thought led to goes without it only where its id is
-    not needed: a picture is shown again, other doings of the provider's own tools are left out.
+    not needed: a picture is shown again, other doings of the provider's own tools are left out. A call that its client
+    answers goes all the same: an answer to what is not there would be refused for certain.
     """
     found: list[msgspec.Raw] = []
     bare = False
@@ -65,8 +76,8 @@ def history(output: Iterable[msgspec.Raw], *, stateless: bool = False) -> list[m
             if not bare:  # its state is bound to its id
                 found.append(_without(fields, ("status",)))
         elif kind not in _BY_THEIR_ID:
-            found.append(_without(fields, _OWN_OF_AN_ITEM))
-        elif not bare:
+            found.append(_without(fields, ("id", "created_by") if kind in _WITH_STATUS else _OWN_OF_AN_ITEM))
+        elif not (bare and kind in _DONE_THERE):
             found.append(raw)
         elif (picture := _shown_again(raw, kind)) is not None:
             found.append(picture)

@@ -352,8 +352,8 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # What says nothing to a model, or is answered for by the gateway itself.
 _OURS = frozenset(("api_key", "previous_response_id", "background", "stream_options", "conversation", "prompt"))
 _KNOWN = frozenset(_Body.__struct_fields__) | _OURS
-# Every upstream is asked for this by the gateway where it has it.
-_ALWAYS_INCLUDED = "reasoning.encrypted_content"
+# Every upstream is asked for this by the gateway where it has it: a thought without its state cannot go back.
+STATE_OF_THOUGHTS = "reasoning.encrypted_content"
 
 
 def decode_request(body: bytes) -> Request:
@@ -393,7 +393,7 @@ def _extra(found: _Body, fields: dict[str, msgspec.Raw]) -> Json:
         for name, raw in fields.items()
         if name not in _KNOWN and bytes(memoryview(raw)[:4]) != b"null"
     }
-    if included := [name for name in found.include or () if name != _ALWAYS_INCLUDED]:
+    if included := [name for name in found.include or () if name != STATE_OF_THOUGHTS]:
         extra["include"] = included
     if found.truncation not in (None, "disabled"):
         extra["truncation"] = found.truncation

@@ -11,7 +11,7 @@ import msgspec
 
 from billing import ids
 from relay.errors import Cause, RelayError
-from relay.protocols import extent
+from relay.protocols import capabilities, extent
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 from relay.protocols.capabilities import Capabilities
@@ -79,7 +79,8 @@ class ResponsesRequest(BaseAsked):
 
     def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
-        lowered, other vendors' thoughts, an `api_key` that belongs to us, and a field written twice."""
+        lowered, other vendors' thoughts, the state of its own where the answer is kept here, an `api_key` that belongs
+        to us, and a field written twice."""
         assert not self.waits, "the earlier turns are not in it"
         changes: dict[str, Any] = {}
         if model != self.model:
@@ -89,11 +90,21 @@ class ResponsesRequest(BaseAsked):
             changes["input"] = kept.without_foreign(items)
         if limit is not None:
             changes["max_output_tokens"] = limit
+        if self.store and (caps or capabilities.of(model, self.protocol)).thinking != "none":
+            changes |= self._with_state()
         if not changes and _is_plain(self.body):
             return self.body
         merged: dict[str, Any] = {**self.fields, **changes}
         merged.pop("api_key", None)
         return msgspec.json.encode(merged)
+
+    def _with_state(self) -> dict[str, Any]:
+        """What has to be asked for besides, so that the thoughts that are kept can go back to where they came from."""
+        written = self.fields.get("include")
+        included = (msgspec.json.decode(written) if written is not None else None) or []
+        if not isinstance(included, list) or reading.STATE_OF_THOUGHTS in included:
+            return {}  # what is no list the upstream refuses in its own words
+        return {"include": [*included, reading.STATE_OF_THOUGHTS]}
 
     def _decode(self) -> Request:
         return reading.decode_request(self.body)

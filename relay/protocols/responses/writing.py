@@ -35,6 +35,7 @@ from relay.protocols.canonical import (
 )
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded
+from relay.protocols.responses import reading
 
 LONGEST_NAME = 64  # of a tool, and of a call's id
 LEAST_LIMIT = 16  # output tokens; the API takes no fewer
@@ -424,7 +425,7 @@ def _thought(request: Request, caps: Capabilities, losses: _Losses) -> Json:
         if request.thinking is not None and _effort(request.thinking, EFFORTS) != "none":
             losses.add("thinking")
     else:
-        included.insert(0, "reasoning.encrypted_content")
+        included.insert(0, reading.STATE_OF_THOUGHTS)
         if request.thinking is not None and request.thinking.effort not in (None, *EFFORTS):
             losses.add("thinking")
         reasoning = _reasoning(request, caps)

@@ -35,6 +35,37 @@ def test_the_client_s_bytes_are_untouched_where_nothing_has_to_change() -> None:
     assert changed == {"model": "up", "input": "hi", "unknown": [1.5, {"z": None}], "max_output_tokens": 77}
 
 
+STATE = "reasoning.encrypted_content"
+
+
+@pytest.mark.parametrize(
+    ("included", "sent"),
+    [
+        ({}, [STATE]),
+        ({"include": None}, [STATE]),
+        ({"include": ["file_search_call.results"]}, ["file_search_call.results", STATE]),
+        ({"include": "no list"}, "no list"),
+    ],
+    ids=str,
+)
+def test_the_state_of_thoughts_that_are_kept_is_asked_for(included: dict[str, Any], sent: object) -> None:
+    assert json.loads(ask(**included).encode(model="gpt-5", limit=None))["include"] == sent
+    deployed = ask(**included).encode(model="ours-in-sweden", limit=None, caps=capabilities.of("gpt-5", "responses"))
+    assert json.loads(deployed)["include"] == sent
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [("gpt-5", {"store": False}), ("gpt-5", {"include": [STATE]}), ("gpt-4o", {})],
+    ids=["nothing is kept", "the client has asked", "a model that does not think"],
+)
+def test_no_state_is_asked_for_that_nobody_needs_or_that_the_client_asks_for(
+    model: str, fields: dict[str, Any]
+) -> None:
+    asked = ask(model=model, **fields)
+    assert asked.encode(model=model, limit=None) is asked.body
+
+
 def test_our_key_and_a_second_spelling_of_a_field_do_not_reach_the_upstream() -> None:
     body = b'{"model":"cheap","model":"m","input":"hi","api_key":"pisces-x"}'
     sent = DIALECT.read(body).encode(model="m", limit=None)

@@ -20,7 +20,7 @@ import msgspec
 import structlog
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from billing import connections
@@ -74,8 +74,13 @@ class Kept(msgspec.Struct, array_like=True):
         found = _output_decoder.decode(self.answer).output or ()
         return [item for item in found if bytes(memoryview(item)[:1]) == b"{"]
 
+    @property
+    def id(self) -> uuid.UUID | None:
+        return kept.parse_id(_output_decoder.decode(self.answer).id)
+
 
 class _Output(msgspec.Struct):
+    id: str
     output: list[msgspec.Raw] | None = None
 
 
@@ -103,14 +108,16 @@ async def rows(call: Call, asked: Asked) -> list[Row]:
     previous = kept.parse_id(asked.previous)
     principal = call.principal
     response = (asked.answer, principal.team, principal.key, call.model, previous, sealed, now, expires)
-    names = [name for item in content.output if (name := _own_name(item)) is not None]
+    names = [name for item in content.output if (name := _own_name(item, asked.answer)) is not None]
     return [Row(STORED, response), *(Row(ITEM, (asked.answer, principal.team, name)) for name in names)]
 
 
-def _own_name(item: msgspec.Raw) -> str | None:
+def _own_name(item: msgspec.Raw, answer: uuid.UUID) -> str | None:
     """The id that the item's provider gave it; None where it is ours, or none."""
     name = kept.id_of(item)
-    return name if name and len(name) <= LONGEST_NAME and "\0" not in name and kept.parse_id(name) is None else None
+    if not name or len(name) > LONGEST_NAME or "\0" in name or kept.parse_id(name) == answer:
+        return None
+    return name
 
 
 def _seal(row: uuid.UUID, content: Kept) -> str:
@@ -154,7 +161,7 @@ def _turns(previous: str, team: int) -> list[msgspec.Raw]:
     """The conversation up to and with this response, as input."""
     found: list[msgspec.Raw] = []
     for turn in _conversation(previous, team, param="previous_response_id"):
-        found += [*turn.input, *kept.history(turn.output)]
+        found += [*turn.input, *kept.history(turn.output, answer=turn.id)]
     return found
 
 
@@ -196,33 +203,33 @@ def _with_referred(items: Sequence[msgspec.Raw], team: int) -> list[msgspec.Raw]
     """Items of the team's earlier answers in the place of the references to them. Raises RelayError (404) for any
     other: a provider would look it up among all that the gateway's customers were answered under its credential."""
     names = [kept.referred(item) for item in items]
-    turns = _with_items({name for name in names if name is not None}, team)
-    found: list[msgspec.Raw] = []
-    for item, name in zip(items, names, strict=True):
-        found += [item] if name is None else kept.history([_of_id(turns[name], name)])
-    return found
+    referred = _referred({name for name in names if name is not None}, team)
+    given = [item if name is None else referred[name] for item, name in zip(items, names, strict=True)]
+    return [item for item in given if item is not None]
 
 
-def _with_items(names: set[str], team: int) -> dict[str, Kept]:
-    """The responses that have the items of these ids, by the id, in two queries however many there are."""
-    ids = {name: answer for name in names if (answer := kept.parse_id(name)) is not None}
-    others = [name for name in names if name not in ids and "\0" not in name]
+def _referred(names: set[str], team: int) -> dict[str, msgspec.Raw | None]:
+    """What goes into a call for the items of these ids, in two queries however many there are."""
+    if not names:
+        return {}
     in_force = StoredResponse.objects.filter(team_id=team, expires_at__gt=timezone.now())
-    if others:
-        named = StoredItem.objects.filter(team_id=team, name__in=others, response__in=in_force).order_by("pk")
-        ids |= dict(named.values_list("name", "response_id"))  # the newest of those that a provider gave one id
-    rows = in_force.in_bulk(set(ids.values())) if ids else {}
-    if (lost := next((name for name in sorted(names) if ids.get(name) not in rows), None)) is not None:
+    ids = {name: answer for name in names if (answer := kept.parse_id(name)) is not None}
+    ids |= _named_elsewhere(names, in_force, team)
+    turns = {pk: _by_id(_unseal(pk, row.sealed)) for pk, row in in_force.in_bulk(set(ids.values())).items()}
+    if (lost := next((name for name in sorted(names) if name not in turns.get(ids.get(name), {})), None)) is not None:
         raise _no_item(lost)
-    turns = {row.pk: _unseal(row.pk, row.sealed) for row in rows.values()}
-    return {name: turns[answer] for name, answer in ids.items()}
+    return {name: turns[answer][name] for name, answer in ids.items()}
 
 
-def _of_id(turn: Kept, name: str) -> msgspec.Raw:
-    for item in turn.output:
-        if kept.id_of(item) == name:
-            return item
-    raise _no_item(name)
+def _named_elsewhere(names: set[str], in_force: QuerySet[StoredResponse], team: int) -> dict[str, uuid.UUID]:
+    """Whose items a provider has named so: the newest of those that it gave one id."""
+    written = [name for name in names if "\0" not in name]
+    found = StoredItem.objects.filter(team_id=team, name__in=written, response__in=in_force).order_by("pk")
+    return dict(found.values_list("name", "response_id"))
+
+
+def _by_id(turn: Kept) -> dict[str | None, msgspec.Raw | None]:
+    return {kept.id_of(item): found for item, found in kept.beside(turn.output, answer=turn.id)}
 
 
 def _no_item(name: str) -> RelayError:

@@ -352,6 +352,52 @@ def test_a_reference_to_an_item_that_a_provider_named_is_the_item(
     assert refusal(answer) == (404, "response_not_found", "input")
 
 
+@pytest.mark.parametrize("name", [f"msg_{'0123456789abcdef' * 2}", f"msg_{'0123456789abcdef' * 2}_0"])
+def test_a_name_that_a_provider_gave_is_not_taken_for_one_of_ours(
+    gateway: Gateway, customer: Customer, upstream: Upstream, name: str
+) -> None:
+    """vLLM's are so long, and another gateway's are made as ours are."""
+    found = json.loads((WIRE / "text.json").read_bytes())
+    found["output"][0]["id"] = name
+    script = upstream.play(scripts.value(found))
+    ask(gateway, customer, model="native", x_script=script)
+    words = fresh()
+    items = [{"role": "user", "content": words}, {"type": "item_reference", "id": name}, AND]
+    ask(gateway, customer, model="native", input=items, store=False, x_script=script)
+    assert [turn["role"] for turn in sent(upstream, words)["input"]] == ["user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("thought", [f"rs_{'0123456789abcdef' * 2}", f"rs_{'0123456789abcdef' * 2}_0"])
+def test_a_thought_of_a_provider_that_names_it_as_we_do_needs_its_state_all_the_same(
+    gateway: Gateway, customer: Customer, upstream: Upstream, thought: str
+) -> None:
+    found = json.loads((WIRE / "text.json").read_bytes())
+    found["output"].insert(0, {"type": "reasoning", "id": thought, "summary": []})
+    script = upstream.play(scripts.value(found))
+    first = ask(gateway, customer, model="native", x_script=script)
+    words = fresh()
+    ask(gateway, customer, model="native", input=words, previous_response_id=first["id"], x_script=script)
+    assert [item["type"] for item in sent(upstream, words)["input"]] == ["message", "message", "message"]
+
+
+@pytest.mark.parametrize("state", ["gAAAAA", None], ids=["with its state", "without"])
+def test_a_drawing_that_is_referred_to_goes_as_it_would_in_its_conversation(
+    gateway: Gateway, customer: Customer, upstream: Upstream, state: str | None
+) -> None:
+    found = json.loads((WIRE / "text.json").read_bytes())
+    drawing = {"type": "image_generation_call", "id": "ig_8", "status": "completed", "result": "iVBORw0KGgo="}
+    thought: dict[str, Any] = {"type": "reasoning", "id": "rs_8", "summary": [], "encrypted_content": state}
+    found["output"] = [thought, drawing, *found["output"]]
+    script = upstream.play(scripts.value(found))
+    ask(gateway, customer, model="native", x_script=script)
+    words = fresh()
+    items = [{"role": "user", "content": words}, {"type": "image_generation_call", "id": "ig_8"}]
+    ask(gateway, customer, model="native", input=items, store=False, x_script=script)
+    picture = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+    shown = {"type": "message", "role": "user", "content": [picture]}
+    assert sent(upstream, words)["input"][-1] == (drawing if state else shown)
+
+
 @pytest.mark.parametrize("name", ["chat", "native"])
 @pytest.mark.parametrize(
     "reference",

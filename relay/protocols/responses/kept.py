@@ -6,7 +6,7 @@ state are left out, because OpenAI looks up the one and demands the other.
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -44,7 +44,7 @@ _BY_THEIR_ID = _DONE_THERE | frozenset(
 _WITH_STATUS = frozenset(("apply_patch_call", "apply_patch_call_output"))
 
 
-_OURS = re.compile(r"(?:resp|msg|rs|fc|ctc|ig|in|item)_([0-9a-f]{32})(?:_\d{1,9})?")
+_OURS = re.compile(r"resp_([0-9a-f]{32})|(?:msg|rs|fc|ctc|ig|in|item)_([0-9a-f]{32})_\d{1,9}")
 
 
 def answer_id(answer: uuid.UUID) -> str:
@@ -52,36 +52,42 @@ def answer_id(answer: uuid.UUID) -> str:
 
 
 def parse_id(text: str) -> uuid.UUID | None:
-    """Whose answer this is the id of, or the id of an item of; None for an id that nobody here has made."""
+    """Whose answer this is the id of, or the id of an item of; None for an id that no gateway has made. Another one
+    makes such ids too: an item is ours where this is the answer that it is in."""
     match = _OURS.fullmatch(text)
-    return uuid.UUID(match.group(1)) if match else None
+    return uuid.UUID(match.group(1) or match.group(2)) if match else None
 
 
-def history(output: Iterable[msgspec.Raw], *, stateless: bool = False) -> list[msgspec.Raw]:
-    """A response's output as input of a later call; `stateless` of one whose upstream cannot read any thought's state.
+def history(
+    output: Iterable[msgspec.Raw], *, answer: uuid.UUID | None = None, stateless: bool = False
+) -> list[msgspec.Raw]:
+    """A response's output as input of a later call, which `beside` makes of it."""
+    return [found for _, found in beside(output, answer=answer, stateless=stateless) if found is not None]
+
+
+def beside(
+    output: Iterable[msgspec.Raw], *, answer: uuid.UUID | None, stateless: bool = False
+) -> Iterator[tuple[msgspec.Raw, msgspec.Raw | None]]:
+    """Each item of the output of this answer of ours, and as what it goes into a later call: None for what is left out.
+    `stateless` of a call whose upstream cannot read any thought's state.
 
     A thought without its state cannot go back, and OpenAI takes no item under its id whose thought is missing ("was
     provided without its required 'reasoning' item"). So what such a thought led to goes without it only where its id is
     not needed: a picture is shown again, other doings of the provider's own tools are left out. A call that its client
     answers goes all the same: an answer to what is not there would be refused for certain.
     """
-    found: list[msgspec.Raw] = []
     bare = False
     for raw in output:
         fields = _fields_decoder.decode(raw)
         kind = _text(fields.get("type")) or ""
         if kind == "reasoning":
-            ours = parse_id(_text(fields.get("id")) or "") is not None
+            ours = answer is not None and parse_id(_text(fields.get("id")) or "") == answer
             bare = stateless or not (ours or _text(fields.get("encrypted_content")))
-            if not bare:  # its state is bound to its id
-                found.append(_without(fields, ("status",)))
+            yield raw, None if bare else _without(fields, ("status",))  # its state is bound to its id
         elif kind not in _BY_THEIR_ID:
-            found.append(_without(fields, ("id", "created_by") if kind in _WITH_STATUS else _OWN_OF_AN_ITEM))
-        elif not (bare and kind in _DONE_THERE):
-            found.append(raw)
-        elif (picture := _shown_again(raw, kind)) is not None:
-            found.append(picture)
-    return found
+            yield raw, _without(fields, ("id", "created_by") if kind in _WITH_STATUS else _OWN_OF_AN_ITEM)
+        else:
+            yield raw, _shown_again(raw, kind) if bare and kind in _DONE_THERE else raw
 
 
 def _without(fields: dict[str, msgspec.Raw], names: tuple[str, ...]) -> msgspec.Raw:

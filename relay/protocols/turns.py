@@ -74,6 +74,21 @@ def merged(messages: Iterable[Message]) -> list[Message]:
     return out
 
 
+def called_at_once(messages: Iterable[Message]) -> list[Message]:
+    """What the model says right after calls is one turn with these, which are answered after all of it. Other
+    neighbours stay apart, for vendors that allow them."""
+    out: list[Message] = []
+    waits = False  # for the results of calls in the turn before
+    for message in messages:
+        calls = any(isinstance(part, ToolCall) for part in message.parts)
+        if waits and message.role == "assistant":
+            out[-1].parts += message.parts  # a list of our own
+            continue
+        waits = calls and message.role == "assistant"
+        out.append(msgspec.structs.replace(message, parts=[*message.parts]) if waits else message)
+    return out
+
+
 def without_empty_text(messages: Iterable[Message]) -> list[Message]:
     """Anthropic refuses an empty text block, Gemini a part without content."""
     return [msgspec.structs.replace(message, parts=_spoken(message.parts)) for message in messages]

@@ -57,7 +57,7 @@ class Conversation:
             leading, rest = turns.leading_system(messages)
             messages = [*leading, *turns.system_as_user(rest)]
         if any(isinstance(part, ToolCall | ToolResult) for message in messages for part in message.parts):
-            return turns.answered(messages)
+            return turns.answered(turns.called_at_once(messages))
         return messages
 
     def _user(self, message: Message) -> list[Json]:

@@ -100,6 +100,21 @@ def test_results_reach_their_calls_wherever_the_system_speaks() -> None:
         assert [message["role"] for message in found[2:]] == others
 
 
+def test_calls_in_two_turns_of_the_model_are_answered_together() -> None:
+    """As clients of Anthropic's may write parallel calls: neighbours of one role are one turn there."""
+    one, two = model(ToolCall(id="a", name="f")), model("and", ToolCall(id="b", name="f"))
+    results = user(ToolResult(call="a", parts=[Text(text="A")]), ToolResult(call="b", parts=[Text(text="B")]))
+    request = of(user("x"), model("first"), one, two, results, model("y"), model("z"))
+    messages = sent(request).body["messages"]
+    assert [message["role"] for message in messages] == [
+        "user", "assistant", "assistant", "tool", "tool", "assistant", "assistant",
+    ]  # fmt: skip
+    assert [call["id"] for call in messages[2]["tool_calls"]] == ["a", "b"]
+    assert messages[2]["content"] == "and"
+    assert {message["tool_call_id"]: message["content"] for message in messages[3:5]} == {"a": "A", "b": "B"}
+    assert len(one.parts) == 1
+
+
 def test_what_a_later_system_turn_shows_is_kept_where_the_model_knows_none() -> None:
     shown = Message(role="system", parts=[Text(text="s"), Media(kind="image", mime="image/png", data="AAAA")])
     found = sent(of(user("x"), model("y"), shown), msgspec.structs.replace(ANY, mid_system=False)).body["messages"][2]

@@ -36,8 +36,9 @@ class Ending:
 
     @property
     def counted(self) -> Usage | None:
-        """What the gateway counted, which the client is told. None where the provider has told its own count."""
-        return self.usage if self.source is Source.COUNTED else None
+        """What the gateway counted, alone or beyond what the provider had reported: a client is told what it pays for.
+        None where that is the provider's own count."""
+        return self.usage if self.source in (Source.COUNTED, Source.PARTIAL) else None
 
 
 def price(call: Call, ending: Ending) -> None:

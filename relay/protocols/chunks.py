@@ -126,7 +126,7 @@ class ChunkStream(PassingStream, Generic[AnyChoice]):
 
     def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
         """The event that was kept back, and the end of the stream. The newest event has `pisces`: where the client
-        wants usage and the upstream told none, that is one with what was counted."""
+        wants usage and has not been told all of it, that is one with what was counted."""
         events: list[dict[str, Any]] = []
         if self._held is not None:
             events.append(_fields_decoder.decode(self._held))

@@ -99,7 +99,7 @@ class Whole(Protocol):
 
     def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
         """The client's body, under the offered name, with the gateway's own object in it. Of a chat it tells the
-        upstream's usage, or `counted` where that reported none."""
+        upstream's usage, or what was `counted` in its place."""
 
 
 class Stream(Protocol):
@@ -136,7 +136,8 @@ class Stream(Protocol):
         """The upstream has ended. Sets `failure` where its answer had not."""
 
     def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
-        """The end of the client's stream. It is told the upstream's usage, or `counted` where that reported none."""
+        """The end of the client's stream. It is told the upstream's usage, or what was `counted` in its place: where
+        that reported none, or told of less than came."""
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:
         """The protocol's in-band error, after which the stream is over and does not look whole."""

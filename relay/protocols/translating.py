@@ -32,13 +32,13 @@ class TranslatedWhole:
         return seeing.of(self.response, upstream_model)
 
     def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
-        response = msgspec.structs.replace(self.response, usage=self.usage or counted)
+        response = msgspec.structs.replace(self.response, usage=counted or self.usage)
         return self._encode(response, model=model, pisces=pisces)
 
 
 class TranslatedVectors:
     """Embeddings, as `codec.Whole` promises it. `encode` is the client's protocol's, which is told `usage`: the
-    upstream's, or what was counted where it reported none."""
+    upstream's, or what was counted in its place."""
 
     def __init__(self, response: vectors.Response, encode: Callable[..., bytes]) -> None:
         self._response = response
@@ -52,7 +52,7 @@ class TranslatedVectors:
         return Output(upstream_model)
 
     def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
-        return self._encode(self._response, model=model, usage=self.usage or counted, pisces=pisces)
+        return self._encode(self._response, model=model, usage=counted or self.usage, pisces=pisces)
 
 
 def restored(response: Response, sent: Encoded) -> Response:

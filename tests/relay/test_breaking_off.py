@@ -73,11 +73,13 @@ def opened(
         case "responses":
             asked |= {"input": "Hello", "store": False}
         case "completions":
-            asked |= {"prompt": "Hello", "max_tokens": 500}
+            asked |= {"prompt": "Hello", "max_tokens": 500, "stream_options": {"include_usage": True}}
         case "gemini":
             asked = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]}
-        case _:
+        case "anthropic":
             asked |= {"messages": HELLO, "max_tokens": 500}
+        case _:
+            asked |= {"messages": HELLO, "max_tokens": 500, "stream_options": {"include_usage": True}}
     headers = {"Authorization": f"Bearer {customer.token}", "anthropic-version": "2023-06-01"}
     url = gateway.url + PATHS[client].format(model=model)
     return requests.post(url, json=asked, headers=headers, stream=True, timeout=patience)
@@ -337,14 +339,50 @@ def test_a_report_from_before_the_end_never_costs_more_than_was_held(
     assert (call["usage_source"], call["cost"]) == ("partial", call["held"])
 
 
-@pytest.mark.parametrize("client", ["openai", "anthropic"])
-def test_an_answer_that_ends_well_and_never_told_its_output_has_it_counted(
-    gateway: Gateway, customer: Customer, stage: Stage, client: str
+WORDS = ("Hello", ", dear world, how are you today", " and tomorrow?")
+EARLY = {"prompt_tokens": 320, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 300}}
+# Answers that end well, whose only report of usage is from before their end.
+SILENT_ENDS = {
+    "openai": [
+        scripts.event({**scripts.delta("m", {"content": WORDS[0]}), "usage": EARLY}),
+        *scripts.chunks("m", words=WORDS[1:], usage=None)[1:],
+    ],
+    "anthropic": [message_start(**CACHED), *block(*WORDS), message_delta("end_turn"), named("message_stop")],
+    "gemini": [
+        candidate(WORDS[0], {**RUNNING, "candidatesTokenCount": 1}),
+        candidate(WORDS[1]),
+        candidate(WORDS[2], finish="STOP"),
+    ],
+}
+
+
+@pytest.mark.parametrize("provider", SILENT_ENDS)
+@CLIENTS
+def test_an_answer_that_ends_well_and_never_told_all_its_output_has_it_counted_and_told(
+    gateway: Gateway, customer: Customer, stage: Stage, client: str, provider: str
 ) -> None:
-    events = [message_start(**CACHED), *block("Hello, dear world"), message_delta("end_turn"), named("message_stop")]
-    stage.now = scripts.stream(events)
-    assert b"Hello" in opened(gateway, customer, client, "anthropic").content
+    stage.now = scripts.stream(SILENT_ENDS[provider])
+    answer = opened(gateway, customer, client, provider).content
+    assert b"Hello" in answer
     (call,) = eventually(lambda: gateway.calls(customer.key))
     assert (call["state"], call["error"], call["usage_source"]) == ("settled", "", "partial")
     assert (call["usage"]["input"], call["usage"]["cache_read"]) == (20, 300)
-    assert call["usage"]["output"] > 2
+    assert call["usage"]["output"] > 5
+    assert told_last(answer, client) == (320, call["usage"]["output"])
+
+
+def told_last(answer: bytes, client: str) -> tuple[int, int]:
+    """The tokens of input and of output that the stream ends with."""
+    events = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith(b"data: {")]
+    match client:
+        case "responses":
+            usage = events[-1]["response"]["usage"]
+            return usage["input_tokens"], usage["output_tokens"]
+        case "anthropic":
+            usage = events[-2]["usage"]
+            return usage["input_tokens"] + usage["cache_read_input_tokens"], usage["output_tokens"]
+        case "gemini":
+            usage = events[-1]["usageMetadata"]
+            return usage["promptTokenCount"], usage["candidatesTokenCount"]
+    usage = events[-1]["usage"]
+    return usage["prompt_tokens"], usage["completion_tokens"]

@@ -74,7 +74,7 @@ class MessagesEncoder:
         delta = writing.ending(
             finished.reason, called=self._called, stop_sequence=finished.stop_sequence, note=finished.note
         )
-        told = usage.encode(finished.usage or counted, prompt_tokens=self._prompt_tokens)
+        told = usage.encode(counted or finished.usage, prompt_tokens=self._prompt_tokens)
         return frame("message_delta", {"delta": delta, "usage": told}) + frame("message_stop", {"pisces": pisces})
 
     def fail(self, error: RelayError, pisces: Told) -> bytes:

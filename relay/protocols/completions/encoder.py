@@ -85,7 +85,7 @@ class TextEncoder:
         out = self._first()
         word = finish_word(finished.reason)
         end: Json = {**self._started, "choices": [{"text": "", "index": 0, "logprobs": None, "finish_reason": word}]}
-        told = finished.usage or counted
+        told = counted or finished.usage
         if not self._wants_usage or told is None:
             return out + _event({**end, "pisces": pisces}) + b"data: [DONE]\n\n"
         total = completion_usage.encode(told)

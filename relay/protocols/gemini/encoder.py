@@ -59,7 +59,7 @@ class Encoder:
         finished = self._finished
         assert finished is not None
         body = writing.closing([], finished.reason, finished.note, self._citations)
-        if (told := finished.usage or counted) is not None:
+        if (told := counted or finished.usage) is not None:
             body["usageMetadata"] = usage.encode(told)
         body.update(modelVersion=self._model, responseId=self._id, pisces=pisces)
         return self._framing.event(_encode(body)) + self._framing.end()

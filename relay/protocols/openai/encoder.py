@@ -78,7 +78,7 @@ class ChatEncoder:
             out += self._chunk({"refusal": finished.note})
         word = wire.finish_word(finished.reason, calls=self._calls > 0, legacy=self._legacy)
         end: Json = {**self._started, "choices": [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": word}]}
-        told = finished.usage or counted
+        told = counted or finished.usage
         if not self._wants_usage or told is None:
             return out + _event({**end, "pisces": pisces}) + b"data: [DONE]\n\n"
         total = completion_usage.encode(told)

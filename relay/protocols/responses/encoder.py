@@ -106,7 +106,7 @@ class Encoder:
         """The answer as one object, once it has ended."""
         assert self._finished is not None
         reason = _INCOMPLETE.get(self._finished.reason)
-        used = usage.encode(self._finished.usage or counted)
+        used = usage.encode(counted or self._finished.usage)
         status = "incomplete" if reason else "completed"
         whole = {**self._shell.of(status, self._output, used, reason=reason), "pisces": pisces}
         self._shell.asked.answered = msgspec.json.encode(whole)

@@ -202,7 +202,7 @@ def renamed(
     response: msgspec.Raw | bytes, asked: ResponsesRequest, model: str, counted: Usage | None = None
 ) -> dict[str, Any]:
     """The upstream's response object with what only the client's side knows: the id by which the gateway keeps it, the
-    offered model, the earlier response that it goes on from, and what was counted where no usage was reported."""
+    offered model, the earlier response that it goes on from, and what was counted in the place of its usage."""
     fields: dict[str, Any] = _fields_decoder.decode(response)
     if counted is not None:
         fields["usage"] = usage.encode(counted)

@@ -69,8 +69,11 @@ class _Envelope(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Envelope | list[_Envelope])
 _error_decoder = msgspec.json.Decoder(_Error | str)
 _details_decoder = msgspec.json.Decoder(list[_Detail])
-# A 400 of these kinds is about the account behind the channel, not about the request.
-_OURS = re.compile(r"api key|location is not supported|enable billing|free tier is not available", re.IGNORECASE)
+# A 400 that begins so is about the account behind the channel, not about the request. Only that it begins so says it:
+# further on, and where a field is named, Google quotes the request.
+_OURS = re.compile(
+    r"api key (?:not|expired)|user location is not supported|gemini api free tier is not available", re.IGNORECASE
+)
 
 
 def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
@@ -95,10 +98,10 @@ def _meant(status: int, error: _Error, retry_after: str | None) -> RelayError:
     text = error.message or "no reason given"
     if status == 400 and any(one.reason == "API_KEY_INVALID" for one in details):
         return refusals.of_account(401)  # Google says 400 where others say 401 or 403
-    if status == 400 and _OURS.search(text):
-        return refusals.of_account()  # such a text may quote the request, which must not disable a credential
-    delay = next((one.retryDelay.removesuffix("s") for one in details if one.retryDelay), None)
     fields = [violation.field for one in details for violation in one.fieldViolations if violation.field]
+    if status == 400 and not fields and _OURS.match(text):
+        return refusals.of_account()  # not certain enough to disable a credential
+    delay = next((one.retryDelay.removesuffix("s") for one in details if one.retryDelay), None)
     provider = {"status": error.status} if error.status else None
     return refusals.of(
         status, text, param=fields[0][:200] if fields else None, provider=provider, retry_after=retry_after or delay

@@ -453,6 +453,16 @@ def test_a_bad_key_of_google_s_disables_itself_although_google_says_400(
     eventually(lambda: row(gateway, only)["disabled_at"])
 
 
+def test_words_of_one_team_that_google_quotes_shut_no_channel(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    content = {"error": {"code": 400, "message": 'Invalid JSON payload received. Unknown name "api key"'}}
+    parameters = {"x_script": upstream.play(scripts.body(json.dumps(content).encode(), status=400))}
+    overrides = {"protocol": "gemini", "breaker": {"failures": 2}, "parameters": parameters}
+    model = offer((upstream.url, {**overrides, "secret": "google-key-00002"}))
+    assert [answered(gateway.url, customer, model) for _ in range(4)] == [400] * 4
+
+
 def test_a_zero_byte_in_a_provider_s_error_is_left_out_of_the_reason_and_of_the_health_figures(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:

@@ -288,9 +288,43 @@ def test_a_bad_key_is_ours_and_not_the_caller_s_although_google_says_400() -> No
     assert (found.cause, found.status) == (Cause.UPSTREAM_ERROR, 502)
     assert "API key" not in found.message
     assert found.meant == 401
-    place = {"error": {"code": 400, "message": "User location is not supported for the API use."}}
-    found = errors.decode(400, json.dumps(place).encode(), retry_after=None)
+
+
+def refusal(message: str, *fields: str) -> RelayError:
+    """What a 400 with this text, about these fields, means."""
+    violations = [{"field": field, "description": message} for field in fields]
+    content = {"error": {"code": 400, "message": message, "details": [{"fieldViolations": violations}]}}
+    return errors.decode(400, json.dumps(content).encode(), retry_after=None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "User location is not supported for the API use.",
+        "User location is not supported for the API use without a billing account linked.",
+        "Gemini API free tier is not available in your country. Please enable billing on your project.",
+        "API key expired. Please renew the API key.",
+    ],
+)
+def test_what_google_says_of_the_account_is_not_the_caller_s_business(text: str) -> None:
+    found = refusal(text)
     assert (found.cause, found.meant) == (Cause.UPSTREAM_ERROR, None)
+    assert text not in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "fields"),
+    [
+        ("Invalid JSON payload received. Unknown name \"api key\" at 'generation_config': Cannot find field.", ["x"]),
+        ("* GenerateContentRequest.tools[0].name: Invalid name: please enable billing", []),
+        ("API key not found", ["contents[0].parts[0].text"]),
+    ],
+)
+def test_a_refusal_that_quotes_the_request_s_own_words_of_an_account_is_of_the_request(
+    text: str, fields: list[str]
+) -> None:
+    found = refusal(text, *fields)
+    assert (found.cause, found.status, found.message) == (Cause.UPSTREAM_REJECTED, 400, text)
 
 
 def test_a_refused_request_keeps_its_text_its_field_and_its_status() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, hosted, names, schemas, turns
+from relay.protocols import customs, hosted, in_words, names, schemas, turns
 from relay.protocols.anthropic import blocks, tuning, usage
 from relay.protocols.canonical import (
     Finish,
@@ -35,8 +35,6 @@ LONGEST_USER = 256
 GO_ON = "Go on exactly where your last message ends, and repeat nothing of it."
 MUST_CALL = "You have to call at least one of the tools in your answer."
 MUST_CALL_IT = "You have to call the tool `{name}` in your answer."
-ONLY_JSON = "Answer with one JSON object and nothing else: no other words, no Markdown fence."
-ONLY_JSON_OF = "Answer with JSON and nothing else: no other words, no Markdown fence. It has to fit this JSON Schema:\n"
 _TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard": "standard_only"}
 
 
@@ -249,8 +247,7 @@ class _RequestWriter:
         if bound is not None:
             return {"format": {"type": "json_schema", "schema": bound}}
         self._losses.append("format")
-        schema = msgspec.json.encode(wanted.schema).decode() if wanted.schema else ""
-        self._told.append(ONLY_JSON_OF + schema if schema else ONLY_JSON)
+        self._told.append(in_words.instruction(wanted))
         return {}
 
     # -- the rest

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, hosted, names
+from relay.protocols import customs, hosted, in_words, names
 from relay.protocols.canonical import (
     EFFORTS,
     Finish,
@@ -161,7 +161,7 @@ class _Writer:
         if able and (caps.schema_with_tools or not may_call):
             return request.messages, wanted
         self._lose("format")
-        return [Message(role="system", parts=[Text(text=_in_words(wanted))]), *request.messages], None
+        return [in_words.turn(wanted), *request.messages], None
 
     # ---- generationConfig
 
@@ -282,13 +282,6 @@ def _hosted(tool: Tool) -> Json:
 def _is_empty(schema: Json) -> bool:
     """An object without properties: a function without parameters, which Gemini wants without a schema."""
     return not any(schema.get(key) for key in ("properties", "$ref", "anyOf", "oneOf", "allOf", "patternProperties"))
-
-
-def _in_words(wanted: Format) -> str:
-    if wanted.schema is None:
-        return "Answer with one JSON object and nothing else."
-    schema = msgspec.json.encode(wanted.schema).decode()
-    return f"Answer with JSON and nothing else. It has to be valid by this JSON Schema:\n{schema}"
 
 
 def _int32(seed: int) -> int:

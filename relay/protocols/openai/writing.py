@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, hosted, names, strict, turns
+from relay.protocols import customs, hosted, in_words, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     OPENAI,
@@ -189,22 +189,19 @@ class _Writer:
     # ---- parameters -------------------------------------------------------------------------------------------------
 
     def format(self, messages: list[Json]) -> Json:
-        """`messages` get the schema as words where the model cannot be bound to it."""
+        """`messages` are told in words what the model cannot be bound to."""
         wanted, caps = self.request.format, self.caps
         if wanted is None:
             return {}
         with_tools = bool(self.request.tools) and not caps.schema_with_tools
         if wanted.schema is not None and caps.schema and not with_tools:
             return {"response_format": {"type": "json_schema", "json_schema": self._schema(wanted)}}
-        if wanted.schema is not None:
+        json_mode = caps.json_mode and not with_tools
+        if in_words.missing(wanted, self.request.messages, self.request.owner, json_mode=json_mode):
+            messages.insert(0, {"role": "system", "content": in_words.instruction(wanted)})
+        if wanted.schema is not None or not json_mode:
             self._lose("response_format")
-        if wanted.schema is not None or not caps.json_mode:
-            messages.insert(0, {"role": "system", "content": _instruction(wanted)})
-        if caps.json_mode and not with_tools:
-            return {"response_format": {"type": "json_object"}}
-        if wanted.schema is None:
-            self._lose("response_format")
-        return {}
+        return {"response_format": {"type": "json_object"}} if json_mode else {}
 
     def _schema(self, wanted: Format) -> Json:
         schema, bound = strict.of_format(wanted, self.request.owner)
@@ -326,13 +323,6 @@ def _custom_format(found: Json | None) -> Json | None:
     if found is None or found.get("type") != "grammar" or "grammar" in found:
         return found
     return {"type": "grammar", "grammar": {key: value for key, value in found.items() if key != "type"}}
-
-
-def _instruction(wanted: Format) -> str:
-    if wanted.schema is None:
-        return "Answer with one JSON object and nothing else."
-    schema = msgspec.json.encode(wanted.schema).decode()
-    return f"Answer with one JSON value of this JSON Schema and nothing else:\n{schema}"
 
 
 def _anonymous(user: str) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 from relay.errors import Cause, RelayError
 from relay.protocols import customs as freely
-from relay.protocols import documents, hosted, names, strict, turns
+from relay.protocols import documents, hosted, in_words, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     OPENAI,
@@ -131,7 +131,7 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     losses.found += strangers
     if any(message.name for message in messages):
         losses.add("name")
-    instructions, messages = _instructions(messages)
+    instructions, messages = _told(messages, request, caps)
     if instructions:
         body["instructions"] = instructions
     body["input"] = _input(turns.answered_anywhere(messages), request, caps, renamed)
@@ -147,6 +147,24 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     return Encoded(body, losses.found, names.reverse(renamed), customs)
 
 
+def _told(messages: list[Message], request: Request, caps: Capabilities) -> tuple[str, list[Message]]:
+    """The instructions and what is input. JSON mode wants its word there ("Response input messages must contain the
+    word 'json' in some form"), so instructions that alone have it are input too."""
+    turns.refuse_without_turns(messages)
+    instructions, rest = _instructions(messages)
+    wanted = request.format
+    if wanted is None or _binds(wanted, caps):
+        return instructions, rest
+    if in_words.missing(wanted, messages, request.owner, json_mode=caps.json_mode):
+        return instructions, [in_words.turn(wanted), *rest]
+    alone = in_words.mentioned(messages[:1]) and not in_words.mentioned(rest)
+    return ("", messages) if alone else (instructions, rest)
+
+
+def _binds(wanted: Format, caps: Capabilities) -> bool:
+    return wanted.schema is not None and caps.schema
+
+
 def _instructions(messages: list[Message]) -> tuple[str, list[Message]]:
     """The first message, where it is a system's and no more than a text, and not all that there is to answer."""
     match messages:
@@ -156,8 +174,6 @@ def _instructions(messages: list[Message]) -> tuple[str, list[Message]]:
 
 
 def _input(messages: list[Message], request: Request, caps: Capabilities, renamed: dict[str, str]) -> list[Json]:
-    """Raises RelayError where there is nothing to answer."""
-    turns.refuse_without_turns(messages)
     customs = {part.id for message in messages for part in message.parts if isinstance(part, ToolCall) and part.custom}
     writer = _Items(request, caps, renamed, customs)
     for message in messages:
@@ -460,8 +476,8 @@ def _effort(thinking: Thinking, known: Iterable[str]) -> str | None:
 
 def _text(request: Request, caps: Capabilities, losses: _Losses) -> Json:
     found: Json = {}
-    if request.format is not None:
-        found["format"] = _format(request.format, request.owner, caps, losses)
+    if request.format is not None and (form := _format(request.format, request.owner, caps, losses)):
+        found["format"] = form
     if request.verbosity is not None and caps.verbosity:
         found["verbosity"] = request.verbosity
     elif request.verbosity is not None:
@@ -470,10 +486,11 @@ def _text(request: Request, caps: Capabilities, losses: _Losses) -> Json:
 
 
 def _format(form: Format, owner: Wire, caps: Capabilities, losses: _Losses) -> Json:
-    if form.schema is None or not caps.schema:
-        if form.schema is not None:
+    """What the answer is bound to, {} for nothing."""
+    if not _binds(form, caps):
+        if form.schema is not None or not caps.json_mode:
             losses.add("format")
-        return {"type": "json_object"}
+        return {"type": "json_object"} if caps.json_mode else {}
     schema, bound = strict.of_format(form, owner)
     if form.strict and not bound:
         losses.add("format")

@@ -12,7 +12,7 @@ from anthropic.types.message_create_params import MessageCreateParamsBase
 from pydantic import TypeAdapter
 
 from relay.errors import Cause, RelayError
-from relay.protocols import capabilities
+from relay.protocols import capabilities, in_words
 from relay.protocols.anthropic import DIALECT, writing
 from relay.protocols.canonical import (
     Format,
@@ -553,14 +553,14 @@ def test_an_answer_is_bound_to_its_schema_where_the_model_can_be() -> None:
 def test_an_answer_is_asked_for_in_words_where_it_cannot_be_bound(schema: dict[str, Any]) -> None:
     caps = OLDER if schema is SCHEMA else BUDGET
     body, losses = sent(asked(format=Format(schema=schema)), caps)
-    assert body["system"].startswith(writing.ONLY_JSON_OF)
-    assert json.loads(body["system"].removeprefix(writing.ONLY_JSON_OF)) == schema
+    assert body["system"].startswith(in_words.ONLY_JSON_OF)
+    assert json.loads(body["system"].removeprefix(in_words.ONLY_JSON_OF)) == schema
     assert ("output_config" in body, losses) == (False, ["response_format"])
 
 
 def test_json_without_a_schema_is_asked_for_in_words() -> None:
     body, losses = sent(asked(Message(role="system", parts=[Text(text="s", mark=Mark())]), user(), format=Format()))
-    assert [block["text"] for block in body["system"]] == ["s", writing.ONLY_JSON]
+    assert [block["text"] for block in body["system"]] == ["s", in_words.ONLY_JSON]
     assert losses == ["response_format"]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import Cause, RelayError
-from relay.protocols import capabilities, fold, translating
+from relay.protocols import capabilities, fold, in_words, translating
 from relay.protocols.canonical import (
     Format,
     Media,
@@ -231,6 +231,29 @@ def test_a_schema_that_a_model_cannot_be_bound_to_is_told_in_words() -> None:
     assert encoded.body["response_format"] == {"type": "json_object"}
     assert '"type":"object"' in encoded.body["messages"][0]["content"]
     assert encoded.losses == ["response_format"]
+
+
+@pytest.mark.parametrize(
+    ("owner", "said", "told"),
+    [
+        ("gemini", "Three colours", True),
+        ("gemini", "Three colours, as json", False),
+        ("openai", "Three colours", False),
+    ],
+)
+def test_json_mode_is_asked_for_with_its_word_where_nobody_has_said_it(owner: Any, said: str, told: bool) -> None:
+    """OpenAI refuses it otherwise. Its own clients know that, and are left alone."""
+    encoded = sent(of(user(said), model("JSON?"), user("go on"), owner=owner, format=Format()))
+    assert encoded.body["response_format"] == {"type": "json_object"}
+    first = {"role": "system", "content": in_words.ONLY_JSON}
+    assert (encoded.body["messages"][0] == first, encoded.losses) == (told, [])
+
+
+def test_json_is_asked_for_in_words_where_tools_stand_in_its_way() -> None:
+    caps = capabilities.of("gemini-2.5-pro", "openai")
+    encoded = sent(of(user("x"), owner="openai", format=Format(), tools=[Tool(name="f")]), caps)
+    assert encoded.body["messages"][0] == {"role": "system", "content": in_words.ONLY_JSON}
+    assert ("response_format" in encoded.body, encoded.losses) == (False, ["response_format"])
 
 
 def test_models_that_reason_get_the_new_limit_and_no_sampling() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from relay.protocols import states
+from relay.protocols import in_words, states
 from relay.protocols.canonical import (
     Format,
     Media,
@@ -127,6 +127,42 @@ def test_a_schema_of_another_vendor_s_client_binds_where_it_can() -> None:
     own = encoded(said(Text(text="hi"), format=Format(schema=half_open)))
     assert ("strict" in own.body["text"]["format"], own.body["text"]["format"]["schema"]) == (False, half_open)
     assert loose.losses == own.losses == []
+
+
+def system(text: str) -> Message:
+    return Message(role="system", parts=[Text(text=text)])
+
+
+def item(text: str, role: str = "system") -> dict[str, Any]:
+    return {"type": "message", "role": role, "content": [{"type": "input_text", "text": text}]}
+
+
+@pytest.mark.parametrize(
+    ("owner", "first", "said", "instructions", "input_"),
+    [
+        ("gemini", "Be brief.", "Colours", "Be brief.", [item(in_words.ONLY_JSON), item("Colours", "user")]),
+        ("gemini", "Be brief.", "Colours as JSON", "Be brief.", [item("Colours as JSON", "user")]),
+        ("gemini", "Write JSON.", "Colours", None, [item("Write JSON."), item("Colours", "user")]),
+        ("openai", "Write JSON.", "Colours", None, [item("Write JSON."), item("Colours", "user")]),
+        ("openai", "Be brief.", "Colours", "Be brief.", [item("Colours", "user")]),
+    ],
+)
+def test_json_mode_has_its_word_in_the_input(
+    owner: Any, first: str, said: str, instructions: str | None, input_: list[Any]
+) -> None:
+    """OpenAI refuses it otherwise, and does not look for it in the instructions. Its own clients say it themselves."""
+    user = Message(role="user", parts=[Text(text=said)])
+    found = encoded(Request(model="m", messages=[system(first), user], owner=owner, format=Format()), "gpt-4o").body
+    assert found["text"] == {"format": {"type": "json_object"}}
+    assert (found.get("instructions"), found["input"]) == (instructions, input_)
+
+
+def test_a_schema_that_a_model_cannot_be_bound_to_is_told_in_words() -> None:
+    found = encoded(said(Text(text="x"), owner="openai", format=Format(schema=CLOSED)), "gpt-4-turbo")
+    told = found.body["input"][0]["content"][0]["text"]
+    assert told.startswith(in_words.ONLY_JSON_OF)
+    assert json.loads(told.removeprefix(in_words.ONLY_JSON_OF)) == CLOSED
+    assert (found.body["text"], found.losses) == ({"format": {"type": "json_object"}}, ["response_format"])
 
 
 def test_a_long_name_is_shortened_everywhere_and_found_again() -> None:

@@ -136,7 +136,7 @@ async def open_hold(asked: Asked, model: Model, call: Call) -> int | None:
     if call.flat is None and call.principal.plans and await _by_plan(call):
         return None
     models = {candidate.model for candidate in call.candidates}
-    by_bytes = asked.input_bound(*models)
+    by_bytes = asked.input_bound(*models) + _passed_as_text(asked, call)
     bound = _bound(by_bytes, call)
     try:
         await _hold(bound, wanted, asked, call)
@@ -189,7 +189,14 @@ def _bound(input_tokens: int, call: Call) -> Bound:
 async def _counted(by_bytes: int, asked: Asked, call: Call) -> int | None:
     """A bound on the input by counting it; None where that is no less than the one by its bytes."""
     counted = await counting.tighter_bound(asked, *{candidate.model for candidate in call.candidates})
-    return counted if counted is not None and counted < by_bytes else None
+    bound = None if counted is None else counted + _passed_as_text(asked, call)
+    return bound if bound is not None and bound < by_bytes else None
+
+
+def _passed_as_text(asked: Asked, call: Call) -> int:
+    """The bytes of pictures that a channel may be sent as the text in which the client shows them."""
+    passes = any(candidate.protocol == asked.protocol for candidate in call.candidates)
+    return asked.shown if passes else 0
 
 
 def _affordable(bound: Bound, wanted: int, asked: Asked, call: Call) -> int:

@@ -44,6 +44,10 @@ class Picture(msgspec.Struct, frozen=True):
         return family.picture.tokens(self.size, self.detail)
 
 
+class Shown(Picture, frozen=True):
+    """A picture inside a text, as markdown."""
+
+
 class Document(msgspec.Struct, frozen=True):
     """`data` is its base64 inside the body; empty where it is only named."""
 

@@ -50,6 +50,10 @@ class BaseAsked(ABC):
     def text_bytes(self) -> int:
         return len(self.body) - self._inside
 
+    @property
+    def shown(self) -> int:
+        return 0
+
     def stateless(self) -> Self | None:
         return None
 

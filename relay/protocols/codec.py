@@ -24,8 +24,9 @@ Told = dict[str, Any]  # the gateway's own object, `pisces`, in an answer
 class Asked(Protocol):
     """A client's request, read as far as every call needs it. `kind` is what a model must be to answer it, as the
     catalogue says (chat, embedding, rerank, moderation …); only chat puts out tokens. `limit` is the client's own bound
-    on these for each of `n` answers, `text_bytes` the size of its text without the data of pictures and files. `body`
-    is the whole request: what an earlier answer had to say to it is in it.
+    on these for each of `n` answers, `text_bytes` the size of its text without the data of pictures and files, `shown`
+    that of the pictures which it shows as markdown: an upstream of the same protocol gets them as text, and counts them
+    so. `body` is the whole request: what an earlier answer had to say to it is in it.
     """
 
     body: bytes
@@ -43,8 +44,12 @@ class Asked(Protocol):
     @property
     def text_bytes(self) -> int: ...
 
+    @property
+    def shown(self) -> int: ...
+
     def input_bound(self, *upstream_models: str) -> int:
-        """Input tokens that none of these models reports more than. Raises RelayError for media past their limits."""
+        """Input tokens that none of these models reports more than, with what is `shown` as pictures. Raises RelayError
+        for media past their limits."""
 
     def prompt(self) -> Prompt:
         """What the model is given, for counting. Reads the whole body."""

@@ -97,6 +97,7 @@ class OnceAsked(ABC):
 
     protocol: ClassVar[str] = "openai"
     kind: ClassVar[str]
+    shown: ClassVar[int] = 0
     # The fields that the gateway reads.
     READ: ClassVar[Sequence[str]]
 

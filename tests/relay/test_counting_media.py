@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.counting import families, media, prompt
+from relay.counting import families, media, prompt, tokenizer
 from relay.counting.calibration import Calibration
+from relay.counting.tokenizer import Vocabulary
 from relay.errors import Cause, RelayError
 from relay.protocols.openai import request
 from relay.protocols.openai.request import ChatRequest
@@ -141,6 +142,23 @@ def test_of_several_upstreams_the_dearest_rule_is_held_for() -> None:
     decoded = asked(image("https://pictures.example/1.png"))
     assert decoded.input_bound("gpt-4o", "gpt-4o-mini") == decoded.input_bound("gpt-4o-mini") > 48_000
     assert decoded.input_bound("gpt-4o") < 2000
+
+
+@pytest.mark.parametrize("parts", [False, True], ids=["text", "parts"])
+def test_a_picture_that_the_model_shows_is_a_picture_and_not_its_bytes(parts: bool) -> None:
+    shown = f"Here: ![image]({uri(png(1024, 1024, padding=90_000))})"
+    content: Any = [{"type": "text", "text": shown}] if parts else shown
+
+    def said_by(role: str) -> ChatRequest:
+        return request.decode(json.dumps({"model": "m", "messages": [{"role": role, "content": content}]}).encode())
+
+    drawn, quoted = said_by("assistant"), said_by("user")
+    assert prompt.count(drawn.prompt(), "gpt-4o", UNTAUGHT) == 765 + 7 + tokenizer.count("Here: ", Vocabulary.O200K)
+    assert drawn.text_bytes < 200
+    assert drawn.input_bound("gpt-4o") < 1200
+    assert drawn.shown > 120_000
+    assert quoted.input_bound("gpt-4o") > quoted.text_bytes > 120_000
+    assert quoted.shown == 0
 
 
 def test_a_picture_past_20_mb_is_a_clear_400() -> None:

@@ -3,7 +3,7 @@
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import documents, names, pictures, states
+from relay.protocols import documents, markdown, names, pictures, states
 from relay.protocols.anthropic import reading
 from relay.protocols.canonical import Json, Mark, Media, Opaque, Reasoning, Refusal, Text, ToolCall
 from relay.protocols.capabilities import Capabilities
@@ -89,11 +89,9 @@ def carrier(part: Text | ToolCall) -> Json | None:
 
 def picture_as_text(part: Media) -> Json | None:
     """A picture that a model has drawn: answers of this protocol have none, and text may show it."""
-    inline = f"data:{picture_type(part) or 'image/png'};base64,{part.data}" if part.data else ""
-    address = part.url or inline
-    if part.kind != "image" or not address:
+    if part.kind != "image" or not (part.url or part.data):
         return None
-    return {"type": "text", "text": f"![{part.name or 'image'}]({address})"}
+    return {"type": "text", "text": markdown.shown(part)}
 
 
 # ---- what is only in requests ---------------------------------------------------------------------------------------

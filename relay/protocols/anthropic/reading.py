@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import names, states
+from relay.protocols import markdown, names, states
 from relay.protocols.anthropic import errors, usage
 from relay.protocols.canonical import (
     Finish,
@@ -292,7 +292,7 @@ def decode_request(body: bytes, *, model: str, stream: bool) -> Request:
         wanted = _wanted_decoder.decode(body)
         extra = {name: msgspec.json.decode(raw) for name, raw in fields.items() if name not in _PLACED}
     with _named("messages"):
-        messages = [Message(role=one.role, parts=_attached(blocks(one.content))) for one in wanted.messages]
+        messages = [Message(role=one.role, parts=_said(one)) for one in wanted.messages]
         if any(_cites(one.content) for one in wanted.messages):
             extra["citations"] = {"enabled": True}
     with _named("system"):
@@ -377,6 +377,11 @@ def _cites(content: msgspec.Raw) -> bool:
             if wanted is not None and wanted.enabled:
                 return True
     return False
+
+
+def _said(message: _Message) -> list[Part]:
+    parts = _attached(blocks(message.content))
+    return markdown.drawn(parts) if message.role == "assistant" else parts
 
 
 def _attached(parts: list[Part]) -> list[Part]:

@@ -11,10 +11,10 @@ from typing import Any, Self
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import extent
+from relay.protocols import extent, markdown
 from relay.protocols.anthropic import foreign, reading
 from relay.protocols.asked import BaseAsked
-from relay.protocols.canonical import Request
+from relay.protocols.canonical import Media, Request
 from relay.protocols.capabilities import Capabilities
 
 VERSION = "2023-06-01"  # under which every field of ours is allowed; the later one refuses sampling
@@ -43,7 +43,7 @@ class MessagesRequest(BaseAsked):
     __slots__ = ("_fields", "_messages", "_own")
 
     protocol = "anthropic"
-    MEDIA = (b'"image"', b'"document"', b"\\u")
+    MEDIA = (b'"image"', b'"document"', markdown.MARK, b"\\u")
 
     def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw], model: str, stream: bool) -> None:
         self._fields = fields
@@ -91,6 +91,14 @@ class MessagesRequest(BaseAsked):
         if self._history is self._messages or self._thinking().type != "enabled":
             return []
         return ["thinking"] if foreign.calls_without_thought(self._history) else []
+
+    @property
+    def shown(self) -> int:
+        """This protocol has no other pictures in the model's turns."""
+        if markdown.MARK not in self.body:
+            return 0
+        turns = [message for message in self._decoded().messages if message.role == "assistant"]
+        return sum(len(part.data) for turn in turns for part in turn.parts if isinstance(part, Media))
 
     @property
     def _history(self) -> list[msgspec.Raw]:

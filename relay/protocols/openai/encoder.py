@@ -12,7 +12,7 @@ import msgspec
 
 from billing.usage import Usage
 from relay.errors import RelayError
-from relay.protocols import completion_usage, envelope
+from relay.protocols import completion_usage, envelope, markdown
 from relay.protocols.canonical import Finish, Json, Media, Part, Reasoning, Refusal, Text, ToolCall
 from relay.protocols.chunks import KEEP_ALIVE
 from relay.protocols.codec import Told
@@ -134,7 +134,7 @@ class ChatEncoder:
             case ToolCall():
                 return self._begin_call(part)
             case Media():
-                return self._first(part) + self._chunk({"content": picture(part)})
+                return self._first(part) + self._chunk({"content": markdown.shown(part)})
             case _:
                 return b""  # only its own vendor's clients could read it
         return self._first(part)
@@ -187,12 +187,6 @@ def _event(chunk: Json) -> bytes:
 
 
 # ---- what whole answers share ---------------------------------------------------------------------------------------
-
-
-def picture(part: Media) -> str:
-    """A medium that the model made, where an answer is text: as markdown, which chat clients show."""
-    sign = "!" if part.kind == "image" else ""
-    return f"{sign}[{part.name or part.kind}]({wire.address_of(part)})"
 
 
 def annotations(citations: list[Json], end: int) -> list[Json]:

@@ -9,9 +9,11 @@ from typing import Any
 
 import msgspec
 
-from relay.counting import media
+from relay.counting import media, pictures
 from relay.counting.prompt import ANSWER, CALL, MESSAGE, NAME, PARALLEL_CALL, Prompt
 from relay.errors import Cause, RelayError
+from relay.protocols import markdown
+from relay.protocols.canonical import Media
 
 Fields = dict[str, msgspec.Raw]
 
@@ -34,6 +36,7 @@ _ABSENT = msgspec.Raw(b"null")
 
 
 class _Message(msgspec.Struct):
+    role: msgspec.Raw = _ABSENT
     content: msgspec.Raw = _ABSENT
 
 
@@ -47,20 +50,31 @@ _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 
 def find_media(body: bytes, messages: Sequence[msgspec.Raw]) -> list[media.Media]:
     """The pictures, documents and sounds of a request. Only where the API takes them they are any: the same characters
-    in a text are text, and cost as much. Raises RelayError for a picture that is too large."""
+    in a text are text, and cost as much. What the model has drawn is in its texts. Raises RelayError for a picture that
+    is too large."""
     for word in _MEDIA_WORDS:  # a loop, because a generator costs each call as much as its search
         if word in body:
             break
     else:
         return []
-    found = []
+    found: list[media.Media] = []
+    draws = markdown.MARK in body
     for message in messages:
         try:
-            content = _message_decoder.decode(message).content
+            read = _message_decoder.decode(message)
         except (msgspec.DecodeError, RecursionError):
             continue
-        found += [thing for part in _list(content) if (thing := _medium(_fields(part))) is not None]
+        found += [thing for part in _list(read.content) if (thing := _medium(_fields(part))) is not None]
+        if draws and _text(read.role) == "assistant":
+            found += _drawn(read.content)
     return found
+
+
+def _drawn(content: msgspec.Raw) -> list[media.Media]:
+    """The pictures that a turn of the model's shows as markdown."""
+    texts = [text for raw in (content, *(_fields(part).get("text") for part in _list(content))) if (text := _text(raw))]
+    found = [piece.data for text in texts for piece in markdown.pieces(text) if isinstance(piece, Media)]
+    return [media.Shown(len(data), pictures.dimensions(data[:400_000].encode())) for data in found]
 
 
 def _medium(part: Fields) -> media.Media | None:
@@ -124,7 +138,7 @@ def _read_message(message: Fields, prompt: Prompt) -> None:
     prompt.texts.append(role)
     if role in ("system", "developer") and prompt.system is None:
         prompt.system = len(prompt.texts)
-    _read_content(message.pop("content", _ABSENT), prompt)
+    _read_content(message.pop("content", _ABSENT), prompt, drawn=role == "assistant")
     if prompt.system == len(prompt.texts):
         prompt.texts.append("")
     if name := _text(message.pop("name", None)):
@@ -145,16 +159,21 @@ def _read_message(message: Fields, prompt: Prompt) -> None:
     prompt.maybe += [bytes(raw).decode() for raw in message.values() if bytes(raw) != b"null"]
 
 
-def _read_content(content: msgspec.Raw, prompt: Prompt) -> None:
+def _read_content(content: msgspec.Raw, prompt: Prompt, *, drawn: bool) -> None:
+    """`drawn`: the pictures that a text shows have been found before, and are not its words."""
     if text := _text(content):
-        prompt.texts.append(text)
+        prompt.texts.append(_words(text) if drawn else text)
     for raw in _list(content):
         part = _fields(raw)
         said = _text(part.get("text")) or _text(part.get("refusal"))
         if said is not None:
-            prompt.texts.append(said)
+            prompt.texts.append(_words(said) if drawn else said)
         elif _text(part.get("type")) not in _MEDIA_TYPES:
             prompt.maybe.append(bytes(raw).decode())
+
+
+def _words(text: str) -> str:
+    return "".join(piece for piece in markdown.pieces(text) if isinstance(piece, str))
 
 
 def _read_call(call: Fields, prompt: Prompt) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import bodies, fold
+from relay.protocols import bodies, fold, markdown
 from relay.protocols.canonical import (
     Format,
     Json,
@@ -404,7 +404,7 @@ def _messages(found: list[_Message]) -> list[Message]:
 
 def _spoken(message: _Message, parts: list[Part], calls: _Calls) -> list[Part]:
     said = message.reasoning_content or (message.reasoning if isinstance(message.reasoning, str) else "")
-    out: list[Part] = [*details.read(message.reasoning_details, said), *parts]
+    out: list[Part] = [*details.read(message.reasoning_details, said), *markdown.drawn(parts)]
     if message.refusal:
         out.append(Refusal(text=message.refusal))
     if message.audio is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from relay.counting import families
+from relay.counting import families, media
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
 from relay.protocols import bodies, capabilities, extent, sse
@@ -56,6 +56,7 @@ class ChatRequest:
         "limit",
         "model",
         "n",
+        "shown",
         "stream",
         "text_bytes",
         "wants_usage",
@@ -67,6 +68,7 @@ class ChatRequest:
         self._canonical: Request | None = None
         self._messages = wanted.messages or []
         self._media = prompt.find_media(body, self._messages)
+        self.shown = sum(thing.inside for thing in self._media if isinstance(thing, media.Shown)) if self._media else 0
         self.model = wanted.model or ""
         self.stream = bool(wanted.stream)
         self.wants_usage = bool(wanted.stream_options and wanted.stream_options.include_usage)

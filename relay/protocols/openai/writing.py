@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, hosted, in_words, names, strict, turns
+from relay.protocols import customs, hosted, in_words, markdown, names, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     OPENAI,
@@ -386,7 +386,7 @@ def _arguments(call: ToolCall) -> str:
 
 
 def _shown(part: Text | Media) -> str:
-    return part.text if isinstance(part, Text) else encoder.picture(part)
+    return part.text if isinstance(part, Text) else markdown.shown(part)
 
 
 def _annotations(response: Response) -> list[Json]:

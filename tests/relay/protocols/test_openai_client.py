@@ -196,6 +196,36 @@ def test_a_picture_that_the_model_made_is_shown_as_markdown() -> None:
     assert "".join(deltas) == shown
 
 
+@pytest.mark.parametrize("parts", [False, True], ids=["text", "parts"])
+def test_a_picture_that_was_shown_as_markdown_comes_back_as_one_that_the_model_drew(parts: bool) -> None:
+    def read(role: str, text: str) -> list[Part]:
+        content: Any = [{"type": "text", "text": text}] if parts else text
+        return canonical(messages=[{"role": role, "content": content}]).messages[0].parts
+
+    shown = told(DIALECT.decode_response(whole("picture")))["choices"][0]["message"]["content"]
+    drawn = Media(kind="image", mime="image/png", data="iVBORw0KGgo=")
+    assert read("assistant", shown) == [Text(text="Here."), drawn]
+    assert read("assistant", f"{shown}{shown} More.") == [*[Text(text="Here."), drawn] * 2, Text(text=" More.")]
+    assert read("user", shown) == [Text(text=shown)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "![image](https://p.example/1.png)",
+        "![image](data:image/png;base64,...)",
+        "![image](data:image/png;base64,iVBORw0KGgo)",
+        "![image](data:image/png;base64,AAAABBBBCCCC)",
+        "![image](data:image/svg+xml;base64,PHN2Zz48L3N2Zz4=)",
+        "[image](data:image/png;base64,iVBORw0KGgo=)",
+        "![image](data:image/png;base64,iVBORw0KGgo=",
+        "![](data:image/",
+    ],
+)
+def test_what_only_looks_like_a_picture_stays_text(text: str) -> None:
+    assert canonical(messages=[{"role": "assistant", "content": text}]).messages[0].parts == [Text(text=text)]
+
+
 def test_sources_are_told_with_their_address() -> None:
     response = DIALECT.decode_response(whole("citations"))
     found = told(response)["choices"][0]["message"]["annotations"][0]["url_citation"]

@@ -1,0 +1,77 @@
+"""Pictures that a model draws in a conversation of clients whose answers are text: shown, and read back (C6)."""
+
+import base64
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.kit import client, scripts
+from tests.kit.gateway import Customer, Gateway
+from tests.kit.ports import eventually
+from tests.kit.upstream import Exchange, Upstream
+from tests.relay.test_counting_media import png
+
+PICTURE = base64.b64encode(png(1024, 1024) + random.Random(1).randbytes(300_000)).decode()
+INPUT = 1000  # nano-units a token
+
+
+async def drawing(exchange: Exchange) -> None:
+    part = {"inlineData": {"mimeType": "image/png", "data": PICTURE}}
+    candidate = {"content": {"role": "model", "parts": [{"text": "Here: "}, part]}, "finishReason": "STOP"}
+    await scripts.value({"candidates": [candidate], "modelVersion": "up", "responseId": "r"})(exchange)
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[Upstream]:
+    server = Upstream(drawing).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def draws(gateway: Gateway, google: Upstream) -> None:
+    base = google.url.removesuffix("/v1")
+    gateway.channel("draws", base, {"draws": "gemini-2.5-flash-image"}, protocol="gemini")
+    gateway.model("draws", {"input": "1", "output": "0"}, max_output=1000)
+    token = gateway.customer().token
+    eventually(lambda: client.models(gateway.url, token, "draws").status_code == 200)
+
+
+def in_chat(gateway: Gateway, customer: Customer, messages: list[Any]) -> Any:
+    answer = client.chat(gateway.url, customer.token, model="draws", messages=messages)
+    return answer.json()["choices"][0]["message"]["content"]
+
+
+def in_messages(gateway: Gateway, customer: Customer, messages: list[Any]) -> Any:
+    fields = {"model": "draws", "messages": messages, "max_tokens": 100}
+    return client.chat(gateway.url, customer.token, path="/v1/messages", **fields).json()["content"]
+
+
+@pytest.mark.parametrize("ask", [in_chat, in_messages])
+def test_a_picture_that_was_drawn_is_a_picture_in_the_next_turn_and_costs_one(
+    gateway: Gateway, customer: Customer, google: Upstream, ask: Any
+) -> None:
+    first = {"role": "user", "content": "Draw a cat."}
+    shown = ask(gateway, customer, [first])
+    assert PICTURE in str(shown)
+    ask(gateway, customer, [first, {"role": "assistant", "content": shown}, {"role": "user", "content": "In red."}])
+    [_, drawn, _] = google.exchanges[-1].json["contents"]
+    assert drawn["parts"] == [{"text": "Here: "}, {"inlineData": {"mimeType": "image/png", "data": PICTURE}}]
+    call = max(eventually(lambda: gateway.calls(customer.key)), key=lambda found: found["usage"]["input"])
+    assert 258 < call["usage"]["input"] < 4000
+    assert call["held"] < 10_000 * INPUT
+
+
+def test_an_upstream_of_the_client_s_own_protocol_gets_the_text_as_it_came_and_it_is_held_for(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    """There it is text, and may be counted so."""
+    turn = {"role": "assistant", "content": f"Here: ![image](data:image/png;base64,{PICTURE})"}
+    messages = [{"role": "user", "content": "x"}, turn, {"role": "user", "content": "y"}]
+    script = upstream.play(scripts.whole())
+    assert client.chat(gateway.url, customer.token, model="gpt-4o", messages=messages, x_script=script).ok
+    assert upstream.one(script).json["messages"] == messages
+    [call] = eventually(lambda: gateway.calls(customer.key))
+    assert call["held"] > len(PICTURE) * INPUT

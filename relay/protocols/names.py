@@ -18,6 +18,13 @@ def shortened(name: str, longest: int) -> str:
     return f"{fit[: longest - 11]}_{digest}"
 
 
+def user(given: str, longest: int = 64) -> str:
+    """Who the user is stays here: an address, and what is too long, goes out as a digest."""
+    if "@" not in given and len(given) <= longest:
+        return given
+    return hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()[:longest]
+
+
 def tools(names: Iterable[str], longest: int, *, letter_first: bool = False) -> dict[str, str]:
     """The client's name of each tool to the upstream's."""
     found = {}

@@ -1,6 +1,5 @@
 """The hub's values as Anthropic messages: a request for an upstream, a whole answer for a client. Pure."""
 
-import hashlib
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -258,7 +257,7 @@ class _RequestWriter:
         if request.stream:
             written["stream"] = True
         if request.user:
-            written["metadata"] = {"user_id": _pseudonym(request.user)}
+            written["metadata"] = {"user_id": names.user(request.user, LONGEST_USER)}
         if request.service_tier:
             if (tier := _TIERS.get(request.service_tier)) is not None:
                 written["service_tier"] = tier
@@ -322,13 +321,6 @@ def _limit_marks(body: Json) -> None:
     marked = [block for block in places if isinstance(block, dict) and "cache_control" in block]
     for block in marked[:-MOST_MARKS]:
         del block["cache_control"]
-
-
-def _pseudonym(user: str) -> str:
-    """An address is nobody's business; the same user stays the same."""
-    if "@" not in user and len(user) <= LONGEST_USER:
-        return user
-    return hashlib.sha256(user.encode("utf-8", "replace")).hexdigest()
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import completion_usage
+from relay.protocols import completion_usage, names
 from relay.protocols.canonical import Json, Refusal, Request, Response, Text
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded, Told
@@ -24,7 +24,7 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty", "seed", "logit_bias"):
         _put(body, name, getattr(given, name))
     _put(body, "stop", given.stop or None)
-    _put(body, "user", request.user)
+    _put(body, "user", request.user and names.user(request.user))
     if request.stream:
         body.update(stream=True, stream_options={"include_usage": True})
     unsaid = [name for name in ("top_k", "logprobs") if getattr(given, name) is not None]

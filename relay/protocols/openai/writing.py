@@ -4,7 +4,6 @@ Many vendors speak this wire, and few all of it: what depends on the model is as
 API reference, "Create chat completion"; the vendors' pages on compatibility.
 """
 
-import hashlib
 import time
 from typing import Any
 
@@ -259,7 +258,7 @@ class _Writer:
         if request.verbosity is not None:
             self._put(out, "verbosity", request.verbosity, able=caps.verbosity)
         if request.user:
-            out["user"] = _anonymous(request.user)
+            out["user"] = names.user(request.user)
         if request.cache_key:
             out["prompt_cache_key"] = request.cache_key
         tier = "default" if request.service_tier == "standard_only" else request.service_tier
@@ -323,13 +322,6 @@ def _custom_format(found: Json | None) -> Json | None:
     if found is None or found.get("type") != "grammar" or "grammar" in found:
         return found
     return {"type": "grammar", "grammar": {key: value for key, value in found.items() if key != "type"}}
-
-
-def _anonymous(user: str) -> str:
-    """Who the user is stays here: an address goes out as a digest."""
-    if "@" not in user and len(user) <= content.LONGEST_NAME:
-        return user
-    return hashlib.sha256(user.encode()).hexdigest()[:32]
 
 
 # ---- the answer -----------------------------------------------------------------------------------------------------

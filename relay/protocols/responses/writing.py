@@ -39,7 +39,6 @@ from relay.protocols.responses import reading
 
 LONGEST_NAME = 64  # of a tool, and of a call's id
 LEAST_LIMIT = 16  # output tokens; the API takes no fewer
-_LONGEST_USER = 64
 # Fields of Responses that another client's request may have under the same name and in the same meaning.
 _SHARED = frozenset(
     (
@@ -501,13 +500,11 @@ def _format(form: Format, owner: Wire, caps: Capabilities, losses: _Losses) -> J
 
 
 def _rest(request: Request, caps: Capabilities, losses: _Losses) -> Json:
-    """What only says who asks, and how. Another vendor's client means another vendor by it."""
+    """What only says who asks, and how. By what else it says of that, another vendor's client means another vendor."""
     found: Json = {}
     own = request.owner in OPENAI
-    if own and request.user is not None and len(request.user) <= _LONGEST_USER:
-        found["user"] = request.user
-    elif request.user is not None:
-        losses.add("user")
+    if request.user:
+        found["user"] = names.user(request.user)
     for name, field in (("cache_key", "prompt_cache_key"), ("metadata", "metadata"), ("service_tier", "service_tier")):
         value = getattr(request, name)
         if value is not None and own:

@@ -82,6 +82,15 @@ def test_what_there_is_no_field_for_is_named_as_the_client_wrote_it() -> None:
         assert "stop" not in plain.body
 
 
+@pytest.mark.parametrize("owner", ["openai", "responses", "anthropic"])
+@pytest.mark.parametrize("user", ["alice@example.org", "u" * 65])
+def test_who_the_user_is_goes_to_nobody_and_the_same_one_stays_the_same(owner: Any, user: str) -> None:
+    first, again = (encoded(said(Text(text="hi"), owner=owner, user=user)) for _ in range(2))
+    assert user not in json.dumps(first.body)
+    assert (first.body["user"], first.losses) == (again.body["user"], [])
+    assert encoded(said(Text(text="hi"), owner=owner, user="u-1")).body["user"] == "u-1"
+
+
 def test_a_participant_s_name_is_named_as_lost() -> None:
     found = encoded(Request(model="m", messages=[Message(role="user", parts=[Text(text="hi")], name="bob")]))
     assert (found.losses, "bob" in json.dumps(found.body)) == (["name"], False)

@@ -64,6 +64,25 @@ def test_a_picture_that_was_drawn_is_a_picture_in_the_next_turn_and_costs_one(
     assert call["held"] < 10_000 * INPUT
 
 
+def test_a_picture_may_be_asked_for_by_the_modalities_of_chat(
+    gateway: Gateway, customer: Customer, google: Upstream
+) -> None:
+    answer = client.chat(gateway.url, customer.token, model="draws", modalities=["image", "text"])
+    assert google.exchanges[-1].json["generationConfig"]["responseModalities"] == ["TEXT", "IMAGE"]
+    assert answer.json()["pisces"].get("dropped", []) == []
+
+
+def test_modalities_that_a_model_does_not_have_are_named(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    gateway.channel("sees", upstream.url.removesuffix("/v1"), {"sees": "claude-sonnet-4-5"}, protocol="anthropic")
+    gateway.model("sees", {"input": "1"}, max_output=1000)
+    eventually(lambda: client.models(gateway.url, customer.token, "sees").status_code == 200)
+    strict = {"X-Pisces-Strict": "true"}
+    refused = client.chat(gateway.url, customer.token, model="sees", modalities=["image", "text"], headers=strict)
+    assert (refused.status_code, "`modalities`" in refused.json()["error"]["message"]) == (400, True)
+
+
 def test_an_upstream_of_the_client_s_own_protocol_gets_the_text_as_it_came_and_it_is_held_for(
     gateway: Gateway, customer: Customer, upstream: Upstream
 ) -> None:

@@ -240,11 +240,10 @@ class _Writer:
     def _add_extra(self, body: Json) -> None:
         request = self._request
         if request.owner != "gemini":
-            if _draws(request.extra.get("modalities")):
-                body.setdefault("generationConfig", {})["responseModalities"] = ["TEXT", "IMAGE"]
-            self._losses += [
-                name for name in request.extra if not (name == "modalities" and _draws(request.extra[name]))
-            ]
+            modalities = _modalities(request.extra.get("modalities"))
+            if modalities:
+                body.setdefault("generationConfig", {})["responseModalities"] = modalities
+            self._losses += [name for name in request.extra if name != "modalities" or not modalities]
             if request.service_tier not in _USUAL_TIERS:
                 self._lose("service_tier")
             return
@@ -288,8 +287,10 @@ def _int32(seed: int) -> int:
     return seed if -(2**31) <= seed < 2**31 else seed % 2**31
 
 
-def _draws(modalities: Any) -> bool:
-    return isinstance(modalities, list) and "image" in modalities
+def _modalities(wanted: Any) -> list[str]:
+    """Chat's words for what an answer shall be, in Gemini's; none for an answer without pictures."""
+    given = wanted if isinstance(wanted, list) and "image" in wanted else []
+    return [name for name in ("TEXT", "IMAGE") if name.lower() in given]
 
 
 _BUDGETS = {"none": 0, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16_384}

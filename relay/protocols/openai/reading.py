@@ -202,6 +202,8 @@ def decode_request(body: bytes, fields: Mapping[str, msgspec.Raw], *, limit: int
         raise bodies.wrong_type(error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise RelayError(Cause.INVALID_JSON, "The body is not valid JSON, or nested too deeply.") from error
+    if found.modalities and set(found.modalities) != {"text"}:  # which every answer is
+        extra["modalities"] = found.modalities
     if "audio" in (found.modalities or ()):
         raise RelayError(
             Cause.INVALID_PARAMETER, "Answers in sound are not available for this model.", param="modalities"

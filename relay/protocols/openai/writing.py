@@ -303,7 +303,7 @@ class _Writer:
 
 
 # Fields of OpenAI's own that are passed on to its wire, and those of the models that can be told what to cache.
-_OWN = frozenset(("store", "prediction", "moderation"))
+_OWN = frozenset(("store", "prediction", "moderation", "modalities"))
 _CACHING = frozenset(("prompt_cache_options", "prompt_cache_retention"))
 
 

@@ -226,6 +226,22 @@ def test_what_only_looks_like_a_picture_stays_text(text: str) -> None:
     assert canonical(messages=[{"role": "assistant", "content": text}]).messages[0].parts == [Text(text=text)]
 
 
+@pytest.mark.parametrize(
+    ("modalities", "extra"),
+    [
+        (["text", "image"], {"modalities": ["text", "image"]}),
+        (["image"], {"modalities": ["image"]}),
+        (["text"], {}),
+        ([], {}),
+        (None, {}),
+    ],
+)
+def test_an_answer_of_more_than_text_is_asked_for_or_named_as_lost(modalities: Any, extra: Json) -> None:
+    request = canonical(modalities=modalities)
+    assert request.extra == extra
+    assert sent(request).body.get("modalities") == extra.get("modalities")
+
+
 def test_sources_are_told_with_their_address() -> None:
     response = DIALECT.decode_response(whole("citations"))
     found = told(response)["choices"][0]["message"]["annotations"][0]["url_citation"]

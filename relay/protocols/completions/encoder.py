@@ -1,6 +1,7 @@
 """The hub's events into a stream of text completions for a client. Pure but for the clock.
 
-Text is all that there is here: thoughts and the like are passed over. With `echo` the prompt comes first.
+Text is all that there is here: a picture is shown as markdown, thoughts and the like are passed over. With `echo` the
+prompt comes first.
 """
 
 import time
@@ -12,8 +13,8 @@ import msgspec
 
 from billing.usage import Usage
 from relay.errors import RelayError
-from relay.protocols import completion_usage, envelope
-from relay.protocols.canonical import Finish, Json, Refusal, Text
+from relay.protocols import completion_usage, envelope, markdown
+from relay.protocols.canonical import Finish, Json, Media, Refusal, Text
 from relay.protocols.chunks import KEEP_ALIVE
 from relay.protocols.codec import Told
 from relay.protocols.events import BrokenGrammar, Event, Finished, Grammar, PartDelta, PartStarted, Started
@@ -71,7 +72,7 @@ class TextEncoder:
                 return self._text(text) if self._speaks and text else b""
             case PartStarted(part=part):
                 self._speaks = isinstance(part, Text | Refusal)
-                return self._first()
+                return self._first() + (self._text(markdown.shown(part)) if isinstance(part, Media) else b"")
             case Started():
                 self._start(event)
             case Finished():

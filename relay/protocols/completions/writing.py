@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import completion_usage, names
-from relay.protocols.canonical import Json, Refusal, Request, Response, Text
+from relay.protocols import completion_usage, markdown, names
+from relay.protocols.canonical import Json, Media, Refusal, Request, Response, Text
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded, Told
 from relay.protocols.completions import encoder
@@ -37,7 +37,8 @@ def _put(body: Json, name: str, value: Any) -> None:
 
 
 def encode_response(response: Response, *, asked: encoder.Asking, model: str, pisces: Told) -> bytes:
-    said = "".join(part.text for part in response.parts if isinstance(part, Text | Refusal))
+    shown = [part for part in response.parts if isinstance(part, Text | Refusal | Media)]
+    said = "".join(markdown.shown(part) if isinstance(part, Media) else part.text for part in shown)
     choice: Json = {
         "text": encoder.echoed(asked) + said,
         "index": 0,

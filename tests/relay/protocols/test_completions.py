@@ -16,7 +16,7 @@ from relay.counting import tokenizer
 from relay.counting.tokenizer import Vocabulary
 from relay.errors import Cause, RelayError
 from relay.protocols import capabilities, fold, openai, sse, translating
-from relay.protocols.canonical import Finish, Message, Part, Reasoning, Response, Sampling, Text
+from relay.protocols.canonical import Finish, Media, Message, Part, Reasoning, Response, Sampling, Text
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Encoded
 from relay.protocols.completions import DIALECT
@@ -311,6 +311,13 @@ def test_an_echo_begins_with_the_prompt_and_thoughts_are_no_text() -> None:
     assert [event["choices"][0]["finish_reason"] for event in found] == [None] * (len(found) - 1) + ["stop"]
     assert "usage" not in found[-1]
     assert streamed(answer(), echo=True)[0]["choices"][0]["text"] == "Once"
+
+
+def test_a_picture_that_the_model_made_is_shown_as_markdown() -> None:
+    response = answer(Text(text="Here: "), Media(kind="image", mime="image/png", data="iVBORw0KGgo="))
+    shown = "Here: ![image](data:image/png;base64,iVBORw0KGgo=)"
+    assert told(response)["choices"][0]["text"] == shown
+    assert "".join(event["choices"][0]["text"] for event in streamed(response)) == shown
 
 
 def test_usage_is_shown_to_those_who_ask() -> None:

@@ -19,7 +19,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     tokens; `adaptive`: Anthropic's own, with an effort beside it; `none`: not at all. `efforts` are its levels.
 
     `input` are the kinds of parts; `picture_urls`: it fetches pictures itself, `document_urls` and `files` likewise;
-    `result_media`: pictures may be in a tool's result. `sampling`: temperature and its like; `one_sampling`: either
+    `result_media`: pictures may be in a tool's result; `part_resolution`: Gemini's, each picture may say how closely it
+    is to be looked at. `sampling`: temperature and its like; `one_sampling`: either
     temperature or top_p; `forced_tools`: a tool may be demanded; `prefill`: the last turn may be the model's;
     `mid_system`: system turns may stand between others; `schema`: answers can be bound to a JSON Schema, `json_mode` to
     JSON, `schema_with_tools` both with tools; `json_schema`: takes JSON Schema as it is where its protocol also has a
@@ -51,6 +52,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     picture_urls: bool = True
     document_urls: bool = True
     result_media: bool = False
+    part_resolution: bool = False
     schema: bool = True
     json_mode: bool = True
     schema_with_tools: bool = True
@@ -101,7 +103,7 @@ _GEMINI = Capabilities(
 _GEMINI_25 = msgspec.structs.replace(_GEMINI, thinking="budget", least_budget=512, json_schema=True)
 _GEMINI_3 = msgspec.structs.replace(
     _GEMINI, thinking="effort", thinking_always=True, efforts=("low", "high"), schema_with_tools=True,
-    result_media=True, json_schema=True, signatures=True,
+    result_media=True, part_resolution=True, json_schema=True, signatures=True,
 )  # fmt: skip
 
 # The first line that fits counts.

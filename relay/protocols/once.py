@@ -37,6 +37,11 @@ def is_given(raw: msgspec.Raw) -> bool:
     return raw is not ABSENT and bytes(raw) != b"null"
 
 
+def given(fields: Fields) -> set[str]:
+    """The names of those that are not null."""
+    return {name for name, raw in fields.items() if is_given(raw)}
+
+
 # ---- requests -------------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ _CALLED: dict[Wire, dict[str, str]] = {
     "gemini": {
         "thinking": "thinkingConfig", "top_p": "topP", "top_k": "topK", "frequency_penalty": "frequencyPenalty",
         "presence_penalty": "presencePenalty", "logprobs": "responseLogprobs", "stop": "stopSequences",
-        "format": "responseSchema", "choice": "toolConfig",
+        "format": "responseSchema", "choice": "toolConfig", "strict": "toolConfig", "service_tier": "serviceTier",
     },
     "anthropic": {
         "stop": "stop_sequences", "format": "output_config.format", "choice": "tool_choice",

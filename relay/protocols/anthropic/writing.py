@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, hosted, in_words, names, schemas, turns
+from relay.protocols import customs, hosted, in_words, names, resolution, schemas, turns
 from relay.protocols.anthropic import blocks, tuning, usage
 from relay.protocols.canonical import (
     Finish,
@@ -92,7 +92,7 @@ class _RequestWriter:
     def _spoken(self) -> list[Message]:
         """The turns in which there is something for this vendor."""
         messages, strangers = hosted.passed_over(self._request.messages, known=lambda part: part.owner == "anthropic")
-        self._losses += strangers
+        self._losses += strangers + resolution.lost(messages, self._request.owner)
         if any(message.name for message in messages):
             self._losses.append("name")
         messages = [msgspec.structs.replace(one, parts=[*self._own(one)]) for one in messages]

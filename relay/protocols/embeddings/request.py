@@ -64,7 +64,7 @@ class EmbeddingAsked(once.OnceAsked):
     def vectors(self) -> vectors.Request:
         """The request in values. Raises RelayError for tokens that are none of OpenAI's."""
         texts = self.texts if self.texts is not None else vectors.texts_of(self.tokens)
-        beside = {*self._fields} - {"model", "input", "encoding_format", "dimensions", "api_key"}
+        beside = once.given(self._fields) - {*self.READ}
         return vectors.Request(texts=texts, dimensions=self.dimensions, extra=sorted(beside))
 
 

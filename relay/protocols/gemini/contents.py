@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from relay.protocols import turns
 from relay.protocols.canonical import Json, Media, Message, Part, Text, ToolResult, names_of_calls
 from relay.protocols.capabilities import Capabilities
-from relay.protocols.gemini import parts, signatures
+from relay.protocols.gemini import media, parts, signatures
 
 
 def encode(messages: list[Message], renamed: Mapping[str, str], caps: Capabilities) -> tuple[list[Json], list[Json]]:
@@ -35,7 +35,7 @@ def _system(messages: list[Message]) -> list[Json]:
 
 
 def _model(message: Message, renamed: Mapping[str, str], calls: Mapping[str, str], caps: Capabilities) -> list[Json]:
-    found = _encoded(message.parts, renamed, calls, caps)
+    found = _encoded(message.parts, renamed, calls, caps, closely=caps.part_resolution)
     first = next((part for part in found if "functionCall" in part), None)
     if first is not None and caps.signatures:
         first.setdefault("thoughtSignature", signatures.SKIP)
@@ -54,10 +54,21 @@ def _user(message: Message, renamed: Mapping[str, str], calls: Mapping[str, str]
         elif shown:
             name = answer["functionResponse"]["name"]
             beside += [Text(text=f"What {name} returned for the call {result.call}:"), *shown]
-    found = _encoded([*beside, *rest], renamed, calls, caps)
+    found = _encoded([*beside, *rest], renamed, calls, caps, closely=caps.part_resolution)
     return [{"role": "user", "parts": group} for group in (answers, found) if group]
 
 
-def _encoded(given: list[Part], renamed: Mapping[str, str], calls: Mapping[str, str], caps: Capabilities) -> list[Json]:
-    found = [parts.for_upstream(part, renamed, calls, caps.input) for part in given]
-    return [part for part in found if part is not None]
+def _encoded(
+    given: list[Part],
+    renamed: Mapping[str, str],
+    calls: Mapping[str, str],
+    caps: Capabilities,
+    *,
+    closely: bool = False,
+) -> list[Json]:
+    found = [(part, parts.for_upstream(part, renamed, calls, caps.input)) for part in given]
+    return [
+        {**wire, **media.closely(part)} if closely and isinstance(part, Media) else wire
+        for part, wire in found
+        if wire is not None
+    ]

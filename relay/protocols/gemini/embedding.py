@@ -115,7 +115,7 @@ class EmbedAsked(once.OnceAsked):
             dimensions=first.dimensions,
             purpose=first.purpose,
             title=next((one.title for one in self.each if one.title), None),
-            extra=sorted({name for request in self._requests for name in request.keys() - _ONE}),
+            extra=sorted({name for request in self._requests for name in once.given(request) - _ONE}),
         )
 
 

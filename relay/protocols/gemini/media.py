@@ -19,6 +19,12 @@ _MAGIC = (
     ("UklGR", "audio/wav"),
 )
 _USUAL = {"image": "image/jpeg", "document": "application/pdf", "audio": "audio/wav", "video": "video/mp4"}
+LEVELS = {
+    "low": "MEDIA_RESOLUTION_LOW",
+    "medium": "MEDIA_RESOLUTION_MEDIUM",
+    "high": "MEDIA_RESOLUTION_HIGH",
+    "ultra_high": "MEDIA_RESOLUTION_ULTRA_HIGH",
+}
 _NAMES = {"image": "picture", "document": "document", "audio": "sound", "video": "film"}
 
 
@@ -42,6 +48,17 @@ def from_file(mime: str, uri: str, state: Opaque | None = None) -> Media:
         return Media(kind=kind_of(mime), mime=mime, file=uri, owner="gemini", state=state)
     kind = kind_of(mime or ("video/mp4" if "youtu" in uri else "image/jpeg"))
     return Media(kind=kind, mime=mime, url=uri, state=state)
+
+
+def detail_of(level: str) -> str | None:
+    return next((detail for detail, known in LEVELS.items() if known == level), None)
+
+
+def closely(part: Media) -> Json:
+    """The field beside a picture that says how closely it is to be looked at (Google, "Media resolution": for each
+    picture by itself from Gemini 3 on)."""
+    level = LEVELS.get(part.detail or "")
+    return {"mediaResolution": {"level": level}} if level else {}
 
 
 def encode(part: Media) -> Json:

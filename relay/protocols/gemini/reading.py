@@ -42,7 +42,6 @@ _ROLES = {"": "user", "user": "user", "function": "user", "tool": "user", "model
 _KNOWN = frozenset(
     ("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "serviceTier", "model", "api_key")
 )
-_DETAILS = {"MEDIA_RESOLUTION_LOW": "low", "MEDIA_RESOLUTION_HIGH": "high"}
 
 
 def decode_response(body: bytes) -> Response:
@@ -67,6 +66,7 @@ def decode_request(body: bytes, *, model: str, stream: bool) -> Request:
         tools=_tools(_get(given, "tools")),
         stream=stream,
         service_tier=_text(_get(given, "serviceTier"), "serviceTier"),
+        extra=_beside(_get(given, "tools")),
     )
     _read_tool_config(_get(given, "toolConfig"), request)
     _read_generation(_get(given, "generationConfig"), request)
@@ -234,7 +234,7 @@ def _media(part: Json, state: Opaque | None, param: str) -> Media | None:
         mime, uri = _text(_get(inner, "mimeType"), param), _text(_get(inner, "fileUri"), param)
         found = media.from_file(mime or "", uri or "", state)
     if found is not None and isinstance(resolution := _get(part, "mediaResolution"), dict):
-        found.detail = _DETAILS.get(str(resolution.get("level")))
+        found.detail = media.detail_of(str(resolution.get("level")))
     return found
 
 
@@ -260,6 +260,23 @@ def _tools(value: Any) -> list[Tool]:
     return found
 
 
+_OF_FUNCTIONS = frozenset(("name", "description", "parameters", "parametersJsonSchema"))
+_USUAL = {"behavior": "BLOCKING"}
+
+
+def _beside(tools: Any) -> Json:
+    """Fields of functions that the hub has no place for: what they return, whether the model waits for it."""
+    declared = [
+        one for tool in _several(tools, "tools") for one in _several(_get(tool, "functionDeclarations"), "tools")
+    ]
+    return {
+        f"tools.functionDeclarations.{_camel(name)}": value
+        for function in declared
+        for name, value in function.items()
+        if _camel(name) not in _OF_FUNCTIONS and value not in (None, _USUAL.get(_camel(name)))
+    }
+
+
 def _function(declared: Json) -> Tool:
     schema, dialect = _get(declared, "parametersJsonSchema"), _get(declared, "parameters")
     found = _object(schema, "tools") if schema is not None else None
@@ -282,6 +299,9 @@ def _read_tool_config(value: Any, request: Request) -> None:
 
 
 def _read_choice(config: Json, request: Request) -> None:
+    for key, inner in config.items():
+        if _camel(key) not in ("mode", "allowedFunctionNames") and inner not in (None, False):
+            request.extra[f"toolConfig.functionCallingConfig.{_camel(key)}"] = inner
     mode = (_text(_get(config, "mode"), "toolConfig") or "MODE_UNSPECIFIED").upper()
     names = [_demand_text(name, "toolConfig") for name in _several(_get(config, "allowedFunctionNames"), "toolConfig")]
     match mode:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, hosted, in_words, names
+from relay.protocols import customs, hosted, in_words, names, resolution
 from relay.protocols.canonical import (
     EFFORTS,
     Finish,
@@ -25,7 +25,7 @@ from relay.protocols.canonical import (
 )
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Chat, Encoded, Told
-from relay.protocols.gemini import contents, finish, parts, schemas, usage
+from relay.protocols.gemini import contents, finish, media, parts, schemas, usage
 
 _LONGEST_NAME = 64
 _USUAL_TIERS = (None, "auto", "default", "standard", "standard_only")
@@ -40,7 +40,7 @@ _NAMES: dict[Wire, dict[str, str]] = {
         "logprobs": "top_logprobs", "verbosity": "text.verbosity", "cache_key": "prompt_cache_key",
     },
     "anthropic": {
-        "parallel": "disable_parallel_tool_use", "stop": "stop_sequences", "format": "output_config.format",
+        "parallel": "tool_choice.disable_parallel_tool_use", "stop": "stop_sequences", "format": "output_config.format",
         "user": "metadata.user_id",
     },
     "gemini": {
@@ -61,6 +61,9 @@ class _Writer:
 
     def __init__(self, request: Request, limit: int | None, caps: Capabilities) -> None:
         messages, self._losses = hosted.passed_over(request.messages, known=lambda part: part.owner == "gemini")
+        levels = media.LEVELS if caps.part_resolution else ()
+        beside = () if caps.result_media else levels  # where a result's pictures stand beside it, they are any others
+        self._losses += resolution.lost(messages, request.owner, told=levels, in_results=beside)
         self._request = msgspec.structs.replace(request, messages=messages)
         self._limit = limit if limit is not None else request.limit
         self._caps = caps
@@ -251,10 +254,15 @@ class _Writer:
             body["serviceTier"] = request.service_tier
         for name, value in request.extra.items():
             group, _, field = name.rpartition(".")
-            if group in ("generationConfig", "toolConfig"):
-                body.setdefault(group, {})[field] = value
-            else:
-                body[name] = value
+            match group:
+                case "generationConfig" | "toolConfig":
+                    body.setdefault(group, {})[field] = value
+                case "toolConfig.functionCallingConfig":
+                    body.setdefault("toolConfig", {}).setdefault("functionCallingConfig", {})[field] = value
+                case "tools.functionDeclarations":  # of which function, nobody knows any more
+                    self._lose(name)
+                case _:
+                    body[name] = value
 
     def _lose_what_has_no_field(self) -> None:
         request = self._request

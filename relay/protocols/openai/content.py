@@ -8,7 +8,7 @@ import base64
 import binascii
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, documents, names, turns
+from relay.protocols import customs, documents, names, resolution, turns
 from relay.protocols.canonical import (
     Json,
     Mark,
@@ -169,8 +169,8 @@ class Conversation:
         self._admit(part)
         match part.kind:
             case "image":
-                link = {"url": wire.address_of(part), "detail": part.detail}
-                return {"type": "image_url", "image_url": {key: value for key, value in link.items() if value}}
+                closely = {"detail": part.detail} if part.detail in ("auto", *resolution.OPENAI) else {}
+                return {"type": "image_url", "image_url": {"url": wire.address_of(part), **closely}}
             case "audio" if part.data:
                 kind = part.mime.partition("/")[2].removeprefix("x-")
                 sound = {"data": part.data, "format": _SOUNDS.get(kind, kind or "wav")}

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import customs, hosted, in_words, markdown, names, strict, turns
+from relay.protocols import customs, hosted, in_words, markdown, names, resolution, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     OPENAI,
@@ -77,6 +77,7 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     turns.refuse_without_turns(messages)
     writer = _Writer(msgspec.structs.replace(request, messages=messages), caps)
     writer.losses += strangers
+    writer.losses += resolution.lost(messages, request.owner, told=resolution.OPENAI, in_results=resolution.OPENAI)
     body: Json = {"model": model, "messages": writer.conversation.written()}
     body.update(writer.tools())
     body.update(writer.format(body["messages"]))

@@ -5,6 +5,7 @@ stays as it is (`Raw`): it passes to an upstream of the same protocol and is ref
 """
 
 import re
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import msgspec
@@ -352,6 +353,7 @@ _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 # What says nothing to a model, or is answered for by the gateway itself.
 _OURS = frozenset(("api_key", "previous_response_id", "background", "stream_options", "conversation", "prompt"))
 _KNOWN = frozenset(_Body.__struct_fields__) | _OURS
+_NOTHING = (None, False, "auto")
 # Every upstream is asked for this by the gateway where it has it: a thought without its state cannot go back.
 STATE_OF_THOUGHTS = "reasoning.encrypted_content"
 
@@ -393,11 +395,19 @@ def _extra(found: _Body, fields: dict[str, msgspec.Raw]) -> Json:
         for name, raw in fields.items()
         if name not in _KNOWN and bytes(memoryview(raw)[:4]) != b"null"
     }
+    extra |= _beside("reasoning", fields, _Thinking.__struct_fields__)
+    extra |= _beside("text", fields, _TextSettings.__struct_fields__)
     if included := [name for name in found.include or () if name != STATE_OF_THOUGHTS]:
         extra["include"] = included
     if found.truncation not in (None, "disabled"):
         extra["truncation"] = found.truncation
     return extra
+
+
+def _beside(group: str, fields: dict[str, msgspec.Raw], known: Collection[str]) -> Json:
+    """What else is in a field that the hub has only a part of."""
+    found: Json = msgspec.json.decode(fields.get(group, b"{}")) or {}
+    return {f"{group}.{name}": value for name, value in found.items() if name not in known and value not in _NOTHING}
 
 
 def _messages(found: _Body) -> list[Message]:

@@ -11,7 +11,7 @@ import msgspec
 
 from relay.errors import Cause, RelayError
 from relay.protocols import customs as freely
-from relay.protocols import documents, hosted, in_words, names, strict, turns
+from relay.protocols import documents, hosted, in_words, names, resolution, strict, turns
 from relay.protocols.canonical import (
     EFFORTS,
     OPENAI,
@@ -50,11 +50,13 @@ _SHARED = frozenset(
 _NAMES: dict[Wire, dict[str, str]] = {
     "anthropic": {
         "stop": "stop_sequences", "thinking": "thinking", "format": "output_config.format", "strict": "tools.strict",
+        "parallel": "tool_choice.disable_parallel_tool_use",
     },
     "gemini": {
         "stop": "stopSequences", "top_p": "topP", "top_k": "topK", "frequency_penalty": "frequencyPenalty",
         "presence_penalty": "presencePenalty", "logprobs": "responseLogprobs", "thinking": "thinkingConfig",
         "tool_choice": "toolConfig", "format": "responseSchema", "strict": "toolConfig",
+        "service_tier": "serviceTier",
     },
     "openai": {"format": "response_format", "thinking": "reasoning_effort", "parallel": "parallel_tool_calls"},
     "responses": {
@@ -128,6 +130,7 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     body: Json = {"model": model, "stream": request.stream, "store": False}
     messages, strangers = hosted.passed_over(request.messages, known=lambda part: part.owner == "responses")
     losses.found += strangers
+    losses.found += resolution.lost(messages, request.owner, told=resolution.OPENAI, in_results=resolution.OPENAI)
     if any(message.name for message in messages):
         losses.add("name")
     instructions, messages = _told(messages, request, caps)
@@ -259,7 +262,8 @@ class _Items:
         match part.kind:
             case "image":
                 where = {"file_id": part.file} if part.file else {"image_url": part.url or _data_url(part, "image/png")}
-                return {"type": "input_image", "detail": part.detail or "auto", **where, **self._mark(part.mark)}
+                detail = part.detail if part.detail in resolution.OPENAI else "auto"
+                return {"type": "input_image", "detail": detail, **where, **self._mark(part.mark)}
             case "document":
                 return {"type": "input_file", **_document(part), **self._mark(part.mark)}
             case "audio" if part.data:

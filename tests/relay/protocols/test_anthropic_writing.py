@@ -516,6 +516,14 @@ def test_what_anthropic_has_no_word_for_is_named_as_the_client_calls_it() -> Non
     ]  # fmt: skip
     gemini = asked(sampling=Sampling(presence_penalty=1.0, stop=[" "]), owner="gemini")
     assert sorted(sent(gemini)[1]) == ["presencePenalty", "stopSequences"]
+    tool = Tool(name="f", schema={"type": "object"}, strict=True)
+    assert sorted(sent(asked(tools=[tool], service_tier="flex", owner="gemini"))[1]) == ["serviceTier", "toolConfig"]
+
+
+@pytest.mark.parametrize(("detail", "losses"), [("low", ["image_url.detail"]), ("auto", []), (None, [])])
+def test_how_closely_a_picture_is_looked_at_is_named_as_lost(detail: str | None, losses: list[str]) -> None:
+    picture = Media(kind="image", mime="image/png", data=PNG, detail=detail)
+    assert sent(asked(user(picture)))[1] == losses
 
 
 def test_the_limit_is_always_there_and_within_the_model_s() -> None:

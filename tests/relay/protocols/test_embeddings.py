@@ -254,6 +254,7 @@ def test_an_openai_request_becomes_a_gemini_batch() -> None:
     part = {"outputDimensionality": 256, "model": "models/gemini-embedding-001"}
     assert sent.body == {"requests": [{"content": {"parts": [{"text": text}]}, **part} for text in ("a", "b")]}
     assert sent.losses == ["user"]
+    assert GEMINI_ENCODE(asked("a", user=None).vectors()).losses == []
     assert GEMINI.path("tunedModels/mine") == "/tunedModels/mine:batchEmbedContents"
     assert GEMINI.path("gemini-embedding-001") == "/models/gemini-embedding-001:batchEmbedContents"
 

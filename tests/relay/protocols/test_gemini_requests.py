@@ -207,6 +207,35 @@ def test_every_mode_is_a_choice_and_is_written_back(config: dict[str, Any], choi
     assert written == ({"functionCallingConfig": config} if choice else None)
 
 
+def test_fields_of_functions_that_have_no_place_elsewhere_are_named() -> None:
+    usual = {"name": "f", "behavior": "BLOCKING", "parameters_json_schema": {"type": "object"}, "response": None}
+    other = {"name": "g", "behavior": "NON_BLOCKING", "response": {"type": "OBJECT"}}
+    config = {"functionCallingConfig": {"mode": "ANY", "streamFunctionCallArguments": True}}
+    tools = [{"functionDeclarations": [usual, other]}]
+    request = read({"contents": [user({"text": "x"})], "tools": tools, "toolConfig": config})
+    functions = ["tools.functionDeclarations.behavior", "tools.functionDeclarations.response"]
+    assert [*request.extra] == [*functions, "toolConfig.functionCallingConfig.streamFunctionCallArguments"]
+    again = DIALECT.encode_request(request, model="m", limit=None, caps=CAPS_25)
+    assert (again.body["toolConfig"], again.losses) == (config, functions)
+
+
+@pytest.mark.parametrize("name", ["contents.x", "generationConfig.temperature.x", "toolConfig.x.y", "tools.x"])
+def test_a_field_whose_name_has_a_dot_changes_no_other(name: str) -> None:
+    body = {"contents": [user({"text": "x"})], "generationConfig": {"temperature": 1.0, "temperature.x": 1}, name: 1}
+    found = encoded(read(body))
+    assert (found[name], found["contents"]) == (1, body["contents"])
+    assert found["generationConfig"]["temperature"] == 1.0
+
+
+def test_how_closely_a_picture_is_looked_at_is_read() -> None:
+    inline = {"inlineData": {"mimeType": "image/png", "data": PICTURE}}
+    levels = ["LOW", "MEDIUM", "HIGH", "ULTRA_HIGH", "UNSPECIFIED"]
+    given = [user({**inline, "mediaResolution": {"level": f"MEDIA_RESOLUTION_{level}"}}) for level in levels]
+    [turn] = read({"contents": given}).messages
+    details = [part.detail for part in turn.parts if isinstance(part, Media)]
+    assert details == ["low", "medium", "high", "ultra_high", None]
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------------
 
 

@@ -445,6 +445,37 @@ def test_models_that_draw_are_asked_for_pictures() -> None:
     assert sent.losses == []
 
 
+@pytest.mark.parametrize(
+    ("detail", "caps", "level", "losses"),
+    [
+        ("low", CAPS_3, {"level": "MEDIA_RESOLUTION_LOW"}, []),
+        ("high", CAPS_3, {"level": "MEDIA_RESOLUTION_HIGH"}, []),
+        ("original", CAPS_3, None, ["image_url.detail"]),
+        ("auto", CAPS_3, None, []),
+        ("low", CAPS_25, None, ["image_url.detail"]),
+        ("auto", CAPS_25, None, []),
+        (None, CAPS_25, None, []),
+    ],
+)
+def test_how_closely_a_picture_is_looked_at_is_told_or_named_as_lost(
+    detail: str | None, caps: Capabilities, level: Any, losses: list[str]
+) -> None:
+    """The level of a single part is there from Gemini 3 on (Google, "Media resolution")."""
+    seen = Media(kind="image", mime="image/png", data=PICTURE, detail=detail)
+    sent = DIALECT.encode_request(ask(said(seen)), model="m", limit=None, caps=caps)
+    assert (sent.body["contents"][0]["parts"][0].get("mediaResolution"), sent.losses) == (level, losses)
+
+
+def test_inside_a_function_s_response_no_picture_has_a_resolution() -> None:
+    picture = Media(kind="image", mime="image/png", data=PICTURE, detail="low")
+    call = said(ToolCall(id="a", name="f"), role="assistant")
+    request = ask(said("x"), call, said(ToolResult(call="a", parts=[picture])))
+    for result_media, losses in ((True, ["image_url.detail"]), (False, [])):
+        caps = msgspec.structs.replace(CAPS_3, result_media=result_media)
+        sent = DIALECT.encode_request(request, model="m", limit=None, caps=caps)
+        assert (("mediaResolution" in json.dumps(sent.body)), sent.losses) == (not losses, losses)
+
+
 PRO_25, FLASH_3 = capabilities.of("gemini-2.5-pro", "gemini"), capabilities.of("gemini-3-flash", "gemini")
 
 

@@ -345,6 +345,14 @@ def test_a_pdf_is_sent_as_a_file_with_a_name() -> None:
     assert file["file"] == {"filename": "document.pdf", "file_data": "data:application/pdf;base64,JVBE"}
 
 
+@pytest.mark.parametrize(("detail", "losses"), [("medium", ["mediaResolution"]), ("low", []), ("auto", [])])
+def test_a_word_for_the_resolution_that_openai_does_not_know_is_named_as_lost(detail: str, losses: list[str]) -> None:
+    picture = Media(kind="image", mime="image/png", data="AAAA", detail=detail)
+    encoded = sent(of(user(picture), owner="gemini"))
+    [link] = encoded.body["messages"][0]["content"]
+    assert (link["image_url"].get("detail"), encoded.losses) == (None if losses else detail, losses)
+
+
 def test_cache_marks_go_to_models_that_know_them_in_their_own_words() -> None:
     part = {"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "30m"}}
     request = canonical(messages=[{"role": "user", "content": [part, {"type": "text", "text": "y"}]}])

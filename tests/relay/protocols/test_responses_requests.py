@@ -135,10 +135,11 @@ def test_what_a_model_cannot_have_is_named_as_this_protocol_calls_it(
     protocol: str, model: str, more: list[str]
 ) -> None:
     text = {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}}
-    request = ask(top_logprobs=2, reasoning={"effort": "low"}, text=text).canonical()
+    reasoning = {"effort": "low", "context": "all_turns", "mode": "auto", "summary": None}
+    request = ask(top_logprobs=2, reasoning=reasoning, text=text).canonical()
     caps = capabilities.of(model, protocol)
     found = dialects.of(protocol).encode_request(request, model=model, limit=None, caps=caps).losses
-    assert sorted(found) == ["reasoning.effort", *more, "text.verbosity", "top_logprobs"]
+    assert sorted(found) == ["reasoning.context", "reasoning.effort", *more, "text.verbosity", "top_logprobs"]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from relay.protocols import in_words, states
+from relay.protocols import capabilities, in_words, states
 from relay.protocols.canonical import (
     Format,
     Media,
@@ -23,6 +24,7 @@ from relay.protocols.canonical import (
     ToolChoice,
     ToolResult,
 )
+from relay.protocols.responses import DIALECT
 from tests.relay.protocols.openai_made import canonical
 from tests.relay.protocols.responses_made import ask, encoded, refused
 
@@ -80,6 +82,20 @@ def test_what_there_is_no_field_for_is_named_as_the_client_wrote_it() -> None:
         plain = encoded(request, "gpt-4o")
         assert (plain.body["temperature"], plain.body["top_p"]) == (0.2, 0.9)
         assert "stop" not in plain.body
+    assert encoded(said(Text(text="hi"), service_tier="flex", owner="gemini")).losses == ["serviceTier"]
+    caps = msgspec.structs.replace(capabilities.of("gpt-5", "responses"), parallel_switch=False)
+    request = said(Text(text="hi"), tools=[Tool(name="f")], parallel=False, owner="anthropic")
+    theirs = DIALECT.encode_request(request, model="gpt-5", limit=None, caps=caps)
+    assert theirs.losses == ["tool_choice.disable_parallel_tool_use"]
+
+
+@pytest.mark.parametrize(("detail", "losses"), [("ultra_high", ["mediaResolution"]), ("high", []), (None, [])])
+def test_a_word_for_the_resolution_that_openai_does_not_know_is_named_as_lost(
+    detail: str | None, losses: list[str]
+) -> None:
+    found = encoded(said(Media(kind="image", mime="image/png", data="AAAA", detail=detail), owner="gemini"))
+    [picture] = found.body["input"][0]["content"]
+    assert (picture["detail"], found.losses) == ("high" if detail == "high" else "auto", losses)
 
 
 @pytest.mark.parametrize("owner", ["openai", "responses", "anthropic"])

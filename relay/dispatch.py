@@ -1,12 +1,10 @@
 """A call's attempts at its channels, until one answers or the first bytes of its stream are there."""
 
-import asyncio
 import contextlib
 import os
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 from django.conf import settings
@@ -14,7 +12,7 @@ from django.conf import settings
 from billing import failpoints, holds
 from billing.operations import Progress
 from keys import limits
-from relay import dialects, inlining, records, standing
+from relay import dialects, inlining, records, retrying, standing
 from relay.bridge import Bridge, Single
 from relay.channels import health, quirks, routing, upstream
 from relay.channels.health import Kind
@@ -27,8 +25,9 @@ from relay.protocols import refusals
 from relay.protocols.codec import Asked, Chat, Stream, Whole
 from relay.records import Attempt, Call
 
-WAIT_FOR_TURN = 10.0  # seconds that a call waits until it may be tried again
 source = random.Random(os.urandom(32))
+_turns = retrying.Turns(health.registry, health.retries)
+_AT_ONCE = contextlib.nullcontext()
 
 
 class Begun(NamedTuple):
@@ -84,36 +83,34 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
         for number, target in enumerate(call.targets):
             if target.candidate.channel in shut:
                 continue
-            if sent == routing.MOST_ATTEMPTS or (sent and not await _turns.wait(guard)):
+            if sent == routing.MOST_ATTEMPTS:
                 break
-            for skipped in call.targets[len(call.attempts) : number]:
-                _pass_over(skipped, shut[skipped.candidate.channel], call)
-            scope = target.candidate.scope
-            slip = await _place_in(scope, asked, call) if scope is not None else limits.NOTHING
-            if isinstance(slip, RelayError):
-                _pass_over(target, slip, call)
-                full.append(slip)
-                shut[target.candidate.channel] = slip
-                continue
-            attempt = _entered(target, call)
-            # Whoever brings an idempotency key means to ask again: there should be an answer then.
-            drained = target.candidate.on_hangup == "drain" or call.claim is not None
-            request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
-            try:
-                if not sent:
+            async with _turns.turn(target.key, guard) if sent else _AT_ONCE:
+                for skipped in call.targets[len(call.attempts) : number]:
+                    _pass_over(skipped, shut[skipped.candidate.channel], call)
+                scope = target.candidate.scope
+                slip = await _place_in(scope, asked, call) if scope is not None else limits.NOTHING
+                if isinstance(slip, RelayError):
+                    _pass_over(target, slip, call)
+                    full.append(slip)
+                    shut[target.candidate.channel] = slip
+                    continue
+                attempt = _entered(target, call)
+                # Whoever brings an idempotency key means to ask again: there should be an answer then.
+                drained = target.candidate.on_hangup == "drain" or call.claim is not None
+                request.client.drain = settings.DRAIN_ON_HANGUP if drained else None
+                try:
                     return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
-                with _turns.retry():
-                    return await _attempt(attempt, limit, asked, call, guard, request, strict=strict)
-            except RelayError as error:
-                slip.finish(0)
-                kind = note_failure(attempt, error, call)
-                if guard.left or not _another(kind, target.candidate):
-                    raise
-                _disown(attempt, asked, call)
-                if kind in health.OF_THE_CHANNEL:
-                    shut[target.candidate.channel] = error
-                sent += attempt.sent
-                failure = _told(failure, error)
+                except RelayError as error:
+                    slip.finish(0)
+                    kind = note_failure(attempt, error, call)
+                    if guard.left or not _another(kind, target.candidate):
+                        raise
+                    _disown(attempt, asked, call)
+                    if kind in health.OF_THE_CHANNEL:
+                        shut[target.candidate.channel] = error
+                    sent += attempt.sent
+                    failure = _told(failure, error)
     finally:
         health.retries.calls -= 1
     if full and (failure is None or not failure.entry.retry):
@@ -168,46 +165,6 @@ def _disown(attempt: Attempt, asked: Asked, call: Call) -> None:
     assert call.hold
     if attempt.first_byte_ms is not None:
         holds.note(call.hold, Progress(len(call.attempts), asked.text_bytes))
-
-
-class _Turns:
-    """Whose turn it is to be tried again (`health.Retries`). A call waits for its turn rather than fail, for a while:
-    when a provider goes down, many want one at once."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    @contextlib.contextmanager
-    def retry(self) -> Iterator[None]:
-        health.retries.retries += 1
-        try:
-            yield
-        finally:
-            health.retries.retries -= 1
-            while self._waiting and self._waiting[0].done():
-                del self._waiting[0]
-            if self._waiting:
-                self._waiting.popleft().set_result(None)
-
-    async def wait(self, guard: Guard) -> bool:
-        """Whether there is a turn within WAIT_FOR_TURN. Raises Interrupted for a client that leaves meanwhile."""
-        if health.retries.may():
-            return True
-        guard.expect(Why.TOTAL, 2 * WAIT_FOR_TURN)  # what was expected of the last provider is over
-        guard.limit(2 * WAIT_FOR_TURN)
-        try:
-            async with asyncio.timeout(WAIT_FOR_TURN):
-                while not health.retries.may():
-                    with guard:
-                        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                        self._waiting.append(turn)
-                        await turn
-        except TimeoutError:
-            return False
-        return True
-
-
-_turns = _Turns()
 
 
 async def _attempt(

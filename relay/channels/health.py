@@ -18,6 +18,7 @@ from relay.protocols import refusals
 
 UNPAID_WAIT = 300.0  # seconds that a credential rests whose account cannot pay
 FORBIDDEN_TIMES = 3  # a 403 may speak of one model; so many in a row speak of the credential
+AILS_FOR = 30.0  # seconds after a failure in which the next try is likely to fail too, unless an answer has begun
 BARRED_FOR = 10.0  # seconds that a refused credential is left alone here, until the database says so
 PROBE_LEASE = 300.0  # seconds after which a probe that nobody ended is given up
 MINUTES = 15  # of figures that are kept
@@ -276,7 +277,7 @@ def joined(reports: Iterable[Report], *, since: int) -> Figures:
 class Circuit:
     """A credential's breaker and figures in this process."""
 
-    __slots__ = ("_registry", "breaker", "changed", "forbidden", "minutes", "mishaps")
+    __slots__ = ("_registry", "ails_until", "breaker", "changed", "forbidden", "minutes", "mishaps")
 
     def __init__(self, registry: "Registry", tolerance: Tolerance) -> None:
         self._registry = registry
@@ -284,6 +285,7 @@ class Circuit:
         self.minutes: dict[int, Figures] = {}
         self.mishaps: deque[Mishap] = deque(maxlen=ERRORS)
         self.forbidden = 0  # in a row
+        self.ails_until = 0.0
         self.changed = False
 
     def figures(self) -> Figures:
@@ -329,6 +331,7 @@ class Passage:
         number = bucket((now - self._since) * 1000)
         found = circuit.figures().first_byte
         found[number] = found.get(number, 0) + 1
+        circuit.ails_until = 0.0
         circuit.breaker.began(now)
 
     def succeeded(self) -> None:
@@ -360,8 +363,10 @@ class Passage:
         circuit, now = self._circuit, self._registry.clock()
         found = circuit.figures().failures
         found[kind.value] = found.get(kind.value, 0) + 1
-        if kind in (Kind.REJECTED, Kind.MISSING):
-            circuit.breaker.succeeded(now)  # it answers
+        answers = kind in (Kind.REJECTED, Kind.MISSING)
+        circuit.ails_until = 0.0 if answers else now + AILS_FOR
+        if answers:
+            circuit.breaker.succeeded(now)
         elif kind in FAILURES:
             circuit.breaker.failed(now)
             if wait:
@@ -398,6 +403,11 @@ class Registry:
         circuit = self._circuits.get(key)
         return circuit is None or circuit.breaker.passes(self.clock())
 
+    def ails(self, key: str) -> bool:
+        """Whether its last try has failed, and not long ago."""
+        circuit = self._circuits.get(key)
+        return circuit is not None and self.clock() < circuit.ails_until
+
     def enter(self, key: str, tolerance: Tolerance = USUAL, *, anyway: bool = False) -> Passage | None:
         """None where its breaker lets no call through now, unless the call has nowhere else to go (`anyway`)."""
         circuit = self._circuits.get(key)
@@ -423,6 +433,7 @@ class Registry:
         if (circuit := self._circuits.get(key)) is not None:
             circuit.breaker.reset()
             circuit.forbidden = 0
+            circuit.ails_until = 0.0
             circuit.changed = True
 
     def keep_only(self, keys: frozenset[str]) -> None:
@@ -450,8 +461,8 @@ class Registry:
 
 
 class Retries:
-    """How many calls of this process may be at a further attempt: a fifth of those in flight, and three at least. So
-    a provider's failure is not answered with a storm on the others."""
+    """How many calls of this process may be at a further try where the last one failed: a fifth of those in flight, and
+    three at least. So an outage of all channels is not multiplied by the calls that go from one to the next."""
 
     SHARE, LEAST = 0.2, 3
 

@@ -1,7 +1,9 @@
 """What channels do to calls: overrides on the wire, breakers, cool-downs, disabled credentials, affinity, marks."""
 
+import asyncio
 import datetime as dt
 import json
+import time
 import uuid
 from email.utils import format_datetime
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.kit import client, scripts
+from tests.kit import client, load, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.plugin import SHORT
 from tests.kit.ports import eventually
@@ -547,8 +549,7 @@ def test_a_name_with_a_mark_is_a_model_of_its_own_on_the_channel_that_offers_it(
 def test_many_calls_at_once_on_a_hanging_channel_are_answered_by_the_other_and_charged_once(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:
-    """More at once than may be tried again at once: they wait for their turn."""
-    from tests.kit import load
+    """More at once than may be tried again at once where tries fail."""
 
     async def script(exchange: Exchange) -> None:
         if exchange.json["model"] == "up-0":
@@ -560,3 +561,44 @@ def test_many_calls_at_once_on_a_hanging_channel_are_answered_by_the_other_and_c
     assert [one for one in seen if not one.complete] == []
     assert len(gateway.transfers(customer.wallet)) == 40
     assert {len(call["attempts"]) for call in gateway.calls(customer.key)} == {2}
+
+
+@pytest.mark.parametrize("status", [404, 429, 500])
+def test_many_calls_at_once_are_answered_by_a_channel_that_works_however_long_its_answers_take(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, status: int
+) -> None:
+    """Nobody waits for a turn: in turns of a fifth the last ones would begin after more than ten seconds."""
+
+    async def script(exchange: Exchange) -> None:
+        await (scripts.error(status) if exchange.json["model"] == "up-0" else scripts.whole(after=2))(exchange)
+
+    model = offer((upstream.url, {}), (upstream.url, {"priority": 1}))
+    began = time.monotonic()
+    seen = load.at_once([gateway.url], customer.token, 20, model=model, x_script=upstream.play(script))
+    assert [one for one in seen if not one.complete] == []
+    assert time.monotonic() - began < 8
+    assert len(gateway.transfers(customer.wallet)) == 20
+
+
+def test_when_every_channel_fails_a_fifth_of_the_calls_and_no_more_are_at_a_further_try_at_once(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """Nothing else holds them back here: these channels are never shut."""
+    at_second: list[int] = [0]
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.json["model"] == "up-0":
+            return await scripts.error(500)(exchange)
+        at_second.append(at_second[-1] + 1)
+        await asyncio.sleep(0.2)
+        at_second.append(at_second[-1] - 1)
+        return await scripts.error(500)(exchange)
+
+    never_shut = {"breaker": {"failures": 0}}
+    model = offer((upstream.url, never_shut), (upstream.url, {**never_shut, "priority": 1}))
+    played = upstream.play(script)
+    assert answered(gateway.url, customer, model, x_script=played) == 502  # since then both are known to fail
+    seen = load.at_once([gateway.url], customer.token, 40, model=model, x_script=played)
+    assert {one.status for one in seen} == {502}
+    assert max(at_second) <= 8
+    assert len(upstream.served(played)) == 2 * 41

@@ -12,7 +12,7 @@ from django.conf import settings
 from billing import failpoints, holds
 from billing.operations import Progress
 from keys import limits
-from relay import dialects, inlining, records, retrying, standing
+from relay import dialects, inlining, records, retrying, snapshot, standing
 from relay.bridge import Bridge, Single
 from relay.channels import health, quirks, routing, upstream
 from relay.channels.health import Kind
@@ -74,20 +74,26 @@ async def attempts(asked: Asked, limit: int | None, call: Call, guard: Guard, re
     what the channel's model cannot be asked. At most MOST_ATTEMPTS requests are sent.
     """
     failure: RelayError | None = None
-    full: list[RelayError] = []  # of channels whose own limits are reached
+    full: list[RelayError] = []  # of channels whose own limits are reached, and of credentials that rest
     shut: dict[str, RelayError] = {}  # channels that another credential cannot help
+    passed: list[tuple[Target, RelayError]] = []  # over, since the last attempt
     sent = 0
     strict = request.headers.get(b"x-pisces-strict", b"").lower() == b"true"
     health.retries.calls += 1
     try:
-        for number, target in enumerate(call.targets):
-            if target.candidate.channel in shut:
-                continue
+        for target in call.targets:
             if sent == routing.MOST_ATTEMPTS:
                 break
+            if target.candidate.channel in shut:
+                passed.append((target, shut[target.candidate.channel]))
+                continue
             async with _turns.turn(target.key, guard) if sent else _AT_ONCE:
-                for skipped in call.targets[len(call.attempts) : number]:
-                    _pass_over(skipped, shut[skipped.candidate.channel], call)
+                if call.attempts and (unfit := _unfit(target, call)) is not None:
+                    passed.append((target, unfit))
+                    full += [unfit] if unfit.retry_after else []
+                    continue
+                while passed:
+                    _pass_over(*passed.pop(0), call)
                 scope = target.candidate.scope
                 slip = await _place_in(scope, asked, call) if scope is not None else limits.NOTHING
                 if isinstance(slip, RelayError):
@@ -128,6 +134,15 @@ async def _place_in(scope: limits.Scope, asked: Asked, call: Call) -> limits.Sli
         return RelayError(Cause.RATE_LIMITED, str(reached), retry_after=reached.retry_after)
     call.slips.append(slip)
     return slip
+
+
+def _unfit(target: Target, call: Call) -> RelayError | None:
+    """Why nothing new is sent there, though it was planned: since then it has been taken out of use, or its breaker has
+    shut, which says until when."""
+    candidates = snapshot.current().routes.get(call.model, ())
+    if all(target.key != found.key for candidate in candidates for found in routing.targets(candidate)):
+        return RelayError(Cause.UNAVAILABLE, "The channel is no longer in use.")
+    return None if health.registry.passes(target.key) else health.registry.refusal((target.key,))
 
 
 def _pass_over(target: Target, why: RelayError, call: Call) -> None:

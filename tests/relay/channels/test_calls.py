@@ -3,8 +3,10 @@
 import asyncio
 import datetime as dt
 import json
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
 from typing import Any
 
@@ -412,6 +414,53 @@ def test_a_channel_that_may_work_later_is_told_of_and_not_one_that_cannot_be_ask
     assert [answered(gateway.url, customer, full, n=2) for _ in range(2)] == [200, 429]
     only = offer((upstream.url, never))
     assert answered(gateway.url, customer, only, n=2) == 400
+
+
+@pytest.mark.parametrize("how", ["switched off", "without its credential", "limited"])
+def test_a_call_under_way_goes_to_no_channel_that_was_taken_out_of_use_or_shut_since_it_was_planned(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, how: str
+) -> None:
+    from relay import services
+    from relay.models import Channel
+
+    released = threading.Event()
+
+    async def slow(exchange: Exchange) -> None:
+        if exchange.json["model"] == "up-0":
+            await asyncio.to_thread(released.wait, 30)
+        await (scripts.error(500) if exchange.json["model"] == "up-0" else scripts.whole())(exchange)
+
+    async def quick(exchange: Exchange) -> None:
+        bad = {"up-0": scripts.error(500), "up-1": scripts.error(429, Retry_After="60")}
+        await bad.get(exchange.json["model"], scripts.whole())(exchange)
+
+    second = {"secret": "sk-meanwhile-0001", "priority": 1}
+    model = offer((upstream.url, {}), (upstream.url, second), (upstream.url, {"priority": 2}))
+    waits, passes = upstream.play(slow), upstream.play(quick)
+    with ThreadPoolExecutor() as pool:
+        told = pool.submit(client.chat, gateway.url, customer.token, model=model, x_script=waits)
+        upstream.one(waits)
+        with gateway.inside():
+            channel = Channel.objects.get(name=f"{model}-1")
+            if how == "switched off":
+                services.set_enabled(channel, enabled=False)
+            elif how == "without its credential":
+                services.remove_credential(channel.credentials.get())
+
+        def is_known() -> bool:
+            before = len(upstream.served(passes))
+            assert answered(gateway.url, customer, model, x_script=passes) == 200
+            asked = {exchange.json["model"] for exchange in upstream.served(passes)[before:]}
+            return "up-1" not in asked
+
+        eventually(is_known)
+        released.set()
+        assert told.result().headers["X-Pisces-Channel"] == f"{model}-2"
+    assert [exchange.json["model"] for exchange in upstream.served(waits)] == ["up-0", "up-2"]
+    (call,) = [
+        call for call in gateway.calls(customer.key) if call["request_id"] == told.result().headers["X-Request-Id"]
+    ]
+    assert [(a["channel"][-1], a["status"]) for a in call["attempts"]] == [("0", 500), ("1", None), ("2", 200)]
 
 
 # ---- disabled credentials -------------------------------------------------------------------------------------------

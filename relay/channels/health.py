@@ -437,9 +437,14 @@ class Registry:
             circuit.changed = True
 
     def keep_only(self, keys: frozenset[str]) -> None:
-        """Drops the circuits of credentials that are no more."""
+        """Resets the breakers of credentials that are out of use; what has happened to them is kept as long as all
+        figures, for it is still shown, and they may come back."""
+        oldest = int(self.wall() // 60) - MINUTES
         for key in self._circuits.keys() - keys:
-            del self._circuits[key]
+            self.forget(key)
+            circuit = self._circuits[key]
+            if max(circuit.minutes, default=0) <= oldest:
+                del self._circuits[key]
 
     def take_changes(self) -> Mapping[str, Report]:
         """What is new since the last time, to be shown."""

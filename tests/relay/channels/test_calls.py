@@ -563,6 +563,32 @@ def test_a_worker_s_probe_brings_a_credential_back(
     eventually(lambda: answered(gateway.url, customer, model, x_script=upstream.play(scripts.whole())) == 200)
 
 
+def test_figures_outlast_that_their_credential_disables_itself_and_comes_back(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    from relay import services
+    from relay.models import Credential
+
+    model = offer((upstream.url, {"secret": "sk-figures-00001"}))
+    (only,) = credentials(gateway, model, 0)
+    good, bad = upstream.play(scripts.whole()), upstream.play(scripts.error(401))
+
+    def figures() -> tuple[int, list[str]]:
+        found = reported(gateway, only)
+        minutes = [minute for content in found for minute in content["minutes"].values()]
+        mishaps = [mishap["kind"] for content in found for mishap in content["mishaps"]]
+        return sum(minute["calls"] for minute in minutes), mishaps
+
+    statuses = [answered(gateway.url, customer, model, x_script=script) for script in (good, good, bad)]
+    assert statuses == [200, 200, 502]
+    eventually(lambda: row(gateway, only)["disabled_at"])
+    eventually(lambda: figures() == (3, ["refused"]), within=15)
+    with gateway.inside():
+        assert services.enable(Credential.objects.get(pk=only))
+    eventually(lambda: answered(gateway.url, customer, model, x_script=good) == 200)
+    eventually(lambda: figures() == (4, ["refused"]), within=15)
+
+
 # ---- who goes where -------------------------------------------------------------------------------------------------
 
 

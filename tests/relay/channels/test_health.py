@@ -358,6 +358,24 @@ def test_an_enabled_credential_begins_anew_and_a_removed_one_is_forgotten() -> N
     assert found.passes("k1")
 
 
+def test_figures_of_a_credential_that_goes_out_of_use_are_told_and_go_on_when_it_comes_back() -> None:
+    found, clock = registry()
+    succeed(found)
+    fail(found, 1, Kind.REFUSED)
+    found.keep_only(frozenset())
+    (told,) = found.take_changes().values()
+    assert ([mishap.kind for mishap in told.mishaps], told.state) == (["refused"], State.CLOSED)
+    clock.now += 60
+    found.forget("k1")
+    fail(found, 1)
+    (told,) = found.take_changes().values()
+    assert [mishap.kind for mishap in told.mishaps] == ["refused", "server"]
+    assert health.joined([told], since=0).failures == {"refused": 1, "server": 1}
+    clock.now += 60 * health.MINUTES
+    found.keep_only(frozenset())
+    assert found.take_changes() == {}
+
+
 def test_random_calls_never_leave_a_healthy_provider_shut_for_good() -> None:
     seed = random.randrange(2**32)
     source = random.Random(seed)

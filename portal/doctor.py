@@ -249,7 +249,8 @@ def _credentials(channel: Channel) -> Iterator[Finding]:
     usable = [credential for credential in credentials if credential.enabled and credential.disabled_at is None]
     for credential in credentials:
         if credential.disabled_at is not None:
-            yield _disabled(f"the credential …{credential.last_four} of channel {channel.name}", credential)
+            what = f"the provider refuses the credential …{credential.last_four} of channel {channel.name}"
+            yield _disabled(what, credential)
         if services.opened(credential) is None:
             yield Finding(
                 ERROR,
@@ -257,7 +258,7 @@ def _credentials(channel: Channel) -> Iterator[Finding]:
                 "Put its old key back into ENCRYPTION_KEYS, or give the credential again",
             )
     if channel.disabled_at is not None:
-        yield _disabled(f"channel {channel.name}", channel)
+        yield _disabled(f"channel {channel.name} is disabled", channel)
     if not usable and channel.base_url != demo.ADDRESS:
         level = WARNING if channel.private else ERROR
         yield Finding(level, f"channel {channel.name} has no credential in use", "Give it api_keys, or disable it")
@@ -267,7 +268,7 @@ def _disabled(what: str, row: Disabled) -> Finding:
     since = f"{row.disabled_at:%Y-%m-%d %H:%M} UTC"
     return Finding(
         WARNING,
-        f"the provider refuses {what} since {since}: {' '.join(row.disabled_reason.split())[:120]}",
+        f"{what} since {since}: {' '.join(row.disabled_reason.split())[:120]}",
         "Look at /admin/relay/channel/health/; give another credential, or enable it there",
     )
 

@@ -39,8 +39,9 @@ class Channel(models.Model):
 
     `preset` names the provider's row (`relay.channels.presets`). `headers` (null removes one) and `parameters` (a merge
     patch) are put over what is sent. `capabilities` has, by offered name, what the model accepts otherwise than its
-    family. `breaker` is a `health.Tolerance` as far as it differs. A channel without credentials that its provider
-    refuses is disabled by itself, as a credential is: `disabled_at` and `disabled_reason`.
+    family. `breaker` is a `health.Tolerance` as far as it differs. A channel that its provider refuses without a
+    credential, or that loses its last one, is disabled by itself, as a credential is, until it gains one:
+    `disabled_at` and `disabled_reason`.
     """
 
     name = models.CharField(_("name"), max_length=100, unique=True)

@@ -38,6 +38,7 @@ HEAVIEST = 1_000_000
 LONGEST_PROXY = 300
 DEEPEST = 32  # levels of a value within values
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+LOST = "its last credential was removed"  # why a channel is disabled that has none any more
 SHOWN_FROM = 12  # a secret shorter than this shows none of its characters
 
 
@@ -333,8 +334,9 @@ def save_channel(
     channel.save()
     if secrets is not None:
         set_credentials(channel, secrets)
-    elif moved:
+    elif moved and channel.credentials.exists():
         set_credentials(channel, ())
+        disable(channel, reason=LOST)
     revisions.bump(revisions.CHANNELS)
     return channel
 
@@ -388,7 +390,8 @@ def opened(credential: Credential) -> str | None:
 
 @transaction.atomic
 def add_credentials(channel: Channel, secrets: Sequence[str] | Mapping[str, int]) -> None:
-    """Stores what is not stored yet, encrypted, and sets the weights that a mapping has. Raises ValidationError."""
+    """Stores what is not stored yet, encrypted, and sets the weights that a mapping has. A channel that was disabled by
+    itself for want of a credential is in use again. Raises ValidationError."""
     weights = dict(secrets) if isinstance(secrets, Mapping) else {}
     for secret in secrets:
         if problem := secret_problem(secret):
@@ -402,6 +405,7 @@ def add_credentials(channel: Channel, secrets: Sequence[str] | Mapping[str, int]
             row = Credential(channel=channel, last_four=shown(secret), weight=weights.get(secret, 1))
             row.secret = vault.encrypt(secret, row=row.uid)
             row.save()
+            enable(channel)
         elif secret in weights and row.weight != weights[secret]:
             Credential.objects.filter(pk=row.pk).update(weight=weights[secret])
     revisions.bump(revisions.CHANNELS)
@@ -426,7 +430,11 @@ def set_credential(credential: Credential, *, enabled: bool, weight: int) -> Non
 
 @transaction.atomic
 def remove_credential(credential: Credential) -> None:
+    """A channel that loses its last one is disabled, not called without: that its provider wants none, a probe or the
+    operator has to say."""
     credential.delete()
+    if not Credential.objects.filter(channel=credential.channel_id).exists():
+        disable(credential.channel, reason=LOST)
     revisions.bump(revisions.CHANNELS)
 
 

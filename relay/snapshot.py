@@ -102,8 +102,7 @@ def _changed(found: dict[str, int], *names: str) -> bool:
 def load() -> Snapshot:
     routes: dict[str, list[Candidate]] = {}
     models = catalog.load()
-    usable = Channel.objects.filter(enabled=True, disabled_at__isnull=True)
-    for channel in usable.prefetch_related("credentials").order_by("priority", "id"):
+    for channel in Channel.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id"):
         try:
             found = _candidates(channel, models)
         except (msgspec.ValidationError, money.InvalidAmount, AttributeError, TypeError) as error:
@@ -131,7 +130,9 @@ def _candidates(channel: Channel, models: catalog.Catalog) -> dict[str, Candidat
 
 
 def candidate_of(channel: Channel) -> Candidate:
-    """The channel, for no model. Raises where its row holds what no channel can be made of."""
+    """The channel, for no model. One that is disabled by itself offers its models and serves nothing, like one whose
+    credentials all are. Raises where its row holds what no channel can be made of."""
+    in_use = channel.disabled_at is None
     return Candidate(
         channel=channel.name,
         protocol=channel.protocol,
@@ -142,11 +143,11 @@ def candidate_of(channel: Channel) -> Candidate:
         on_hangup=channel.on_hangup,
         private=channel.private,
         timeouts=msgspec.convert(channel.timeouts, Timeouts),
-        credentials=_secrets(channel),
+        credentials=_secrets(channel) if in_use else (),
         scope=limits.scope(
             limits.Owner.CHANNEL, channel.pk, rpm=channel.rpm, tpm=channel.tpm, parallel=channel.parallel
         ),
-        keyless=not channel.credentials.all(),
+        keyless=in_use and not channel.credentials.all(),
         id=channel.pk,
         dress=services.dress_of(channel),
         tolerance=msgspec.convert(channel.breaker, Tolerance),

@@ -111,7 +111,7 @@ def _disable(found: Iterable[Refused]) -> None:
 def _disable_one(one: Refused) -> None:
     row: services.Disabled | None
     if one.credential is None:
-        row = Channel.objects.filter(pk=one.channel, auto_disable=True).first()
+        row = Channel.objects.filter(pk=one.channel, auto_disable=True, credentials=None).first()
     else:
         row = Credential.objects.filter(pk=one.credential, channel__auto_disable=True).first()
     if row is not None and services.disable(row, reason=one.reason):
@@ -160,7 +160,7 @@ def forget_old() -> int:
 
 
 class Line(msgspec.Struct):
-    """A credential, or a channel without any, as the health page shows it. `states`: of how many processes each;
+    """A credential, or a channel by itself, as the health page shows it. `states`: of how many processes each;
     milliseconds to the first byte of half and of 95 % of the answers; `rate` is a share of the calls in percent."""
 
     row: Any
@@ -194,7 +194,8 @@ class Line(msgspec.Struct):
 
 
 class Sheet(msgspec.Struct):
-    """A channel with its credentials; `figures` are all of theirs."""
+    """A channel with its credentials; `figures` are all of theirs. A channel that has none, or is disabled itself, has
+    a line of its own before them."""
 
     channel: Channel
     lines: list[Line]
@@ -217,8 +218,9 @@ def sheets(channels: Iterable[Channel]) -> list[Sheet]:
 def _sheet(channel: Channel, reports: Mapping[str, list[tuple[Report, bool]]], now: dt.datetime) -> Sheet:
     credentials = sorted(channel.credentials.all(), key=lambda row: row.pk)
     lines = [_line(row, str(row), reports.get(routing.credential_key(row.pk), []), now) for row in credentials]
-    if not credentials:
-        lines = [_line(channel, "", reports.get(routing.channel_key(channel.pk), []), now)]
+    if not credentials or channel.disabled_at is not None:
+        label = channel.name if credentials else ""
+        lines.insert(0, _line(channel, label, reports.get(routing.channel_key(channel.pk), []), now))
     figures = Figures()
     for line in lines:
         figures.join(line.figures)

@@ -209,6 +209,33 @@ def test_disabling_is_done_once_is_in_force_and_says_why() -> None:
 
 
 @pytest.mark.usefixtures("db")
+def test_a_channel_that_loses_its_last_credential_is_disabled_until_the_file_gives_it_another() -> None:
+    row = channel()
+    one, two = row.credentials.all()
+    services.remove_credential(one)
+    row.refresh_from_db()
+    assert row.disabled_at is None
+    services.remove_credential(two)
+    row.refresh_from_db()
+    assert row.disabled_reason == "its last credential was removed"
+    (candidate,) = snapshot.load().routes["a"]
+    assert routing.targets(candidate) == []
+    apply("channels: [{name: main, api_keys: [sk-three-cccccccccc3333]}]")
+    row.refresh_from_db()
+    assert (row.disabled_at, row.disabled_reason) == (None, "")
+    (candidate,) = snapshot.load().routes["a"]
+    assert [target.key for target in routing.targets(candidate)] == [routing.credential_key(row.credentials.get().pk)]
+
+
+@pytest.mark.usefixtures("db")
+def test_a_channel_of_which_the_file_says_that_it_has_no_credentials_is_called_without() -> None:
+    channel()
+    apply("channels: [{name: main, api_keys: []}]")
+    (candidate,) = snapshot.load().routes["a"]
+    assert [target.secret for target in routing.targets(candidate)] == [None]
+
+
+@pytest.mark.usefixtures("db")
 def test_the_doctor_names_what_a_provider_refuses() -> None:
     row = channel(secrets=list(SECRETS)[:1])
     services.disable(row.credentials.get(), reason="401: bad key")
@@ -281,6 +308,14 @@ def test_old_reports_are_forgotten() -> None:
     assert HealthReport.objects.count() == 2
 
 
+def test_a_refusal_without_a_credential_says_nothing_of_a_channel_that_has_one_by_now(transactional_db: None) -> None:
+    row = channel(secrets=())
+    targets = routing.targets(snapshot.candidate_of(row))
+    services.add_credentials(row, SECRETS)
+    asyncio.run(_refuse(targets))
+    assert not Channel.objects.exclude(disabled_at=None).exists()
+
+
 # ---- the page -------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +355,13 @@ def test_the_health_page_adds_up_all_processes_and_shows_each_credential(staff: 
     with translation.override("en"):  # which the request leaves changed for this thread
         chinese = staff.get(reverse("admin:relay_channel_health"), headers={"accept-language": "zh-hans"})
     assert "20 次调用" in chinese.content.decode()
+
+
+def test_the_health_page_shows_that_a_channel_itself_is_disabled_though_it_has_credentials(staff: Client) -> None:
+    services.disable(channel(), reason="401: who are you?")
+    page = staff.get(reverse("admin:relay_channel_health")).content.decode()
+    assert "401: who are you?" in page
+    assert (page.count(">Enable<"), page.count("Probe now")) == (1, 3)
 
 
 def test_the_buttons_enable_and_probe_and_leave_a_trace(staff: Client) -> None:
@@ -363,8 +405,11 @@ def test_what_waits_to_be_disabled_is_written_and_what_the_operator_forbade_is_n
     }
 
 
-def test_what_cannot_be_written_keeps_nothing_else_from_being_disabled_or_reported(books: str) -> None:
+def test_what_cannot_be_written_keeps_nothing_else_from_being_disabled_or_reported(
+    books: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half a character is text for no database."""
+    monkeypatch.setattr(health, "registry", Registry())
     first, second = channel(name="first").credentials.order_by("pk")
     for name in ("\ud800", "credential:whole"):
         passage = health.registry.enter(name)
@@ -373,7 +418,6 @@ def test_what_cannot_be_written_keeps_nothing_else_from_being_disabled_or_report
     (target, other) = routing.targets(snapshot.candidate_of(first.channel))
     asyncio.run(_refuse([target], "401: \ud800"))
     asyncio.run(_refuse([other]))
-    health.registry.keep_only(frozenset())
     assert set(Credential.objects.values_list("pk", "disabled_reason")) == {(first.pk, ""), (second.pk, "401: no")}
     assert set(HealthReport.objects.values_list("key", flat=True)) == {"credential:whole"}
 

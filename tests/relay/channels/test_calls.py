@@ -540,6 +540,36 @@ def test_a_channel_whose_only_credential_is_refused_is_unavailable_and_never_cal
     assert len(upstream.served(script)) == 1
 
 
+@pytest.mark.parametrize("why", ["it lost its last one", "its provider refused it without one"])
+def test_a_channel_without_a_credential_that_wants_one_is_unavailable_until_it_gains_one(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, why: str
+) -> None:
+    from relay import services
+    from relay.models import Channel, Credential
+
+    async def script(exchange: Exchange) -> None:
+        known = exchange.headers.get("authorization", "").startswith("Bearer sk-")
+        await (scripts.whole() if known else scripts.error(401))(exchange)
+
+    lost = why == "it lost its last one"
+    model = offer((upstream.url, {"secret": "sk-lost-00000001"} if lost else {}))
+    played = upstream.play(script)
+    if lost:
+        (only,) = credentials(gateway, model, 0)
+        with gateway.inside():
+            services.remove_credential(Credential.objects.get(pk=only))
+    else:
+        assert answered(gateway.url, customer, model, x_script=played) == 502
+    eventually(lambda: answered(gateway.url, customer, model, x_script=played) == 503)
+    with gateway.inside():
+        assert Channel.objects.get(name=f"{model}-0").disabled_at
+    refused = [e for e in upstream.served(played) if "authorization" not in e.headers]
+    assert len(refused) == (0 if lost else 1)
+    credentials(gateway, model, 0, "sk-gained-0000001")
+    eventually(lambda: answered(gateway.url, customer, model, x_script=played) == 200)
+    assert upstream.served(played)[-1].headers["authorization"] == "Bearer sk-gained-0000001"
+
+
 def test_a_worker_s_probe_brings_a_credential_back(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:

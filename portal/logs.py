@@ -15,6 +15,7 @@ from django.conf import settings
 from keys.tokens import PATTERN
 
 _KEY = re.compile(PATTERN)
+_IN_QUERY = re.compile(r"([?&]key=)[^&\s\"'\\]+")
 _SECRET_NAMES = re.compile(r"authorization|api_?key|secret|password|token|cookie", re.IGNORECASE)
 
 
@@ -27,14 +28,22 @@ def redact(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+def _masked(text: str) -> str:
+    """Without our keys, and without those in an address, which may be a provider's."""
+    return _KEY.sub("pisces-***", _IN_QUERY.sub(r"\1***", text))
+
+
+def mask(_: Any, __: str, line: str) -> str:
+    """The line as it is written: what an exception says stands nowhere before."""
+    return _masked(line)
+
+
 class _RedactingFilter(logging.Filter):
     """The same for libraries' own log records, `?key=` in logged paths among them."""
 
-    _in_query = re.compile(r"([?&]key=)[^&\s\"']+")
-
     def filter(self, record: logging.LogRecord) -> bool:
         text = record.getMessage()
-        clean = _KEY.sub("pisces-***", self._in_query.sub(r"\1***", text))
+        clean = _masked(text)
         if clean != text:
             record.msg, record.args = clean, ()
         return True
@@ -42,6 +51,11 @@ class _RedactingFilter(logging.Filter):
 
 # Without the frames' variables: among them are keys and passwords.
 _tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
+def _level() -> str:
+    """The usual one for what is none: the doctor, and whatever else logs, can say so then."""
+    return settings.LOG_LEVEL if settings.LOG_LEVEL in logging.getLevelNamesMapping() else "INFO"
 
 
 def configure() -> None:
@@ -73,13 +87,13 @@ def configure() -> None:
                 "plain": {
                     "()": structlog.stdlib.ProcessorFormatter,
                     "foreign_pre_chain": shared,
-                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+                    "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer, mask],
                 }
             },
             "handlers": {
                 "stderr": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["redact"]},
             },
-            "root": {"handlers": ["stderr"], "level": settings.LOG_LEVEL},
+            "root": {"handlers": ["stderr"], "level": _level()},
             "loggers": {
                 "uvicorn.access": {"level": "WARNING"},
                 "django.utils.autoreload": {"level": "WARNING"},

@@ -5,6 +5,7 @@ Synchronous: for the portal, commands and workers. Inside `transaction.atomic()`
 
 import threading
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -22,14 +23,17 @@ class InsufficientFunds(Exception):
     """The wallet has less available than the transfer takes."""
 
 
+class OtherCurrency(Exception):
+    """The books are kept in another currency than CURRENCY says."""
+
+
 class AlreadyPosted(Exception):
     """A transfer of this kind with this reference is in the books."""
 
 
 def platform_account(kind: str) -> Account:
-    """The one account of the platform with this kind."""
-    account, _ = Account.objects.get_or_create(kind=kind, team=None, currency=settings.CURRENCY)
-    return account
+    """The one account of the platform with this kind. Raises OtherCurrency."""
+    return _account(kind, None)
 
 
 def known_revenue_account() -> int | None:
@@ -52,10 +56,27 @@ def forget_revenue_account() -> None:
 
 
 def wallet_of(team_id: int) -> Account:
-    """The team's wallet, made (with the account for what it may come to owe) where it has none."""
-    wallet, _ = Account.objects.get_or_create(kind=AccountKind.WALLET, team_id=team_id, currency=settings.CURRENCY)
-    Account.objects.get_or_create(kind=AccountKind.RECEIVABLE, team_id=team_id, currency=settings.CURRENCY)
+    """The team's wallet, made (with the account for what it may come to owe) where it has none. Raises
+    OtherCurrency."""
+    wallet = _account(AccountKind.WALLET, team_id)
+    _account(AccountKind.RECEIVABLE, team_id)
     return wallet
+
+
+def other_currency() -> str:
+    """The currency that the books are kept in, where that is not CURRENCY; else an empty text."""
+    found = Account.objects.exclude(currency=settings.CURRENCY).order_by("pk").values_list("currency", flat=True)
+    return found.first() or ""
+
+
+def _account(kind: str, team_id: int | None) -> Account:
+    """One that is made cannot be removed any more: a setting that is wrong for a moment must not leave any."""
+    of: dict[str, Any] = {"kind": kind, "team_id": team_id, "currency": settings.CURRENCY}
+    if (found := Account.objects.filter(**of).first()) is not None:
+        return found
+    if other := other_currency():
+        raise OtherCurrency(f"The books are kept in {other}, and CURRENCY is {settings.CURRENCY}.")
+    return Account.objects.get_or_create(**of)[0]
 
 
 def post(

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection
 from django.db.models import Q
 from django.utils import timezone
 
-from billing import catalog
+from billing import catalog, ledger
 from billing.audit import reports
 from billing.catalog import Catalog
 from billing.models import AuditReport, Hold, HoldState, ReportKind, ReportState
@@ -49,7 +49,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def examine() -> list[Finding]:
     """Every finding, errors first. Reads; changes nothing."""
-    findings = [finding for part in (_files, _addresses, _deployment, _redis) for finding in part()]
+    findings = [finding for part in (_files, _addresses, _deployment, _concurrency, _redis) for finding in part()]
     reachable = True
     try:
         pending = readiness.pending_migrations()
@@ -133,8 +133,23 @@ def _database() -> Iterator[Finding]:
         )
 
 
+def _currency() -> Iterator[Finding]:
+    if other := ledger.other_currency():
+        yield Finding(
+            ERROR, f"the books are kept in {other} and CURRENCY is {settings.CURRENCY}", f"Set CURRENCY={other}"
+        )
+
+
 def _processes() -> int:
-    return int(os.environ.get("WEB_CONCURRENCY", "1"))
+    """1 for what is no number, which `serve` refuses."""
+    given = os.environ.get("WEB_CONCURRENCY", "1")
+    return int(given) if given.isdigit() else 1
+
+
+def _concurrency() -> Iterator[Finding]:
+    given = os.environ.get("WEB_CONCURRENCY", "1")
+    if not given.isdigit() or not int(given):
+        yield Finding(ERROR, f"WEB_CONCURRENCY is {given!r}", "Set it to a number of processes, from 1 to 256")
 
 
 def _rates() -> Iterator[Finding]:
@@ -298,5 +313,5 @@ def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
 
 
 _TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _database, _rates, _payments, _worker, _audit, _call_log, _reviews, _channels,
+    _database, _currency, _rates, _payments, _worker, _audit, _call_log, _reviews, _channels,
 )  # fmt: skip

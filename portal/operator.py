@@ -5,13 +5,15 @@ from typing import Any
 
 import msgspec
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from billing import catalog, ledger, money, prices
 from billing.models import Account
 from keys import services as keys
 from keys.models import ApiKey
-from portal import services
+from portal import key_pages, services
 from portal.models import Team, User
 from relay.models import Attempt, CallLog
 
@@ -36,6 +38,8 @@ def issue_key(*, email: str, spec: keys.Spec, credit: int = 0, actor: str) -> Is
 
     Raises ValidationError for a key that cannot be.
     """
+    if unknown := sorted(set(spec.endpoints) - set(key_pages.ENDPOINTS)):
+        raise ValidationError({"endpoints": _("Unknown endpoints: %(names)s.") % {"names": ", ".join(unknown)}})
     user, team = services.user_with_team(email)
     known = set(catalog.rows()) if spec.models else None
     key, secret = keys.issue(team_id=team.pk, spec=spec, created_by=user.pk, known_models=known, actor=actor)

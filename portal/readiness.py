@@ -35,7 +35,10 @@ def database_problem() -> str | None:
 def redis_problem() -> str | None:
     if not settings.REDIS_URL:
         return None
-    client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+    try:
+        client = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=1, socket_connect_timeout=1)
+    except ValueError:
+        return "has no address of Redis"
     try:
         client.ping()
     except redis.RedisError:

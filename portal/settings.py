@@ -7,17 +7,17 @@ beside a running server finds the same database and secrets. Every secret may al
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import environ
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
 from billing import money
+from portal.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.FileAwareEnv()
+env = Environment()
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 env.read_env(VAR_DIR / "pisces.env")
 
@@ -33,7 +33,7 @@ ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS")
 if len(SECRET_KEY) < 32 or not ENCRYPTION_KEYS:
     raise ImproperlyConfigured("SECRET_KEY needs 32 characters or more and ENCRYPTION_KEYS at least one key")
 # API keys are stored as HMACs under this pepper; it defaults to the secret key and must not change.
-KEY_PEPPER = env.str("KEY_PEPPER", default=SECRET_KEY)
+KEY_PEPPER = env.str("KEY_PEPPER", default="") or SECRET_KEY
 
 CURRENCY = env.str("CURRENCY", default="USD")
 CURRENCY_SIGN = {"USD": "$", "EUR": "€", "CNY": "¥", "GBP": "£", "JPY": "¥"}.get(CURRENCY, CURRENCY + " ")
@@ -329,5 +329,5 @@ UNFOLD = {
 }
 
 LOGGING_CONFIG = None
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
 LOG_JSON = env.bool("LOG_JSON", default=not DEBUG)

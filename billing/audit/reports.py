@@ -201,12 +201,18 @@ def _write_to_administrators(findings: Sequence[AuditFinding]) -> None:
     with translation.override(settings.LANGUAGE_CODE):
         subject = gettext("Pisces: the books have %(count)d new violations") % {"count": len(findings)}
         lines = [
-            gettext("The audit found what must not be. The wallets concerned were stopped; nothing was changed."),
+            _opening(findings),
             *_lines(findings),
             f"{settings.BASE_URL}/admin/billing/auditfinding/",
         ]
     for address in addresses:  # one each: they need not learn of one another
         mail.send_mail(subject, "\n\n".join(lines), settings.DEFAULT_FROM_EMAIL, [address])
+
+
+def _opening(findings: Sequence[AuditFinding]) -> str:
+    if all(finding.invariant == CARRIED_OUT for finding in findings):
+        return gettext("The audit could not be carried out, so nobody knows whether the books are whole.")
+    return gettext("The audit found what must not be. The wallets concerned were stopped; nothing was changed.")
 
 
 def _lines(findings: Sequence[AuditFinding]) -> Iterable[str]:

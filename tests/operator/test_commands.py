@@ -21,6 +21,7 @@ from keys import services as keys
 from keys.models import ApiKey
 from portal import doctor, readiness
 from portal.broker import Channel as BrokerChannel
+from portal.environment import Environment
 from portal.models import Team, User
 from relay import services
 from relay.models import CallLog, Channel, Heartbeat
@@ -109,6 +110,7 @@ def test_a_credit_of_nothing_is_no_transfer() -> None:
         (["--expires", "2020-01-01"], "past"),
         (["--expires", "2099-02-31"], "neither a date"),
         (["--models", "nothing"], "Unknown models: nothing"),
+        (["--endpoints", "chat.completions,nope"], "Unknown endpoints: nope"),
         (["--ips", "10.0.0.0/99"], "not an IP address"),
         (["--email", "nobody"], "not an e-mail address"),
         (["--name", " "], "1 to 100 characters"),
@@ -372,13 +374,75 @@ def test_the_doctor_looks_at_channels_models_and_credentials(healthy: Path) -> N
     assert "the default of chat.completions is ghost" in _said()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("LOW_BALANCE", "abc", "LOW_BALANCE must be an amount"),
+        ("INVOICE_TAX_RATE", "-5", "INVOICE_TAX_RATE must be an amount"),
+        ("TOPUP_MIN", "much", "TOPUP_MIN must be an amount"),
+        ("TOPUP_PRESETS", ["5", "ten"], "TOPUP_PRESETS must be amounts"),
+        ("PROBE_EVERY", 0.0, "PROBE_EVERY must be more than zero"),
+        ("HOLD_LEASE", 0.0, "HOLD_LEASE must be more than zero"),
+        ("STORED_RESPONSE_DAYS", -1, "STORED_RESPONSE_DAYS must be more than zero"),
+        ("INVOICE_FONT", "/nowhere.ttf", "INVOICE_FONT must be the path of a font"),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be DEBUG"),
+        ("WEBHOOKS_TO", ["bad"], "WEBHOOKS_TO must be servers"),
+        ("FETCH_FROM", ["files:0"], "FETCH_FROM must be servers"),
+        ("CURRENCY", "usd", "CURRENCY must be a three-letter code"),
+        ("REDIS_URL", "foo://x", "Redis has no address"),
+    ],
+)
+def test_the_doctor_looks_at_values_that_are_read_only_when_they_are_needed(
+    healthy: Path, name: str, value: Any, said: str
+) -> None:
+    with override_settings(**{name: value}):
+        assert said in _said()
+
+
+@pytest.mark.parametrize("given", ["abc", "", "0", "-1"])
+def test_the_doctor_looks_at_the_number_of_processes(
+    healthy: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", given)
+    assert f"WEB_CONCURRENCY is {given!r}" in _said()
+
+
+# ---- another currency -----------------------------------------------------------------------------------------------
+
+
+def test_a_currency_that_is_not_the_books_own_leaves_nothing_in_them_and_is_told(healthy: Path) -> None:
+    accounts = Account.objects.count()
+    User.objects.create_user("nina@example.com", "a long enough password")
+    with override_settings(CURRENCY="EUR"):
+        for command in (("balance", "--email", "nina@example.com"), ("serve",), ("worker",), ("audit",)):
+            with pytest.raises(CommandError, match="kept in USD, and CURRENCY is EUR"):
+                _run(*command)
+        assert "the books are kept in USD and CURRENCY is EUR. Set CURRENCY=USD." in _said()
+    assert Account.objects.count() == accounts
+    assert audit.run() == []
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+def test_a_value_in_a_file_is_what_it_is_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "value").write_text("first, second\r\n")
+    monkeypatch.setenv("KEPT_FILE", str(tmp_path / "value"))
+    monkeypatch.setenv("GIVEN", "first, second")
+    env = Environment()
+    assert env.str("KEPT") == env.str("GIVEN") == "first, second"
+    assert env.list("KEPT") == env.list("GIVEN") == ["first", "second"]
+    assert env.list("ABSENT", default=["x"]) == ["x"]
+
+
 # ---- serve, worker --------------------------------------------------------------------------------------------------
 
 
-def test_the_server_does_not_start_on_a_database_without_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", ["serve", "worker", "audit"])
+def test_nothing_starts_on_a_database_without_its_tables(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setattr(readiness, "pending_migrations", lambda: ["relay.0001_initial"])
     with pytest.raises(CommandError, match="lacks 1 migrations"):
-        _run("serve")
+        _run(command)
 
 
 @pytest.mark.parametrize("port", ["0", "70000"])

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand
 
 from billing import audit
 from billing.audit import reports
+from portal.management import prepared
 
 
 class Command(BaseCommand):
@@ -27,6 +28,7 @@ class Command(BaseCommand):
         which.add_argument("--look", action="store_true", help="only look: no report, nobody stopped, nobody told")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        prepared.check()
         look = reports.look_at_recent if options["recent"] else audit.run if options["look"] else reports.full
         findings = look()
         if options["json"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from billing import ledger
 from portal import operator
 
 
@@ -21,6 +22,8 @@ class Command(BaseCommand):
             found = operator.balance(options["email"])
         except operator.UnknownUser as error:
             raise CommandError(f"There is no user {error}.") from error
+        except ledger.OtherCurrency as error:
+            raise CommandError(str(error)) from error
         if options["json"]:
             self.stdout.write(json.dumps(found))
             return

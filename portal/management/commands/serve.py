@@ -6,9 +6,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
 
-from portal import readiness, server
+from portal import server
+from portal.management import prepared
 
 
 class Command(BaseCommand):
@@ -25,10 +25,5 @@ class Command(BaseCommand):
         if not workers.isdigit() or not 0 < int(workers) <= 256:
             raise CommandError("WEB_CONCURRENCY is a number of processes, from 1 to 256.")
         server.with_port(port)
-        try:
-            pending = readiness.pending_migrations()
-        except DatabaseError as error:
-            raise CommandError("The database cannot be reached. Check DATABASE_URL.") from error
-        if pending:
-            raise CommandError(f"The database lacks {len(pending)} migrations. Run `manage.py prepare` first.")
+        prepared.check()
         server.serve(host=options["host"], port=port, workers=int(workers))

@@ -15,6 +15,7 @@ REASONS: dict[str, Any] = {
     "invalid_json": _("The body of the request was not a JSON object."),
     "invalid_messages": _("The messages were missing or malformed."),
     "invalid_parameter": _("A parameter had a wrong type or an unsupported value."),
+    "thread_unsupported_request": _("The request wanted a provider to keep the conversation."),
     "unknown_path": _("There is no endpoint at this path."),
     "response_not_found": _("There was no stored response with this id."),
     "method_not_allowed": _("The endpoint does not take this method."),

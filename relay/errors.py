@@ -20,6 +20,7 @@ class Cause(StrEnum):
     INVALID_JSON = "invalid_json"
     INVALID_MESSAGES = "invalid_messages"
     INVALID_PARAMETER = "invalid_parameter"
+    UNSUPPORTED_THREAD = "thread_unsupported_request"
     UNKNOWN_PATH = "unknown_path"
     UNKNOWN_RESPONSE = "response_not_found"
     WRONG_METHOD = "method_not_allowed"
@@ -87,6 +88,10 @@ TABLE: dict[Cause, Entry] = {
     Cause.INVALID_PARAMETER: Entry(
         400, "invalid_parameter", "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", False,
         "A parameter has a wrong type or a value that is not supported.",
+    ),
+    Cause.UNSUPPORTED_THREAD: Entry(
+        400, "thread_unsupported_request", "invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT", False,
+        "A provider would have to keep the conversation (`thread`); send the whole of it without a thread.",
     ),
     Cause.TOO_LARGE: Entry(
         413, "request_too_large", "invalid_request_error", "request_too_large", "INVALID_ARGUMENT", False,

@@ -242,7 +242,10 @@ def _openai_envelope(entries: list[errors.Entry]) -> Json:
 
 
 def _anthropic_envelope(entries: list[errors.Entry]) -> Json:
+    """The code may be one that Anthropic itself gave."""
     code = _enumerated(entry.code for entry in entries)
+    if errors.TABLE[errors.Cause.UPSTREAM_REJECTED] in entries:
+        code = shapes.either(code, shapes.STRING)
     error = shapes.structure(
         ("type", "message", "details"),
         type=_enumerated(entry.anthropic for entry in entries),

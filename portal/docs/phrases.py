@@ -16,6 +16,7 @@ PHRASES = (
     _("The body is not a JSON object."),
     _("The messages are missing or malformed."),
     _("A parameter has a wrong type or a value that is not supported."),
+    _("A provider would have to keep the conversation (`thread`); send the whole of it without a thread."),
     _("The body is larger than the gateway accepts."),
     _("The call that this Idempotency-Key stands for is still running; ask again after Retry-After."),
     _("This Idempotency-Key stands for another request; a key is for one request, sent again unchanged."),

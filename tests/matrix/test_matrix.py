@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
+import anthropic
 import msgspec
 import pytest
 import requests
@@ -205,6 +206,41 @@ def test_a_turn_that_another_vendor_s_model_began_goes_on_without_thinking_and_s
     assert answer.json()["pisces"]["dropped"] == ["thinking"]
     assert "thinking" not in came[0].body
     assert [block["type"] for block in came[0].body["messages"][1]["content"]] == ["tool_use"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("upstream", PROTOCOLS)
+def test_anthropic_s_tool_runner_goes_on_without_a_thread(
+    upstream: str, stream: bool, installation: Gateway, payer: Customer, providers: Providers
+) -> None:
+    """By itself it would have a provider keep the conversation, and send only what is new of it."""
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """The weather in a city."""
+        return f"4 degrees in {city} [[again]]"
+
+    already = len(providers.seen)
+    runner = anthropic.Anthropic(
+        base_url=installation.url, api_key=payer.token, max_retries=0
+    ).beta.messages.tool_runner(
+        model=f"{upstream}-plain",
+        max_tokens=1000,
+        system="Be short.",
+        tools=[get_weather],
+        messages=[{"role": "user", "content": "[[tool]] What is the weather?"}],
+        stream=stream,
+    )
+    (said,) = runner.until_done().content
+    assert said.type == "text"
+    assert said.text == ANSWER
+    asked, answered = (view(seen) for seen in providers.seen[already:])
+    assert (asked.system, answered.system) == ("Be short.", "Be short.")
+    assert answered.texts[: len(asked.texts)] == asked.texts
+    assert (answered.calls, answered.results[0][1]) == (
+        [("get_weather", {"city": "Oslo"})],
+        "4 degrees in Oslo [[again]]",
+    )
 
 
 KEEPING = [  # whose SDK brings the signature of a thought or a call back to its vendor

@@ -23,9 +23,9 @@ MODEL = b"to-model"  # stands in the bodies for the model that is asked
 
 
 def post(
-    gateway: Gateway, customer: Customer, protocol: str, body: bytes, *, to: str, **headers: str
+    gateway: Gateway, customer: Customer, protocol: str, body: bytes, *, to: str, path: str = "", **headers: str
 ) -> requests.Response:
-    path = PATHS.get(protocol, f"/v1beta/models/{to}:generateContent")
+    path = path or PATHS.get(protocol, f"/v1beta/models/{to}:generateContent")
     named = {"Content-Type": "application/json", "Authorization": f"Bearer {customer.token}", **headers}
     content = body.replace(MODEL, to.encode())
     return requests.post(gateway.url + path, data=content, headers=named, timeout=60)
@@ -298,6 +298,29 @@ def test_a_prompt_that_google_keeps_is_neither_left_out_nor_looked_up(
     assert "`cachedContent`" in answer.json()["error"]["message"]
     assert len(provider.exchanges) == asked
     assert post(everything, stranger, "gemini", with_field("gemini", b'"cachedContent": null'), to=to).ok
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize("to", CHATS)
+@pytest.mark.parametrize(
+    ("field", "code"),
+    [
+        (b'"thread": {"type": "create"}', "thread_unsupported_request"),
+        (b'"thread": {"type": "continue", "previous_message_id": "msg_1"}', "thread_unsupported_request"),
+        (b'"messages": [], "thread": {"type": "continue"}', "thread_unsupported_request"),
+        (b'"Thread": {"type": "create"}', "invalid_parameter"),
+    ],
+)
+def test_a_conversation_that_anthropic_keeps_is_neither_begun_nor_looked_up(
+    everything: Gateway, stranger: Customer, provider: Upstream, to: str, path: str, field: bytes, code: str
+) -> None:
+    """Whoever may use the gateway's credential there could go on with anybody's."""
+    asked = len(provider.exchanges)
+    answer = post(everything, stranger, "anthropic", with_field("anthropic", field), to=to, path=path)
+    assert (answer.status_code, code_of(answer, "anthropic")) == (400, code)
+    assert "hread`" in answer.json()["error"]["message"]
+    assert len(provider.exchanges) == asked
+    assert post(everything, stranger, "anthropic", with_field("anthropic", b'"thread": null'), to=to, path=path).ok
 
 
 @pytest.mark.parametrize("given", ["²", "٣", "9" * 5000, "-1", "0", "1e3", "", "5 ", "0x5"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from relay.errors import RelayError
+from relay.errors import Cause, RelayError
 from relay.protocols import refusals
 
 # The statuses of errors that come inside a stream, where there is no status line.
@@ -28,17 +28,20 @@ _STATUS = {
 
 def body(error: RelayError, pisces: dict[str, Any]) -> dict[str, Any]:
     """`{"type": "error", "error": {type, message, details}, "request_id", "pisces"}`: `details.error_code` is where the
-    SDKs look for more than the type says."""
-    inner: dict[str, Any] = {
-        "type": error.entry.anthropic,
-        "message": error.message,
-        "details": {"error_code": error.entry.code},
-    }
+    SDKs look for more than the type says, and is Anthropic's own where it has given one with its refusal."""
+    inner: dict[str, Any] = {"type": error.entry.anthropic, "message": error.message, "details": _details(error)}
     if error.param is not None:
         inner["param"] = error.param
     if error.provider:
         inner["provider"] = error.provider
     return {"type": "error", "error": inner, "request_id": pisces.get("request_id"), "pisces": pisces}
+
+
+def _details(error: RelayError) -> dict[str, Any]:
+    found: dict[str, Any] = {"error_code": (error.provider or {}).get("error_code", error.entry.code)}
+    if error.cause is Cause.UNSUPPORTED_THREAD:
+        found["unsupported"] = [error.param]
+    return found
 
 
 def encode(error: RelayError, pisces: dict[str, Any]) -> bytes:
@@ -93,7 +96,7 @@ def decode_in_band(error: bytes | msgspec.Raw) -> RelayError:
 def _refusal(status: int, found: _Error, retry_after: str | None) -> RelayError:
     provider = {"type": found.type} if found.type else {}
     if found.details is not None and found.details.error_code:
-        provider["code"] = found.details.error_code
+        provider["error_code"] = found.details.error_code
     text = found.message or "no reason given"
     if status == 400 and text.startswith(_UNPAID):
         return refusals.of_account(402)

@@ -20,6 +20,7 @@ from relay.protocols.capabilities import Capabilities
 VERSION = "2023-06-01"  # under which every field of ours is allowed; the later one refuses sampling
 LIMIT = 4096  # output tokens for a client that names none, where nobody knows the model's own limit
 LEAST_BUDGET = 1024
+_NULL = msgspec.Raw(b"null")
 
 
 class _Wanted(msgspec.Struct):
@@ -29,6 +30,7 @@ class _Wanted(msgspec.Struct):
     messages: list[msgspec.Raw] | None = None
     stream: bool | None = None
     max_tokens: int | None = None
+    thread: msgspec.Raw = _NULL
     api_key: str | None = None
 
 
@@ -183,6 +185,7 @@ def _read(body: bytes) -> tuple[_Wanted, dict[str, msgspec.Raw]]:
         if name not in _READ and name.lower() in _READ:
             # An upstream that ignores case would take it for the field itself, behind the price that we looked up.
             raise RelayError(Cause.INVALID_PARAMETER, f"Write `{name.lower()}`, not `{name}`.", param=name)
+    _refuse_thread(wanted)
     if not wanted.messages:
         raise RelayError(
             Cause.INVALID_MESSAGES, "`messages` must be a list with at least one message.", param="messages"
@@ -193,6 +196,14 @@ def _read(body: bytes) -> tuple[_Wanted, dict[str, msgspec.Raw]]:
     if wanted.max_tokens is not None and not 0 <= wanted.max_tokens <= 2**31:
         raise RelayError(Cause.INVALID_PARAMETER, "`max_tokens` must not be negative.", param="max_tokens")
     return wanted, fields
+
+
+def _refuse_thread(wanted: _Wanted) -> None:
+    """A thread is kept under the gateway's credential: anybody who has that could go on with anybody's, and how much is
+    in it nobody here knows. The SDKs go on without one by themselves where the error bears this code."""
+    if wanted.thread != _NULL:
+        text = "`thread` names what a provider keeps; send the whole conversation instead."
+        raise RelayError(Cause.UNSUPPORTED_THREAD, text, param="thread")
 
 
 def _is_plain(body: bytes) -> bool:

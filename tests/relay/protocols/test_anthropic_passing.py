@@ -7,6 +7,7 @@ import pytest
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
+from relay.protocols import openai
 from relay.protocols.anthropic import DIALECT, errors, usage
 from relay.protocols.events import (
     Failed,
@@ -220,6 +221,22 @@ def test_an_upstream_s_refusal_keeps_its_words() -> None:
     assert (error.cause, error.message, error.status) == (Cause.UPSTREAM_REJECTED, "prompt is too long: 209 > 200", 400)
     again = json.loads(DIALECT.encode_error(error, {}))["error"]
     assert (again["type"], again["message"]) == ("invalid_request_error", "prompt is too long: 209 > 200")
+
+
+def test_the_code_of_anthropic_s_own_refusal_is_where_its_sdk_looks_for_it() -> None:
+    details = {"error_code": "tool_name_conflict", "tool_names": ["f"]}
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": "No.", "details": details}}
+    error = DIALECT.decode_error(400, json.dumps(refusal).encode(), retry_after=None)
+    assert (
+        anthropic._exceptions.extract_error_code(json.loads(DIALECT.encode_error(error, PISCES)))
+        == "tool_name_conflict"
+    )
+    other = openai.DIALECT.decode_error(
+        400, b'{"error": {"message": "No.", "code": "invalid_value"}}', retry_after=None
+    )
+    assert (
+        anthropic._exceptions.extract_error_code(json.loads(DIALECT.encode_error(other, PISCES))) == "upstream_rejected"
+    )
 
 
 def test_an_account_without_credit_is_ours_and_not_the_caller_s_although_anthropic_says_400() -> None:

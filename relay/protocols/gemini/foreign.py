@@ -1,7 +1,8 @@
 """A Gemini client's contents without the state of other vendors' models, which is theirs alone. Pure.
 
-What the gateway has not marked stays the bytes that it was. A call that has no signature then gets the word that Google
-has for it where the model wants one: from Gemini 3 on the first call of each step ("Thought signatures").
+What the gateway has not marked stays the bytes that it was. A call that has no signature gets the word that Google has
+for it where the model wants one ("Thought signatures"): from Gemini 3 on the first call of each step in the current
+turn, and in none before that.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,10 @@ from relay.protocols.gemini import signatures
 
 _FIELDS = ("thoughtSignature", "thought_signature")
 _CALLS = ("functionCall", "function_call")
+_RESULTS = ("functionResponse", "function_response")
+_QUOTED_CALLS = tuple(b'"%b"' % name.encode() for name in _CALLS)
 _EMPTY = (b'""', b"null")
+_NULL, _NONE = msgspec.Raw(b"null"), msgspec.Raw(b"[]")
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _role_decoder = msgspec.json.Decoder(str | None)
@@ -32,14 +36,22 @@ def is_any(raw: msgspec.Raw) -> bool:
     return bytes(raw) not in _EMPTY
 
 
-def without(contents: msgspec.Raw, strange: Callable[[msgspec.Raw], bool], *, signed: bool) -> list[msgspec.Raw] | None:
-    """The contents without signatures that are `strange` to Google; None where there is nothing to leave out. `signed`:
-    calls have to bear a signature. Raises msgspec.DecodeError and RecursionError for what has another shape."""
-    turns = _several(contents)
-    own = [left for turn in turns if (left := _own(turn, strange)) is not None]
-    if own == turns:
-        return None
-    return _signed(own) if signed else own
+def may_call(body: bytes) -> bool:
+    """Whether a model's call may be in this JSON."""
+    return any(name in body for name in _QUOTED_CALLS)
+
+
+def without(
+    contents: msgspec.Raw, strange: Callable[[msgspec.Raw], bool] | None, *, signed: bool
+) -> list[msgspec.Raw] | None:
+    """The contents without signatures that are `strange` to Google, if any can be; None where nothing changes.
+    `signed`: calls have to bear one. Raises msgspec.DecodeError and RecursionError for what has another shape."""
+    turns = own = _several(contents)
+    if strange is not None:
+        own = [left for turn in turns if (left := _own(turn, strange)) is not None]
+    if signed:
+        own = _signed(own)
+    return None if own == turns else own
 
 
 def _several(raw: msgspec.Raw) -> list[msgspec.Raw]:
@@ -71,15 +83,17 @@ def _own_part(part: msgspec.Raw, strange: Callable[[msgspec.Raw], bool]) -> msgs
 
 
 def _signed(turns: list[msgspec.Raw]) -> list[msgspec.Raw]:
-    """With the word for a signature at the first call of each of the model's steps, where it has none of its own."""
-    found = []
+    """With the word for a signature at the first call of each of the model's steps in the current turn, where it has
+    none of its own."""
+    start = next((at for at in reversed(range(len(turns))) if _begins(turns[at])), 0)
+    found = turns[:start]
     called = False
-    for turn in turns:
+    for turn in turns[start:]:
         fields: dict[str, Any] = _fields_decoder.decode(turn)
-        if _role_decoder.decode(fields.get("role", b"null")) != "model":
+        if _role_decoder.decode(fields.get("role", _NULL)) != "model":
             called = False
         elif not called:
-            parts = _several(fields.get("parts", msgspec.Raw(b"[]")))
+            parts = _several(fields.get("parts", _NONE))
             at = next((at for at, part in enumerate(parts) if _has(part, _CALLS)), None)
             called = at is not None
             if at is not None and not _has(parts[at], _FIELDS):
@@ -87,6 +101,14 @@ def _signed(turns: list[msgspec.Raw]) -> list[msgspec.Raw]:
                 turn = _written({**fields, "parts": parts})
         found.append(turn)
     return found
+
+
+def _begins(turn: msgspec.Raw) -> bool:
+    """Whether the user speaks, and not only as the model's tools."""
+    fields = _fields_decoder.decode(turn)
+    if _role_decoder.decode(fields.get("role", _NULL)) == "model":
+        return False
+    return not any(_has(part, _RESULTS) for part in _several(fields.get("parts", _NONE)))
 
 
 def _has(part: msgspec.Raw, names: tuple[str, ...]) -> bool:

@@ -95,8 +95,9 @@ class GeminiRequest(BaseAsked):
 
     def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for the upstream, whose path names the model: its own bytes, but for a `limit` that the gateway set
-        or lowered, state of other vendors' models, what belongs to us or to the path, and a field written twice."""
-        own = self._without_foreign(caps or capabilities.of(model, self.protocol))
+        or lowered, state of other vendors' models and what their calls lack, what belongs to us or to the path, and a
+        field written twice."""
+        own = self._native(caps or capabilities.of(model, self.protocol))
         if limit is None and own is None and self._is_plain():
             return self.body
         merged: dict[str, Any] = {name: raw for name, raw in self._fields.items() if name not in ("api_key", "model")}
@@ -109,12 +110,14 @@ class GeminiRequest(BaseAsked):
             merged["contents"] = own
         return msgspec.json.encode(merged)
 
-    def _without_foreign(self, caps: Capabilities) -> list[msgspec.Raw] | None:
-        """The contents written anew, where there is something in them that Google must not see."""
-        if self._strange is foreign.is_foreign and not signatures.may_be_foreign(self.body):
+    def _native(self, caps: Capabilities) -> list[msgspec.Raw] | None:
+        """The contents written anew, where there is something in them that Google must not see, or misses."""
+        strange = self._strange is foreign.is_any or signatures.may_be_foreign(self.body)
+        signed = caps.signatures and foreign.may_call(self.body)
+        if not strange and not signed:
             return None
         try:
-            return foreign.without(self._fields["contents"], self._strange, signed=caps.signatures)
+            return foreign.without(self._fields["contents"], self._strange if strange else None, signed=signed)
         except (msgspec.DecodeError, RecursionError):
             return None  # the upstream says what is wrong with them
 

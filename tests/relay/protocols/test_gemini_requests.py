@@ -483,9 +483,33 @@ def test_where_state_was_left_out_the_first_call_of_each_step_bears_google_s_wor
     assert sent(history, "gemini-3-flash") == expected
 
 
+@pytest.mark.parametrize("call", [CALL, {"function_call": CALL["functionCall"]}])
+def test_a_call_that_another_vendor_s_model_made_without_any_state_bears_google_s_word_in_the_current_turn(
+    call: dict[str, Any],
+) -> None:
+    """Pitfall 14 again: OpenAI's chat has no state that a mark could tell it by."""
+    before = [user({"text": "x"}), model(call), user(RESULT), model({"text": "42"})]
+    history = [*before, user({"text": "y"}), model({"text": "Hm."}, call, call), user(RESULT, RESULT), model(call)]
+    history.append(user(RESULT, {"text": "Go on."}))
+    skipping = {**call, "thoughtSignature": signatures.SKIP}
+    assert sent(history, "gemini-3-flash") == [
+        *before,
+        history[4],
+        model({"text": "Hm."}, skipping, call),
+        history[6],
+        model(skipping),
+        history[8],
+    ]
+    assert sent(history, "gemini-2.5-flash") == history
+
+
 @pytest.mark.parametrize(
     "history",
     [
+        [user({"text": "x"}), model({**CALL, "thoughtSignature": SIGNATURE}, CALL), user(RESULT)],
+        [user({"text": "x"}), model({**CALL, "thought_signature": signatures.SKIP}), user(RESULT)],
+        [user({"text": "x"}), model(CALL), user(RESULT), model({"text": "42"}), user({"text": "y"})],
+        [user({"text": "x"}), {"role": "model", "parts": ["functionCall", CALL]}, user(RESULT)],
         [user({"text": f"What is {MARKED}?"}), model(CALL), user({"text": MARKED})],
         [model({"text": "x", "thoughtSignature": SIGNATURE}), user({"text": '"pisces.'})],
         [{"role": "model", "parts": ["x", {"thoughtSignature": MARKED}]}],

@@ -105,7 +105,9 @@ def _shown_again(raw: msgspec.Raw, kind: str) -> msgspec.Raw | None:
 
 def without_foreign(items: Iterable[msgspec.Raw]) -> list[msgspec.Raw]:
     """Items for an upstream of OpenAI: without other vendors' thoughts, whose state it would refuse, and without those
-    of ours that have none and that it would look up; its own with the state that it gave (pitfall 18)."""
+    that have none and that it cannot look up, by an id of ours or by no id; its own with the state that it gave
+    (pitfall 18). An open model's have neither and stay: they bear their own text (`content`), as nothing that is
+    translated does."""
     return [found for raw in items if (found := _native(raw)) is not None]
 
 
@@ -116,12 +118,17 @@ def _native(raw: msgspec.Raw) -> msgspec.Raw | None:
     written, item = _text(fields.get("encrypted_content")), _text(fields.get("id")) or ""
     state = states.unwrapped(written, native="openai", item=item)
     if state is None:
-        return None if written or parse_id(item) else raw
+        known = parse_id(item) is None if item else _has_content(fields)
+        return raw if known and not written else None
     if state.owner != "openai":
         return None
     if state.data == written:
         return raw
     return msgspec.Raw(msgspec.json.encode({**fields, "id": state.id, "encrypted_content": state.data}))
+
+
+def _has_content(fields: dict[str, msgspec.Raw]) -> bool:
+    return bytes(fields.get("content", b"null")) not in (b"null", b"[]")
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:

@@ -3,7 +3,6 @@
 Source: OpenAI API reference, "Create a model response".
 """
 
-import re
 import uuid
 from typing import Any
 
@@ -85,9 +84,11 @@ class ResponsesRequest(BaseAsked):
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
-        if b'"reasoning"' in self.body and _FOREIGN.search(self.body):
+        if self.body.count(_THOUGHT) > ("reasoning" in self.fields):  # which is the settings' name too
             items = _items(_decoder.decode(self.body).input)
-            changes["input"] = kept.without_foreign(items)
+            own = kept.without_foreign(items)
+            if own != items:
+                changes["input"] = own
         if limit is not None:
             changes["max_output_tokens"] = limit
         if self.store and (caps or capabilities.of(model, self.protocol)).thinking != "none":
@@ -110,8 +111,7 @@ class ResponsesRequest(BaseAsked):
         return reading.decode_request(self.body)
 
 
-# What a thought of an answer of ours is known by: a wrapped state, or our id.
-_FOREIGN = re.compile(rb'"pisces\.|"rs_[0-9a-f]{32}_\d')
+_THOUGHT = b'"reasoning"'
 _READ = frozenset(_Wanted.__struct_fields__)
 _QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
 # A longer body is written anew from its fields, which costs a copy and not a search for each of their names.

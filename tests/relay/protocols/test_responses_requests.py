@@ -285,6 +285,40 @@ def test_a_history_refers_to_nothing_that_a_provider_keeps() -> None:
     assert [item["type"] for item in found if "id" in item] == ["reasoning"]
 
 
+SAID: list[dict[str, Any]] = [{"type": "message", "role": "user", "content": "x"}]
+BARE: dict[str, Any] = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}]}
+
+
+def sent(*thoughts: dict[str, Any], **beside: Any) -> list[dict[str, Any]]:
+    asked = ask(input=[*SAID, *thoughts, *SAID], **beside)
+    found: list[dict[str, Any]] = json.loads(asked.encode(model="up", limit=None))["input"]
+    assert found[:1] == found[-1:] == SAID
+    return found[1:-1]
+
+
+@pytest.mark.parametrize("beside", [{}, {"reasoning": {"effort": "low"}}])
+@pytest.mark.parametrize("state", [{}, {"encrypted_content": None}, {"encrypted_content": ""}])
+def test_a_thought_that_has_no_state_and_no_id_to_be_looked_up_by_does_not_reach_openai(
+    state: dict[str, Any], beside: dict[str, Any]
+) -> None:
+    """Codex writes no ids, whosever thought it was (codex-rs, `ResponseItem::Reasoning`)."""
+    own = {**BARE, "encrypted_content": "gAAAAAB"}
+    assert sent(own, {**BARE, **state}, {**BARE, **state, "id": None}, **beside) == [own]
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {**BARE, "id": "rs_68f8d5c0a1b481908b2d7c3e5f60718293a4b5c6d7e8f901"},
+        {**BARE, "encrypted_content": "gAAAAAB"},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+    ],
+)
+def test_thoughts_that_their_provider_knows_again_keep_their_bytes(thought: dict[str, Any]) -> None:
+    asked = ask(input=[*SAID, thought], reasoning={"effort": "low"})
+    assert asked.encode(model=asked.model, limit=None) == asked.body
+
+
 def test_ids_of_ours_are_known_and_others_are_not() -> None:
     asked = ask()
     assert kept.parse_id(asked.id) == kept.parse_id(f"msg_{asked.answer.hex}_3") == asked.answer

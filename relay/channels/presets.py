@@ -32,10 +32,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     what there is to say of the body of another kind of call, by that kind.
 
     `rename`: it knows a field by another name. `drop`: it refuses these. `only`: it refuses all but these. `ones`:
-    refuses these unless they are 1. `message_drop`: refuses these inside a message. `values`: it has another word for a
-    field's value. `path` stands before the protocol's path where the base URL has no version ({model} is the upstream's
-    name), `query` behind it. `unversioned`: the base URL needs no version. `lacks`: the kinds of models that it has no
-    endpoint for, though its protocol has one.
+    refuses these unless they are 1. `message_drop`: refuses these inside a message and its calls. `values`: it has
+    another word for a field's value. `path` stands before the protocol's path where the base URL has no version
+    ({model} is the upstream's name), `query` behind it. `unversioned`: the base URL needs no version. `lacks`: the
+    kinds of models that it has no endpoint for, though its protocol has one.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
@@ -99,8 +99,12 @@ def _same(url: str, *protocols: str) -> dict[str, str]:
 
 _AZURE = Quirks(path="/openai/deployments/{model}", query="api-version=2024-10-21")
 _AZURE_RESPONSES = Quirks(path="/openai/v1")  # no deployment has an address for them, nor any dated API but previews
+# In which models' answers bear their thoughts and state; clients bring them back to whichever model is next.
+THOUGHTS = frozenset(("reasoning_content", "reasoning", "reasoning_details", "extra_content"))
 _MISTRAL = Quirks(
-    # It answers 422 to any field that it does not know, and reports usage without being asked to.
+    # It answers 422 to any field that it does not know, and reports usage without being asked to. Its own thoughts are
+    # part of the content.
+    message_drop=THOUGHTS,
     rename=(("max_completion_tokens", "max_tokens"), ("seed", "random_seed")),
     values=(("tool_choice", "required", "any"),),
     only=frozenset((
@@ -119,7 +123,7 @@ _MISTRAL = Quirks(
 _GROQ = Quirks(
     drop=frozenset(("logprobs", "logit_bias", "top_logprobs")),
     ones=frozenset(("n",)),
-    message_drop=frozenset(("name",)),
+    message_drop=THOUGHTS - {"reasoning"} | {"name"},  # its own thoughts come in `reasoning`
 )
 _OLD_LIMIT = Quirks(rename=(("max_completion_tokens", "max_tokens"),))
 

@@ -3,16 +3,19 @@
 A body that needs no change is handed back as it is, without being read.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from relay.channels.presets import Quirks
+from relay.channels.presets import THOUGHTS, Quirks
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-# What the gateway adds by itself, so that nobody misses it where a provider does not know it.
-_OURS = frozenset(("stream_options",))
+_messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+# What nobody misses where a provider does not know it: what the gateway adds by itself, and thoughts of other models,
+# which no translated conversation has either.
+_UNTOLD = frozenset(("stream_options", *(f"messages[].{name}" for name in THOUGHTS)))
 # What a hold is made from and what the pipeline decides: no override may touch it, at any depth of the body.
 HELD = frozenset((
     "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "n", "candidateCount", "best_of",
@@ -43,11 +46,15 @@ def apply(body: bytes, quirks: Quirks, parameters: Mapping[str, Any] | None = No
 
 def _concerned(body: bytes, quirks: Quirks) -> bool:
     """Whether a name that matters stands anywhere in the body, perhaps written with an escape."""
-    if quirks.only or b"\\u" in body:
+    if quirks.only:
         return True
     names = (*quirks.drop, *quirks.ones, *quirks.message_drop, *(old for old, _ in quirks.rename))
     names += tuple(name for name, _, _ in quirks.values)
-    return any(b'"%s"' % name.encode() in body for name in names)
+    return _mentions(body, names)
+
+
+def _mentions(body: bytes, names: Iterable[str]) -> bool:
+    return b"\\u" in body or any(b'"%s"' % name.encode() in body for name in names)
 
 
 def _edit(fields: dict[str, Any], quirks: Quirks) -> list[str]:
@@ -62,17 +69,29 @@ def _edit(fields: dict[str, Any], quirks: Quirks) -> list[str]:
     dropped += [name for name in quirks.ones if name in fields and bytes(fields[name]).strip() != b"1"]
     for name in dropped:
         del fields[name]
-    if quirks.message_drop and "messages" in fields:
+    if quirks.message_drop and "messages" in fields and _mentions(bytes(fields["messages"]), quirks.message_drop):
         dropped += _edit_messages(fields, quirks.message_drop)
-    return sorted(set(dropped) - _OURS)
+    return sorted(set(dropped) - _UNTOLD)
 
 
 def _edit_messages(fields: dict[str, Any], names: frozenset[str]) -> list[str]:
-    messages = msgspec.json.decode(fields["messages"], type=list[dict[str, msgspec.Raw]])
-    found = sorted({name for message in messages for name in names if name in message})
+    messages = _messages.decode(fields["messages"])
+    found = {name for message in messages for name in _strip(message, names)}
     if found:
-        fields["messages"] = [{k: v for k, v in message.items() if k not in names} for message in messages]
+        fields["messages"] = messages
     return [f"messages[].{name}" for name in found]
+
+
+def _strip(message: dict[str, Any], names: frozenset[str]) -> list[str]:
+    """Takes these out of a message and of its calls, and says which were there."""
+    found = [name for name in names if message.pop(name, None) is not None]
+    with contextlib.suppress(msgspec.DecodeError):  # the provider says what is wrong with them
+        calls = _messages.decode(message.get("tool_calls", b"[]"))
+        inner = [name for call in calls for name in names if call.pop(name, None) is not None]
+        if inner:
+            message["tool_calls"] = calls
+        found += inner
+    return found
 
 
 def _patch(fields: dict[str, Any], patch: Mapping[str, Any]) -> None:

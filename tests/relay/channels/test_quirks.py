@@ -65,6 +65,34 @@ def test_no_provider_s_quirks_of_chats_touch_calls_of_another_kind(name: str, ki
     assert (json.loads(edited.body), edited.dropped) == (body, ())
 
 
+def _thinking(**beside: Any) -> dict[str, Any]:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"reasoning": "extra_content"}'}}
+    message = {"role": "assistant", "content": "reasoning_content", "tool_calls": [call | beside, call]}
+    return {"model": "m", "messages": [message | beside, {"role": "tool", "tool_call_id": "a", "content": "r"}]}
+
+
+@pytest.mark.parametrize("name", ["mistral", "groq"])
+def test_thoughts_of_other_models_do_not_reach_providers_that_refuse_them_and_nobody_is_told(name: str) -> None:
+    """422 "Extra inputs are not permitted" (Mistral), 400 "property 'reasoning_content' is unsupported" (Groq)."""
+    thoughts = {"reasoning_content": "Hm.", "reasoning_details": [{"text": "Hm."}], "extra_content": {"google": {}}}
+    assert applied(name, _thinking(**thoughts)) == (_thinking(), ())
+    own = {"reasoning": "Hm."}
+    assert applied(name, _thinking(**own)) == (_thinking(**own) if name == "groq" else _thinking(), ())
+
+
+@pytest.mark.parametrize("calls", [None, "x", ["x"]])
+def test_calls_of_another_shape_are_left_to_the_provider(calls: Any) -> None:
+    body = {"model": "m", "messages": [{"role": "assistant", "tool_calls": calls, "reasoning_content": "Hm."}]}
+    sent, _ = applied("mistral", body)
+    assert sent == {"model": "m", "messages": [{"role": "assistant", "tool_calls": calls}]}
+
+
+@pytest.mark.parametrize("name", ["openai", "deepseek", "moonshot", "zhipu", "openrouter", "dashscope", "custom"])
+def test_thoughts_go_back_to_providers_that_want_them_or_do_not_mind(name: str) -> None:
+    body = json.dumps(_thinking(reasoning_content="Hm.")).encode()
+    assert quirks.apply(body, presets.of(name).quirks).body is body
+
+
 def test_groq_gets_neither_probabilities_nor_names_nor_several_answers() -> None:
     sent, dropped = applied("groq", {**BODY, "n": 2, "logprobs": True, "logit_bias": {}, "temperature": 0})
     assert sent == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, "temperature": 0}

@@ -39,7 +39,8 @@ def _openai(name: str, picture: Rule, vocabulary: Vocabulary = Vocabulary.O200K)
 
 
 _TILES = Tiles(85, 170)
-_OTHER = Family("other", Patches(28, 16_384), plain=1500, wide=3000, framing=64, tools=530, pages=1000, audio=32)
+UNKNOWN = "other"
+_OTHER = Family(UNKNOWN, Patches(28, 16_384), plain=1500, wide=3000, framing=64, tools=530, pages=1000, audio=32)
 # Of names that more than one line fits, the first line has it.
 _TABLE: tuple[tuple[str, Family], ...] = (
     (r"gpt-4o-mini", _openai("gpt-4o-mini", Tiles(2833, 5667))),

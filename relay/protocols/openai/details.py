@@ -6,6 +6,9 @@ home through a chat client too. The entry's `format` says whose state it is.
 
 from typing import Any
 
+import msgspec
+
+from relay.counting import families
 from relay.protocols.canonical import Json, Opaque, Owner, Reasoning
 
 _FORMATS: dict[Owner, str] = {
@@ -74,6 +77,50 @@ def _entries_of(part: Reasoning) -> list[Json]:
         return [{**head, "signature": state.data, **base}]
     sealed: Json = {"type": "reasoning.encrypted", "data": state.data, **base}
     return [sealed] if part.redacted else [{**head, **base}, sealed]
+
+
+# ---- what passes ----------------------------------------------------------------------------------------------------
+
+_FIELD = "reasoning_details"
+_QUOTED = b'"%b"' % _FIELD.encode()
+# Whose models these are, by the beginning of the name of the family that counts them.
+_FAMILIES: dict[Owner, tuple[str, ...]] = {
+    "anthropic": ("claude",),
+    "openai": ("gpt", "newer GPT", "o-", "o4", "computer-use"),
+    "gemini": ("gemini",),
+}
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_list_decoder = msgspec.json.Decoder(list[msgspec.Raw] | None)
+_entry_decoder = msgspec.json.Decoder(Json)
+
+
+def may_be_in(body: bytes) -> bool:
+    return _QUOTED in body
+
+
+def without_foreign(messages: list[msgspec.Raw], model: str) -> list[msgspec.Raw]:
+    """The messages without entries that bear the state of another vendor than the model's; the very same list where
+    there is none. A model whose name says nothing may be anybody's: it keeps them all."""
+    family = families.of(model).name
+    if family == families.UNKNOWN:
+        return messages
+    foreign = {owner for owner, names in _FAMILIES.items() if not family.startswith(names)}
+    own = [_own(message, foreign) for message in messages]
+    return messages if own == messages else own
+
+
+def _own(message: msgspec.Raw, foreign: set[Owner]) -> msgspec.Raw:
+    if not may_be_in(bytes(message)):
+        return message
+    try:
+        fields: dict[str, Any] = _fields_decoder.decode(message)
+        given = _list_decoder.decode(fields.pop(_FIELD, b"null")) or []
+        own = [entry for entry in given if _owner(_entry_decoder.decode(entry)) not in foreign]
+    except (msgspec.DecodeError, RecursionError):
+        return message  # the upstream says what is wrong with it
+    if own == given:
+        return message
+    return msgspec.Raw(msgspec.json.encode({**fields, _FIELD: own} if own else fields))
 
 
 # ---- one entry ------------------------------------------------------------------------------------------------------

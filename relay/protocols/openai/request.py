@@ -13,7 +13,7 @@ from relay.errors import Cause, RelayError
 from relay.protocols import bodies, capabilities, extent, sse
 from relay.protocols.canonical import Request
 from relay.protocols.capabilities import Capabilities
-from relay.protocols.openai import prompt, reading
+from relay.protocols.openai import details, prompt, reading
 
 ABSENT = msgspec.Raw(b"")
 MOST_ANSWERS = 128
@@ -114,12 +114,17 @@ class ChatRequest:
 
     def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, a `limit` that the gateway set or
-        lowered, the usage that a stream must report, an `api_key` that belongs to us, and a field written twice. A
-        limit under both of its names is one of them, the one that is held for: providers take the larger, or either."""
+        lowered, thoughts with another vendor's state, the usage that a stream must report, an `api_key` that belongs to
+        us, and a field written twice. A limit under both of its names is one of them, the one that is held for:
+        providers take the larger, or either."""
         given = self._fields
         changes: dict[str, Any] = {}
         if model != self.model:
             changes["model"] = model
+        if details.may_be_in(self.body):
+            own = details.without_foreign(self._messages, model)
+            if own is not self._messages:
+                changes["messages"] = own
         if self.stream and not self.wants_usage:
             changes["stream_options"] = bodies.with_usage(given)
         if limit is None and all(name in given for name in LIMITS):

@@ -206,6 +206,50 @@ def test_every_cause_has_its_envelope() -> None:
         assert event.count(b"\n") == 2
 
 
+STATES = {
+    "claude": {"type": "reasoning.text", "text": "Hm.", "signature": "EqSI", "format": "anthropic-claude-v1"},
+    "gpt": {"type": "reasoning.encrypted", "data": "gAAA", "id": "rs_1", "format": "openai-responses-v1"},
+    "gemini": {"type": "reasoning.encrypted", "data": "CiQB", "format": "google-gemini-v1"},
+    "nobody": {"type": "reasoning.text", "text": "Hm.", "format": None},
+    "another": {"type": "reasoning.encrypted", "data": "x", "format": "xai-responses-v1"},
+}
+
+
+def thinking(*names: str) -> bytes:
+    thoughts = {"reasoning_details": [STATES[name] for name in names]} if names else {}
+    said = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm.", **thoughts}
+    return json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}, said]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [
+        ("anthropic/claude-sonnet-4.5", ["claude", "nobody", "another"]),
+        ("gpt-5.1", ["gpt", "nobody", "another"]),
+        ("openai/o3", ["gpt", "nobody", "another"]),
+        ("google/gemini-3-flash", ["gemini", "nobody", "another"]),
+        ("deepseek-chat", ["nobody", "another"]),
+        ("openrouter/auto", list(STATES)),
+    ],
+)
+def test_another_vendor_s_state_passes_to_nobody_whose_name_says_who_it_is(model: str, kept: list[str]) -> None:
+    sent = json.loads(request.decode(thinking(*STATES)).encode(model=model, limit=None))
+    assert sent == {**json.loads(thinking(*kept)), "model": model}
+
+
+def test_where_only_another_vendor_s_state_was_the_field_is_gone() -> None:
+    sent = json.loads(request.decode(thinking("claude", "gemini")).encode(model="gpt-4o", limit=None))
+    assert sent == {**json.loads(thinking()), "model": "gpt-4o"}
+
+
+@pytest.mark.parametrize(
+    "written", [b'["x"]', b'"x"', b"null", b"[]", b'[{"format":"openai-responses-v1","data":"x"}]']
+)
+def test_details_of_another_shape_and_the_vendor_s_own_keep_their_bytes(written: bytes) -> None:
+    body = b'{"model":"gpt-5.1","messages":[{"role":"assistant","content":"x","reasoning_details": %b}]}' % written
+    assert request.decode(body).encode(model="gpt-5.1", limit=None) == body
+
+
 # ---- texts that pass ------------------------------------------------------------------------------------------------
 
 

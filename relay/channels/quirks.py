@@ -16,14 +16,24 @@ _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 # What nobody misses where a provider does not know it: what the gateway adds by itself, and thoughts of other models,
 # which no translated conversation has either.
 _UNTOLD = frozenset(("stream_options", *(f"messages[].{name}" for name in THOUGHTS)))
-# What a hold is made from and what the pipeline decides: no override may touch it, at any depth of the body.
-HELD = frozenset((
-    "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "n", "candidateCount", "best_of",
-))  # fmt: skip
-DECIDED = frozenset((
-    "model", "stream", "stream_options", "messages", "prompt", "input", "contents", "system", "systemInstruction",
-    "system_instruction", "instructions", "tools", "api_key",
-))  # fmt: skip
+
+
+def _folded(name: str) -> str:
+    """Google takes a field in camel case and with underscores, and there are providers that ignore case."""
+    return name.replace("_", "").lower()
+
+
+# What a hold is made from and what the pipeline decides, folded: no override may touch the first at any depth of the
+# body, and the second at its top. Nor may one replace or remove the objects that the first stand in.
+HELD = frozenset(map(_folded, (
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "n", "candidate_count", "best_of",
+)))  # fmt: skip
+DECIDED = frozenset(map(_folded, (
+    "model", "stream", "stream_options", "messages", "prompt", "input", "query", "documents", "contents", "system",
+    "system_instruction", "instructions", "tools", "functions", "previous_response_id", "conversation",
+    "cached_content", "api_key",
+)))  # fmt: skip
+_HOLDERS = frozenset((_folded("generation_config"),))
 
 
 class Edited(msgspec.Struct, frozen=True):
@@ -95,13 +105,20 @@ def _strip(message: dict[str, Any], names: frozenset[str]) -> list[str]:
 
 
 def _patch(fields: dict[str, Any], patch: Mapping[str, Any]) -> None:
-    for name, value in patch.items():
+    for written, value in patch.items():
+        name = _spelt(written, fields)
         if value is None:
             fields.pop(name, None)
         elif isinstance(value, Mapping):
             fields[name] = merged(_decoded(fields.get(name)), value)
         else:
             fields[name] = value
+
+
+def _spelt(name: str, fields: Mapping[str, Any]) -> str:
+    """A holder's name as the body has it: of two spellings a provider might read the one without the limit."""
+    folded = _folded(name)
+    return next((own for own in fields if _folded(own) == folded), name) if folded in _HOLDERS else name
 
 
 def _decoded(value: Any) -> Any:
@@ -123,12 +140,13 @@ def merged(target: Any, patch: Any) -> Any:
 
 def forbidden(patch: Mapping[str, Any]) -> str:
     """The name in the patch that no override may touch, or ""."""
-    return next((name for name in patch if name in DECIDED), "") or _held(patch)
+    return next((name for name in patch if _folded(name) in DECIDED), "") or _held(patch)
 
 
 def _held(patch: Mapping[str, Any]) -> str:
     for name, value in patch.items():
-        if name in HELD:
+        folded = _folded(name)
+        if folded in HELD or (folded in _HOLDERS and not isinstance(value, Mapping)):
             return name
         if isinstance(value, Mapping) and (inner := _held(value)):
             return inner

@@ -225,6 +225,8 @@ def test_a_changed_address_wants_its_credential_again_and_drops_the_old(staff: C
         ({"timeouts": '{"connect": "5"}'}, "float"),
         ({"timeouts": "[1]"}, "object"),
         ({"parameters": '{"temperature": NaN}'}, "valid JSON"),
+        ({"parameters": '{"generationConfig": null}'}, "cannot be overridden"),
+        ({"parameters": '{"generation_config": {"candidate_count": 8}}'}, "cannot be overridden"),
         ({"parameters": '{"x": -Infinity}'}, "valid JSON"),
         ({"breaker": '{"open": 1e999}'}, "valid JSON"),
         ({"parameters": '{"x": %s}' % ("9" * 5000)}, "valid JSON"),

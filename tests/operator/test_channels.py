@@ -150,6 +150,7 @@ WRONG = {
     "preset: openai\n    headers: {X-A: é}": "printable ASCII",
     "preset: openai\n    parameters: {max_tokens: 5}": "cannot be overridden",
     "preset: openai\n    parameters: {a: {n: 5}}": "cannot be overridden",
+    "preset: gemini\n    parameters: {generationConfig: null}": "cannot be overridden",
     "preset: openai\n    capabilities: {a: {thinkng: none}}": "thinkng",
     "preset: openai\n    capabilities: {z: {thinking: none}}": "does not serve",
     "preset: openai\n    retry_on: [sometimes]": "kinds of failure are connect",

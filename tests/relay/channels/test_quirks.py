@@ -134,12 +134,30 @@ def test_parameters_are_a_merge_patch(target: Any, patch: Any, result: Any) -> N
     "patch",
     [
         {"model": "x"}, {"stream": None}, {"max_tokens": 9}, {"generationConfig": {"maxOutputTokens": 9}},
-        {"a": {"b": {"n": 2}}}, {"messages": []}, {"tools": []}, {"stream_options": None},
+        {"a": {"b": {"n": 2}}}, {"messages": []}, {"tools": []}, {"stream_options": None}, {"streamOptions": None},
+        {"generationConfig": {"max_output_tokens": 9}}, {"generation_config": {"candidate_count": 8}},
+        {"MAX_TOKENS": 9}, {"maxCompletionTokens": None}, {"functions": []}, {"documents": ["a"]},
+        {"previous_response_id": "resp_1"}, {"cachedContent": "cachedContents/1"},
     ],
 )  # fmt: skip
 def test_what_a_hold_is_made_from_cannot_be_overridden(patch: dict[str, Any]) -> None:
     assert quirks.forbidden(patch)
     assert not quirks.forbidden({"temperature": 1, "provider": {"order": ["a"]}, "top_k": None})
+
+
+@pytest.mark.parametrize("name", ["generationConfig", "generation_config", "GenerationConfig"])
+@pytest.mark.parametrize("value", [None, "x", 1, [], [{"temperature": 1}]])
+def test_what_the_limit_of_output_stands_in_is_neither_removed_nor_replaced(name: str, value: Any) -> None:
+    assert quirks.forbidden({name: value}) == name
+    assert quirks.forbidden({"extra_body": {name: value}}) == name
+    assert not quirks.forbidden({name: {"temperature": 1, "thinkingConfig": None}})
+
+
+@pytest.mark.parametrize("own", ["generationConfig", "generation_config"])
+@pytest.mark.parametrize("patched", ["generationConfig", "generation_config"])
+def test_an_override_joins_the_limit_however_either_is_spelt(own: str, patched: str) -> None:
+    sent, _ = applied("gemini", {own: {"maxOutputTokens": 9}}, {patched: {"topK": 3}})
+    assert sent == {own: {"maxOutputTokens": 9, "topK": 3}}
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------

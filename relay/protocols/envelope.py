@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import RelayError
-from relay.protocols import refusals
+from relay.protocols import google, refusals
 
 
 def body(error: RelayError, pisces: dict[str, Any]) -> dict[str, Any]:
@@ -31,15 +31,21 @@ def encode_event(error: RelayError, pisces: dict[str, Any]) -> bytes:
 
 
 class _Error(msgspec.Struct):
+    """`status` and `details` are Google's, whose OpenAI-compatible address answers errors in its own words."""
+
     message: str | None = None
     type: Any = None
     param: Any = None
     code: Any = None
+    status: Any = None
+    details: msgspec.Raw = msgspec.Raw()
 
 
 class _Envelope(msgspec.Struct):
     error: _Error | str | None = None
 
+
+_decoder = msgspec.json.Decoder(_Envelope | list[_Envelope])
 
 # Types and codes of an account that cannot pay, which many providers tell with another status than 402. Sources: the
 # lists of error codes of OpenAI (429; the hard limit 400), Moonshot (429), Alibaba's Model Studio (400), Zhipu (429),
@@ -57,15 +63,20 @@ def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayErro
     provider = {key: value for key in ("type", "code") if isinstance(value := getattr(detail, key), str)}
     if not UNPAID.isdisjoint(provider.values()):
         return refusals.of_account(402)
+    details = google.details(detail.details)
+    if isinstance(detail.status, str) and (refused := google.of_account(status, text, details)) is not None:
+        return refused
     param = detail.param if isinstance(detail.param, str) else None
-    return refusals.of(status, text, param=param, provider=provider, retry_after=retry_after)
+    return refusals.of(status, text, param=param, provider=provider, retry_after=retry_after or google.delay(details))
 
 
 def _detail(content: bytes) -> _Error:
+    """Google's OpenAI-compatible address puts the envelope into an array."""
     try:
-        found = msgspec.json.decode(content, type=_Envelope).error
+        told = _decoder.decode(content)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _Error()
+    found = (told if isinstance(told, _Envelope) else next(iter(told), _Envelope())).error
     return _Error(message=found) if isinstance(found, str) else found or _Error()
 
 

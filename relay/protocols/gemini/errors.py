@@ -3,14 +3,13 @@
 Source: Gemini API, "Troubleshooting"; google.rpc.ErrorInfo, BadRequest and RetryInfo.
 """
 
-import re
 from math import ceil
 from typing import Any
 
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import refusals
+from relay.protocols import google, refusals
 
 _TYPES = "type.googleapis.com/google.rpc."
 # Statuses of Google that say more than ours of a request that it refused.
@@ -45,16 +44,6 @@ def _details(error: RelayError) -> list[dict[str, Any]]:
     return found
 
 
-class _Violation(msgspec.Struct):
-    field: str = ""
-
-
-class _Detail(msgspec.Struct):
-    reason: str = ""
-    retryDelay: str = ""
-    fieldViolations: list[_Violation] = msgspec.field(default_factory=list)
-
-
 class _Error(msgspec.Struct):
     code: int | str | None = None
     message: str | None = None
@@ -68,12 +57,6 @@ class _Envelope(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(_Envelope | list[_Envelope])
 _error_decoder = msgspec.json.Decoder(_Error | str)
-_details_decoder = msgspec.json.Decoder(list[_Detail])
-# A 400 that begins so is about the account behind the channel, not about the request. Only that it begins so says it:
-# further on, and where a field is named, Google quotes the request.
-_OURS = re.compile(
-    r"api key (?:not|expired)|user location is not supported|gemini api free tier is not available", re.IGNORECASE
-)
 
 
 def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
@@ -94,17 +77,17 @@ def decode_event(raw: msgspec.Raw) -> RelayError:
 
 
 def _meant(status: int, error: _Error, retry_after: str | None) -> RelayError:
-    details = _read_details(error.details)
+    details = google.details(error.details)
     text = error.message or "no reason given"
-    if status == 400 and any(one.reason == "API_KEY_INVALID" for one in details):
-        return refusals.of_account(401)  # Google says 400 where others say 401 or 403
+    if (refused := google.of_account(status, text, details)) is not None:
+        return refused
     fields = [violation.field for one in details for violation in one.fieldViolations if violation.field]
-    if status == 400 and not fields and _OURS.match(text):
-        return refusals.of_account()  # not certain enough to disable a credential
-    delay = next((one.retryDelay.removesuffix("s") for one in details if one.retryDelay), None)
-    provider = {"status": error.status} if error.status else None
     return refusals.of(
-        status, text, param=fields[0][:200] if fields else None, provider=provider, retry_after=retry_after or delay
+        status,
+        text,
+        param=fields[0][:200] if fields else None,
+        provider={"status": error.status} if error.status else None,
+        retry_after=retry_after or google.delay(details),
     )
 
 
@@ -116,10 +99,3 @@ def _found(content: bytes) -> _Error:
         return _Error()
     envelope = found if isinstance(found, _Envelope) else next(iter(found), _Envelope())
     return _Error(message=envelope.error) if isinstance(envelope.error, str) else envelope.error or _Error()
-
-
-def _read_details(raw: msgspec.Raw) -> list[_Detail]:
-    try:
-        return _details_decoder.decode(raw) if bytes(raw) else []
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return []

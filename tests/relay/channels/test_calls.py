@@ -493,12 +493,14 @@ def test_a_credential_that_is_refused_disables_itself_and_the_call_is_answered_b
     assert len(refused) == 1
 
 
+@pytest.mark.parametrize("protocol", ["gemini", "openai"])
 def test_a_bad_key_of_google_s_disables_itself_although_google_says_400(
-    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, protocol: str
 ) -> None:
-    content = {"error": {"code": 400, "message": "API key not valid.", "details": [{"reason": "API_KEY_INVALID"}]}}
-    parameters = {"x_script": upstream.play(scripts.body(json.dumps(content).encode(), status=400))}
-    model = offer((upstream.url, {"protocol": "gemini", "secret": "google-key-00001", "parameters": parameters}))
+    content = google_error(protocol, 400, "INVALID_ARGUMENT", "API key not valid.", {"reason": "API_KEY_INVALID"})
+    parameters = {"x_script": upstream.play(scripts.body(content, status=400))}
+    fields = {"preset": "gemini", "protocol": protocol, "secret": "google-key-00001", "parameters": parameters}
+    model = offer((upstream.url, fields))
     (only,) = credentials(gateway, model, 0)
     assert answered(gateway.url, customer, model) == 502
     eventually(lambda: row(gateway, only)["disabled_at"])
@@ -512,6 +514,24 @@ def test_words_of_one_team_that_google_quotes_shut_no_channel(
     overrides = {"protocol": "gemini", "breaker": {"failures": 2}, "parameters": parameters}
     model = offer((upstream.url, {**overrides, "secret": "google-key-00002"}))
     assert [answered(gateway.url, customer, model) for _ in range(4)] == [400] * 4
+
+
+@pytest.mark.parametrize("protocol", ["gemini", "openai"])
+def test_what_google_says_of_a_limit_and_how_long_it_lasts_reaches_the_caller(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, protocol: str
+) -> None:
+    content = google_error(protocol, 429, "RESOURCE_EXHAUSTED", "Quota exceeded.", {"retryDelay": "43.2s"})
+    parameters = {"x_script": upstream.play(scripts.body(content, status=429))}
+    model = offer((upstream.url, {"preset": "gemini", "protocol": protocol, "parameters": parameters}))
+    answer = client.chat(gateway.url, customer.token, model=model)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "44")
+    assert "Quota exceeded." in answer.text
+
+
+def google_error(protocol: str, status: int, word: str, message: str, detail: dict[str, str]) -> bytes:
+    """As Google writes it: at the address where it speaks as OpenAI does, in an array of one."""
+    envelope = {"error": {"code": status, "message": message, "status": word, "details": [detail]}}
+    return json.dumps([envelope] if protocol == "openai" else envelope).encode()
 
 
 def test_a_zero_byte_in_a_provider_s_error_is_left_out_of_the_reason_and_of_the_health_figures(

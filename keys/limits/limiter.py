@@ -164,9 +164,9 @@ class Limiter:
                 self._counters.release(limit)
             elif difference:
                 self._counters.correct(limit, difference, slip.admitted_at, now)
-        if self._shared is None or not self._shared.up:
+        if self._shared is None:
             return
-        # Redis may know a call that it did not admit only by a place that was renewed.
+        # Redis may know a call that it did not admit, or did without our being told, only by a place.
         known = slip.grain is not None
         told = [(limit, by) for limit, by in differences if limit.kind is Kind.PARALLEL or (by and known)]
         self._shared.settle(slip.id, slip.grain or 0, told)

@@ -152,17 +152,29 @@ end
 return 1
 """
 
+# ARGV: for each limit the id of a call that has ended.
+_RELEASE = """
+for i, key in ipairs(KEYS) do
+  redis.call('ZREM', key, ARGV[i])
+end
+return 1
+"""
+
 
 class Scripts(NamedTuple):
     admit: bytes
     settle: bytes
     renew: bytes
+    release: bytes
 
 
 def scripts(clock: str = CLOCK) -> Scripts:
-    """The three scripts by one clock."""
+    """The scripts by one clock."""
     return Scripts(
-        (clock + _WINDOWS + _ADMIT).encode(), (clock + _WINDOWS + _SETTLE).encode(), (clock + _RENEW).encode()
+        (clock + _WINDOWS + _ADMIT).encode(),
+        (clock + _WINDOWS + _SETTLE).encode(),
+        (clock + _RENEW).encode(),
+        _RELEASE.encode(),
     )
 
 

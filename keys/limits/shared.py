@@ -2,12 +2,16 @@
 
 A breaker stands before it. The first command that is not answered within `PATIENCE` gives the connection up, and from
 then on nobody waits: `up` is false and callers count for themselves. A task of its own connects again, at growing
-intervals, and closes the breaker once Redis has answered a probe within the same patience.
+intervals, and closes the breaker once Redis has answered a probe within the same patience. Places that Redis could not
+be told of meanwhile are given back then.
 """
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,7 +20,7 @@ import structlog
 from keys import rates
 from keys.limits import script, wire
 from keys.limits.script import Scripts
-from keys.limits.wire import Away, Refused, Script, Wire
+from keys.limits.wire import Away, Lost, Refused, Script, Wire
 from keys.rates import SECOND, Kind, Limit, Reading
 
 log = structlog.get_logger(__name__)
@@ -27,9 +31,11 @@ FIRST_RETRY, LAST_RETRY = 0.25, 2.0  # seconds between two attempts to connect
 STEADY = 5.0  # a connection that lasted so long begins with the shortest interval again
 LEASE = 30.0  # seconds that a parallel call's place outlives its process
 RENEW_EVERY = 10.0
-RENEWED_AT_ONCE = 500
+PLACES_AT_ONCE = 500  # of one command
+MOST_OWED = 10_000  # places; with more of them the oldest wait for the end of their lease
 
 Live = Callable[[], Iterable[tuple[bytes, Sequence[Limit]]]]
+_Place = tuple[Limit, bytes]  # of a call
 
 
 class Admission(msgspec.Struct):
@@ -56,8 +62,10 @@ class Shared:
         self._url, self._live = url, live
         self._lease = b"%d" % int(lease * SECOND)
         self._renew_every, self._patience = renew_every, patience
-        self._admit, self._settle, self._renew = (Script(text) for text in scripts or script.scripts())
+        self._scripts = [Script(text) for text in scripts or script.scripts()]
+        self._admit, self._settle, self._renew, self._release = self._scripts
         self._wire: Wire | None = None
+        self._owed: deque[_Place] = deque(maxlen=MOST_OWED)
         self._first_try = asyncio.Event()
         self._told_away = False
         self._task: asyncio.Task[None] | None = None
@@ -97,7 +105,9 @@ class Shared:
             amount = 0 if limit.kind is Kind.PARALLEL else rates.amount(limit, tokens)
             arguments += [b"%d" % limit.most, b"%d" % amount]
         try:
-            answer = await self._wire.run(self._admit, *_keys(limits), *arguments, late=nobody_waits)
+            answer = await self._wire.run(
+                self._admit, *_keys(limits), *arguments, late=nobody_waits, lost=self._owing(call, limits)
+            )
         except Refused as error:  # read-only, out of memory, still loading: a Redis that cannot count is away
             log.warning("limits.redis_refused", error=str(error)[:200])
             self._wire.close("Redis refused")
@@ -105,11 +115,22 @@ class Shared:
         return Admission(*script.read_admission(answer, limits))
 
     def settle(self, call: bytes, grain: int, differences: Sequence[tuple[Limit, int]]) -> None:
-        """Gives places back and corrects windows, without waiting. Where Redis is away, leases and windows run out."""
-        if differences and self._wire is not None:
+        """Gives places back and corrects windows, without waiting. Where Redis is away, windows run out, and places
+        are given back when it is there again."""
+        if not differences:
+            return
+        limits = [limit for limit, _ in differences]
+        lost = self._owing(call, limits)
+        if self._wire is not None:
             changes = [b"p" if limit.kind is Kind.PARALLEL else b"%d" % by for limit, by in differences]
-            keys = _keys([limit for limit, _ in differences])
-            self._wire.post(self._settle, *keys, call, b"%d" % grain, *changes)
+            self._wire.post(self._settle, *_keys(limits), call, b"%d" % grain, *changes, lost=lost)
+        elif lost is not None:
+            lost()
+
+    def _owing(self, call: bytes, limits: Sequence[Limit]) -> Lost | None:
+        """Notes the call's places, for when it is not known whether Redis counts them."""
+        places = [(limit, call) for limit in limits if limit.kind is Kind.PARALLEL]
+        return partial(self._owed.extend, places) if places else None
 
     # ---- the connection
 
@@ -150,7 +171,7 @@ class Shared:
         """A connection that has answered a probe in time."""
         found = await wire.connect(self._url, patience=CONNECT_WITHIN)
         try:
-            for text in (self._admit, self._settle, self._renew):
+            for text in self._scripts:
                 await found.command(b"SCRIPT", b"LOAD", text.text)
             found.hurry(self._patience)
             await found.command(b"PING")
@@ -160,16 +181,32 @@ class Shared:
         return found
 
     async def _attend(self, found: Wire) -> None:
-        """Renews the places of the running calls at once, and then until the connection is lost."""
+        """Looks after the places at once, and then until the connection is lost."""
         while not found.lost.done():
-            self._renew_all(found)
+            live = list(self._live())
+            self._give_back(found, {call for call, _ in live})
+            self._renew_all(found, live)
             await asyncio.wait([found.lost], timeout=self._renew_every)
 
-    def _renew_all(self, found: Wire) -> None:
-        places = [(limit, call) for call, limits in self._live() for limit in limits if limit.kind is Kind.PARALLEL]
-        for start in range(0, len(places), RENEWED_AT_ONCE):
-            some = places[start : start + RENEWED_AT_ONCE]
-            found.post(self._renew, *_keys([limit for limit, _ in some]), self._lease, *(call for _, call in some))
+    def _give_back(self, found: Wire, live: AbstractSet[bytes]) -> None:
+        """What Redis could not be told, but for the calls that are running: these go on, and say so when they end."""
+        places = [place for place in self._owed if place[1] not in live]
+        self._owed.clear()
+        for some in _portions(places):
+            _post(found, self._release, some, lost=partial(self._owed.extend, some))
+
+    def _renew_all(self, found: Wire, live: Iterable[tuple[bytes, Sequence[Limit]]]) -> None:
+        places = [(limit, call) for call, limits in live for limit in limits if limit.kind is Kind.PARALLEL]
+        for some in _portions(places):
+            _post(found, self._renew, some, self._lease)
+
+
+def _post(found: Wire, what: Script, places: Sequence[_Place], *arguments: bytes, lost: Lost | None = None) -> None:
+    found.post(what, *_keys([limit for limit, _ in places]), *arguments, *(call for _, call in places), lost=lost)
+
+
+def _portions(places: Sequence[_Place]) -> Iterable[Sequence[_Place]]:
+    return (places[start : start + PLACES_AT_ONCE] for start in range(0, len(places), PLACES_AT_ONCE))
 
 
 def _keys(limits: Sequence[Limit]) -> list[bytes]:

@@ -41,6 +41,7 @@ class Script:
 
 
 Answered = Callable[[Any], None]
+Lost = Callable[[], None]
 
 
 class _Asked(msgspec.Struct):
@@ -49,6 +50,7 @@ class _Asked(msgspec.Struct):
     sent: float
     waiter: "asyncio.Future[Any] | None" = None
     late: Answered | None = None
+    lost: Lost | None = None
     call: tuple[Script, tuple[bytes, ...]] | None = None
 
 
@@ -71,15 +73,18 @@ class Wire(asyncio.Protocol):
         self._send(_encoded(parts), _Asked(self._loop.time(), waiter))
         return await waiter
 
-    async def run(self, script: Script, *arguments: bytes, late: Answered | None = None) -> Any:
-        """The script's answer; `late` gets it where nobody waits any more. Raises Away and Refused."""
+    async def run(
+        self, script: Script, *arguments: bytes, late: Answered | None = None, lost: Lost | None = None
+    ) -> Any:
+        """The script's answer; `late` gets it where nobody waits any more. `lost` is called where none comes, or an
+        error: whether the script has run is not known then. Raises Away and Refused."""
         waiter = self._loop.create_future()
-        self._run(script, arguments, _Asked(self._loop.time(), waiter, late))
+        self._run(script, arguments, _Asked(self._loop.time(), waiter, late, lost))
         return await waiter
 
-    def post(self, script: Script, *arguments: bytes) -> None:
-        """Has the script run without waiting for it."""
-        self._run(script, arguments, _Asked(self._loop.time()))
+    def post(self, script: Script, *arguments: bytes, lost: Lost | None = None) -> None:
+        """Has the script run without waiting for it; `lost` as above."""
+        self._run(script, arguments, _Asked(self._loop.time(), lost=lost))
 
     def _run(self, script: Script, arguments: tuple[bytes, ...], asked: _Asked) -> None:
         asked.call = script, arguments
@@ -170,6 +175,8 @@ class Wire(asyncio.Protocol):
 
 def _tell(asked: _Asked, answer: Any) -> None:
     waiter = asked.waiter
+    if asked.lost and isinstance(answer, Exception):
+        asked.lost()
     if waiter is None:
         return
     if waiter.done():  # cancelled

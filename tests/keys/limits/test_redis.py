@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from keys import limits, rates
 from keys.limits import script, wire
 from keys.limits.counters import Counters
 from keys.limits.limiter import Limiter
-from keys.limits.shared import Shared
+from keys.limits.shared import MOST_OWED, Shared
 from keys.limits.wire import Away
 from keys.rates import GRAIN, SECOND, WINDOW, Kind, Owner, Scope
 from tests.keys.limits import history, process
@@ -275,6 +275,16 @@ async def admitted_in_time(limiter: Limiter, key: Scope) -> limits.Slip:
 # ---- Redis goes away ------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def standing_still(server: Redis) -> Iterator[None]:
+    """What is sent meanwhile waits in the kernel, and is carried out afterwards."""
+    os.kill(server._process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server._process.pid, signal.SIGCONT)
+
+
 def test_when_redis_is_killed_the_process_goes_on_from_what_it_let_in_and_comes_back(
     client: "redis.Redis", server: Redis
 ) -> None:
@@ -318,8 +328,7 @@ def test_a_redis_that_hangs_keeps_nobody_waiting_after_the_first(client: "redis.
         async with limiter(server.url, patience=SHORT) as made:
             key = scope(rpm=1000)
             await made.admit([key])
-            os.kill(server._process.pid, signal.SIGSTOP)
-            try:
+            with standing_still(server):
                 before = await asyncio.gather(*(made.admit([key]) for _ in range(50)))
                 assert not shared_of(made).up
                 assert [slip.grain for slip in before] == [None] * 50
@@ -329,10 +338,80 @@ def test_a_redis_that_hangs_keeps_nobody_waiting_after_the_first(client: "redis.
                 assert ended.value.value.readings[0].used == 52
                 await asyncio.sleep(1.0)  # attempts to connect are accepted by the kernel and answered by nobody
                 assert not shared_of(made).up
-            finally:
-                os.kill(server._process.pid, signal.SIGCONT)
             await until(lambda: shared_of(made).up)
             assert (await made.admit([key])).grain is not None
+
+    run(body)
+
+
+def test_a_call_that_ends_while_redis_stands_still_leaves_no_place_behind(client: "redis.Redis", server: Redis) -> None:
+    async def body() -> None:
+        async with limiter(server.url, patience=SHORT) as made:
+            told, untold, going_on = scope(id=1, parallel=1), scope(id=2, parallel=1), scope(id=3, parallel=1)
+            before, after = await made.admit([told]), await made.admit([untold])
+            await made.admit([going_on])
+            with standing_still(server):
+                before.finish()  # is sent, and nobody says that it was done
+                await until(lambda: not shared_of(made).up)
+                after.finish()
+            await until(lambda: shared_of(made).up)
+            for key in (told, untold):
+                (await made.admit([key])).finish()
+            with pytest.raises(limits.LimitReached):
+                await made.admit([going_on])
+        assert client.keys("*parallel") == ["pisces:limits:key:3:parallel"]
+
+    run(body)
+
+
+def test_a_place_that_redis_granted_to_nobody_who_waited_for_it_is_given_back(
+    client: "redis.Redis", server: Redis
+) -> None:
+    async def body() -> None:
+        async with limiter(server.url, patience=SHORT) as made:
+            key = scope(parallel=1)
+            with standing_still(server):
+                asking = asyncio.create_task(made.admit([key]))
+                await asyncio.sleep(0.1)
+                asking.cancel()
+                await until(lambda: not shared_of(made).up)
+            await until(lambda: shared_of(made).up)
+            assert (await made.admit([key])).grain is not None
+
+    run(body)
+
+
+def test_a_call_that_redis_admitted_without_being_heard_keeps_its_place_until_it_ends(
+    client: "redis.Redis", server: Redis
+) -> None:
+    async def body() -> None:
+        async with limiter(server.url, patience=SHORT) as made:
+            key = scope(parallel=1)
+            with standing_still(server):
+                slip = await made.admit([key])
+                assert slip.grain is None
+            await until(lambda: shared_of(made).up)
+            with pytest.raises(limits.LimitReached):
+                await made.admit([key])
+            slip.finish()
+            assert (await made.admit([key])).grain is not None
+
+    run(body)
+
+
+def test_what_is_owed_to_redis_is_bounded(client: "redis.Redis", server: Redis) -> None:
+    async def body() -> None:
+        async with limiter(server.url, patience=SHORT) as made:
+            server.kill()
+            try:
+                await until(lambda: not shared_of(made).up)
+                for number in range(MOST_OWED + 5):
+                    (await made.admit([scope(id=number, parallel=1)])).finish()
+                assert len(shared_of(made)._owed) == MOST_OWED
+            finally:
+                server.restart()
+            await until(lambda: shared_of(made).up and not shared_of(made)._owed)
+            assert (await made.admit([scope(parallel=1)])).grain is not None
 
     run(body)
 

@@ -90,6 +90,7 @@ class Channel(models.Model):
     disabled_at = models.DateTimeField(_("disabled since"), null=True, editable=False)
     disabled_reason = models.CharField(_("disabled because"), max_length=200, blank=True, editable=False)
     probed_at = models.DateTimeField(_("probed"), null=True, editable=False)
+    failing_since = models.DateTimeField(_("refused since"), null=True, editable=False)
     costs = models.JSONField(
         _("costs"), default=dict, blank=True, help_text=_("offered name: what the provider charges us, as a price card")
     )
@@ -117,7 +118,8 @@ class Credential(models.Model):
     """An upstream's API key, encrypted (`relay.vault`) and bound to this row by its `uid`. Never shown again.
 
     `enabled` is the operator's word. `disabled_at` is the gateway's: the provider refused it, for `disabled_reason`,
-    and probes or the operator bring it back. `weight` shares a channel's calls among its credentials.
+    and probes or the operator bring it back. `failing_since` is older where probes did so in vain. `weight` shares a
+    channel's calls among its credentials.
     """
 
     uid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
@@ -129,6 +131,7 @@ class Credential(models.Model):
     disabled_at = models.DateTimeField(_("disabled since"), null=True, editable=False)
     disabled_reason = models.CharField(_("disabled because"), max_length=200, blank=True, editable=False)
     probed_at = models.DateTimeField(_("probed"), null=True, editable=False)
+    failing_since = models.DateTimeField(_("refused since"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     class Meta:

@@ -1,4 +1,4 @@
-"""Asks a provider for its list of models: the cheapest question that tells whether a credential is taken."""
+"""Asks a provider what tells whether a credential is taken and costs nothing: for its list of models, mostly."""
 
 import asyncio
 import datetime as dt
@@ -18,11 +18,11 @@ from relay.models import Channel, Credential
 log = structlog.get_logger(__name__)
 
 WITHIN = 10.0  # seconds
-AGAIN, LATEST = dt.timedelta(minutes=1), dt.timedelta(minutes=30)
+AGAIN, LATEST = dt.timedelta(minutes=1), dt.timedelta(minutes=30)  # the first probe, and how far they come apart
 
 
 class Verdict(StrEnum):
-    """`unknown`: the provider has no list, or cannot be reached, so nothing is known of the credential."""
+    """`unknown`: the provider cannot be asked so, or cannot be reached: nothing is known of the credential."""
 
     TAKEN = "taken"
     REFUSED = "refused"
@@ -51,25 +51,29 @@ def probe(row: services.Disabled) -> Found:
         if value is None:
             return Found(Verdict.UNKNOWN, gettext_noop("The credential cannot be decrypted."))
         secret = Secret(row.pk, row.last_four, value)
-    found = asyncio.run(ask(snapshot.candidate_of(channel), secret))
-    if found.verdict is Verdict.TAKEN and services.enable(row):
+    path = presets.of(channel.preset).probe or "/models"  # an operator may ask where nobody else does
+    found = asyncio.run(ask(snapshot.candidate_of(channel), secret, path))
+    if found.verdict is Verdict.TAKEN and services.enable(row, by_probe=True):
         log.warning("credential.enabled", channel=channel.name, credential=str(row) if secret else None)
     return found
 
 
-async def ask(candidate: Candidate, secret: Secret | None) -> Found:
+async def ask(candidate: Candidate, secret: Secret | None, path: str) -> Found:
     try:
-        status, content = await upstream.get(candidate, secret, "/models", within=WITHIN)
+        status, content = await upstream.get(candidate, secret, path, within=WITHIN)
     except RelayError as error:
         return Found(Verdict.UNKNOWN, error.message.replace("%", "%%"))
     if status in (401, 403) or (status == 400 and b"API_KEY_INVALID" in content):  # the last is Gemini's 401
         refused = gettext_noop("The provider refuses the credential (status %(status)s).")
         return Found(Verdict.REFUSED, refused, status=status)
     if status != 200:
-        unread = gettext_noop("The provider's list of models cannot be read (status %(status)s).")
-        return Found(Verdict.UNKNOWN, unread, status=status)
-    taken = gettext_noop("The provider takes the credential and lists %(models)s models.")
-    return Found(Verdict.TAKEN, taken, names_in(content), status)
+        untold = gettext_noop("The provider does not tell whether it takes the credential (status %(status)s).")
+        return Found(Verdict.UNKNOWN, untold, status=status)
+    models = names_in(content)
+    taken = gettext_noop("The provider takes the credential.")
+    if models:
+        taken = gettext_noop("The provider takes the credential and lists %(models)s models.")
+    return Found(Verdict.TAKEN, taken, models, status)
 
 
 class _Named(msgspec.Struct):
@@ -93,8 +97,8 @@ def names_in(content: bytes) -> tuple[str, ...]:
 
 
 def due(now: dt.datetime | None = None) -> list[services.Disabled]:
-    """What was disabled by itself and should be asked again: after a minute, then after as long as it has been so
-    already, at most half an hour."""
+    """What was disabled by itself and should be asked again: after a minute, then after as long as it has been refused
+    already, at most half an hour. A probe that was wrong does not begin this anew."""
     now = now or timezone.now()
     found: list[services.Disabled] = [
         *Channel.objects.filter(enabled=True, disabled_at__isnull=False),
@@ -108,9 +112,9 @@ def due(now: dt.datetime | None = None) -> list[services.Disabled]:
 def _is_due(row: services.Disabled, now: dt.datetime) -> bool:
     assert row.disabled_at is not None
     last = row.probed_at or row.disabled_at
-    return now - last >= min(LATEST, max(AGAIN, last - row.disabled_at))
+    return now - last >= min(LATEST, max(AGAIN, last - (row.failing_since or row.disabled_at)))
 
 
 def _can_tell(row: services.Disabled) -> bool:
     channel = row.channel if isinstance(row, Credential) else row
-    return presets.of(channel.preset).models
+    return bool(presets.of(channel.preset).probe)

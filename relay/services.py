@@ -5,6 +5,7 @@ whose address changes loses its credentials unless new ones come with the change
 that it was not given for.
 """
 
+import datetime as dt
 import ipaddress
 import math
 import re
@@ -17,6 +18,8 @@ import msgspec
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Case, DateTimeField, Q, When
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -39,6 +42,7 @@ LONGEST_PROXY = 300
 DEEPEST = 32  # levels of a value within values
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 LOST = "its last credential was removed"  # why a channel is disabled that has none any more
+RELAPSE = dt.timedelta(minutes=30)  # so soon after a probe a refusal says that the probe was wrong
 SHOWN_FROM = 12  # a secret shorter than this shows none of its characters
 
 
@@ -445,20 +449,26 @@ Disabled = Channel | Credential
 
 @transaction.atomic
 def disable(row: Disabled, *, reason: str) -> bool:
-    """Takes out of use what its provider refuses, until a probe or the operator brings it back. Whether it was in
-    use."""
+    """Takes out of use what its provider refuses, until a probe or the operator brings it back. Whether it was in use.
+
+    What is refused again soon after a probe had enabled it has been failing all the time."""
+    now = timezone.now()
+    again = Q(probed_at__gte=now - RELAPSE)
+    since = Case(When(again, then=Coalesce("failing_since", now)), default=now, output_field=DateTimeField())
     found = type(row)._default_manager.filter(pk=row.pk, disabled_at__isnull=True)
-    if not found.update(disabled_at=timezone.now(), disabled_reason=reason[:200] or "refused", probed_at=None):
+    if not found.update(
+        disabled_at=now, disabled_reason=reason[:200] or "refused", failing_since=since, probed_at=None
+    ):
         return False
     revisions.bump(revisions.CHANNELS)
     return True
 
 
 @transaction.atomic
-def enable(row: Disabled) -> bool:
+def enable(row: Disabled, *, by_probe: bool = False) -> bool:
     """Puts back into use what had been disabled by itself. Whether it had been."""
     found = type(row)._default_manager.filter(pk=row.pk, disabled_at__isnull=False)
-    if not found.update(disabled_at=None, disabled_reason=""):
+    if not found.update(disabled_at=None, disabled_reason="", probed_at=timezone.now() if by_probe else None):
         return False
     revisions.bump(revisions.CHANNELS)
     return True

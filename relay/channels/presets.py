@@ -65,9 +65,9 @@ PLAIN = Quirks()
 
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """One provider. `base_urls` has, by protocol, its address; "" where the operator has to give one. `quirks_by` has,
-    by protocol, what holds instead of `quirks`. `note` is what an operator should know. `models`: its list of models
-    can be read and imported. `forbids_by_input`: its 403 may speak of a prompt and not of the credential. `unavailable`
-    says why a row cannot be chosen.
+    by protocol, what holds instead of `quirks`. `note` is what an operator should know. `probe` is the path, below
+    the version, whose answer tells whether a credential is taken; "" where none does. `forbids_by_input`: its 403 may
+    speak of a prompt and not of the credential. `unavailable` says why a row cannot be chosen.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
     quirks: Quirks = PLAIN
     quirks_by: Mapping[str, Quirks] = {}
     headers: tuple[tuple[str, str], ...] = ()
-    models: bool = True
+    probe: str = "/models"
     forbids_by_input: bool = False
     note: str = ""
     unavailable: str = ""
@@ -135,7 +135,7 @@ TABLE: tuple[Preset, ...] = (
     Preset(name="openai", label="OpenAI", base_urls=_same("https://api.openai.com/v1", *_OPENAI_TWO)),
     Preset(
         name="azure", label="Azure OpenAI", base_urls=_same("", *_OPENAI_TWO), auth="api-key", quirks=_AZURE,
-        quirks_by={"responses": _AZURE_RESPONSES}, models=False,
+        quirks_by={"responses": _AZURE_RESPONSES}, probe="",
         note="https://NAME.openai.azure.com/openai/v1, or https://NAME.openai.azure.com for deployments by the dated "
         "API (2024-10-21; Responses by /openai/v1 all the same). The upstream's name of a model is its deployment's.",
     ),
@@ -148,7 +148,7 @@ TABLE: tuple[Preset, ...] = (
         },
     ),
     Preset(
-        name="vertex", label="Google Vertex AI", base_urls={"gemini": ""}, auth="bearer", models=False,
+        name="vertex", label="Google Vertex AI", base_urls={"gemini": ""}, auth="bearer", probe="",
         quirks=Quirks(lacks=frozenset(("embedding",))),
         note="https://REGION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/REGION/publishers/google. The "
         "credential is an OAuth access token, which ends after an hour: making one from a service account is not "
@@ -156,7 +156,7 @@ TABLE: tuple[Preset, ...] = (
         "than in the Gemini API (:predict), which is not built yet either: they cannot be called.",
     ),
     Preset(
-        name="bedrock", label="AWS Bedrock", base_urls={"anthropic": ""}, models=False,
+        name="bedrock", label="AWS Bedrock", base_urls={"anthropic": ""}, probe="",
         unavailable="Requests to Bedrock have to be signed (SigV4), which is not built yet.",
     ),
     Preset(
@@ -169,7 +169,7 @@ TABLE: tuple[Preset, ...] = (
         note="Outside China: https://dashscope-intl.aliyuncs.com/compatible-mode/v1.",
     ),
     Preset(
-        name="ark", label="Doubao (Volcengine Ark)", models=False,
+        name="ark", label="Doubao (Volcengine Ark)", probe="",
         base_urls=_same("https://ark.cn-beijing.volces.com/api/v3", *_OPENAI_TWO),
         note="The upstream's name of a model is its own or that of an endpoint (ep-…).",
     ),
@@ -198,7 +198,7 @@ TABLE: tuple[Preset, ...] = (
         base_urls={**_same("https://api.x.ai/v1", *_OPENAI_TWO), "anthropic": "https://api.x.ai"},
     ),
     Preset(
-        name="openrouter", label="OpenRouter", forbids_by_input=True,
+        name="openrouter", label="OpenRouter", forbids_by_input=True, probe="/key",  # its list of models is public
         base_urls=_same("https://openrouter.ai/api/v1", "openai"),
         headers=(("HTTP-Referer", "{site}"), ("X-Title", "Pisces")),
         note="Its 403 can mean a prompt that its moderation refused, so it never disables a credential.",
@@ -208,7 +208,7 @@ TABLE: tuple[Preset, ...] = (
         base_urls={**_same("https://api.poe.com/v1", *_OPENAI_TWO), "anthropic": "https://api.poe.com"},
     ),
     Preset(
-        name="perplexity", label="Perplexity", base_urls=_same("https://api.perplexity.ai", "openai"), models=False,
+        name="perplexity", label="Perplexity", base_urls=_same("https://api.perplexity.ai", "openai"), probe="",
         quirks=Quirks(unversioned=True, rename=(("max_completion_tokens", "max_tokens"),)),
     ),
     Preset(

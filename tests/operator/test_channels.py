@@ -266,6 +266,55 @@ def test_a_probe_comes_after_a_minute_then_ever_later_and_only_where_a_provider_
     assert not services.claim_probe(twin)
 
 
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(("refused_after", "waits"), [(1, 21), (29, 30), (31, 1)])
+def test_what_is_refused_soon_after_a_probe_had_enabled_it_waits_as_if_it_had_never_been(
+    refused_after: int, waits: int
+) -> None:
+    one = channel(secrets=list(SECRETS)[:1]).credentials.get()
+    services.disable(one, reason="401")
+    services.enable(one, by_probe=True)
+    probed = timezone.now() - dt.timedelta(minutes=refused_after)
+    Credential.objects.update(probed_at=probed, failing_since=probed - dt.timedelta(minutes=20))
+    services.disable(one, reason="401")
+    one.refresh_from_db()
+    assert one.disabled_at is not None
+    early, late = (one.disabled_at + dt.timedelta(minutes=waits, seconds=second) for second in (-5, 5))
+    assert [bool(probing.due(early)), bool(probing.due(late))] == [False, True]
+
+
+@pytest.mark.usefixtures("db")
+def test_what_the_operator_enables_begins_anew() -> None:
+    one = channel(secrets=list(SECRETS)[:1]).credentials.get()
+    services.disable(one, reason="401")
+    Credential.objects.update(failing_since=timezone.now() - dt.timedelta(days=1))
+    services.enable(one)
+    services.disable(one, reason="401")
+    one.refresh_from_db()
+    assert one.failing_since == one.disabled_at
+
+
+@pytest.mark.usefixtures("db")
+@pytest.mark.parametrize(("status", "verdict"), [(200, probing.Verdict.TAKEN), (401, probing.Verdict.REFUSED)])
+def test_openrouter_is_asked_for_the_key_itself_for_its_list_of_models_is_public(
+    status: int, verdict: probing.Verdict
+) -> None:
+    async def openrouter(exchange: Exchange) -> None:
+        public = exchange.target == "/v1/models"
+        await exchange.answer(200 if public else status, b'{"data": {"label": "sk-or-v1-...1111", "limit": null}}')
+
+    provider = Upstream(openrouter).start()
+    try:
+        row = channel(provider.url, private=True, preset="openrouter", secrets=list(SECRETS)[:1])
+        services.disable(row.credentials.get(), reason="401")
+        found = probing.probe(row.credentials.get())
+    finally:
+        provider.stop()
+    assert (found.verdict, found.models) == (verdict, ())
+    assert (row.credentials.get().disabled_at is None) is (verdict is probing.Verdict.TAKEN)
+    assert {exchange.target for exchange in provider.exchanges} == {"/v1/key"}
+
+
 ANSWERS = {
     "taken": (scripts.body(b'{"data": [{"id": "a"}, {"id": "b"}]}'), probing.Verdict.TAKEN, ("a", "b")),
     "Gemini's": (scripts.body(b'{"models": [{"name": "models/a"}]}'), probing.Verdict.TAKEN, ("a",)),

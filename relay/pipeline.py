@@ -102,13 +102,19 @@ def find_model(view: snapshot.Snapshot, asked: Asked, call: Call) -> tuple[Model
     if not call.principal.may_use(call.model):
         raise RelayError(Cause.PERMISSION_DENIED, f"This key may not use the model {call.model!r}.", param="model")
     call.price, call.multiplier = price, price.times(call.principal.multiplier)
-    candidates = view.routes[call.model]
+    candidates = within_reach(call.principal, view.routes[call.model])
+    if not candidates:
+        raise RelayError(Cause.INVALID_MODEL, "A test key reaches the demo channel's models only.", param="model")
     if call.principal.type == KeyType.TEST:
-        candidates = tuple(candidate for candidate in candidates if candidate.base_url == demo.ADDRESS)
-        if not candidates:
-            raise RelayError(Cause.INVALID_MODEL, "A test key reaches the demo channel's models only.", param="model")
         call.at_flat_rate(0)
     return model, candidates
+
+
+def within_reach(principal: Principal, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Those of a model's channels that a key of this type is sent to."""
+    if principal.type != KeyType.TEST:
+        return candidates
+    return tuple(candidate for candidate in candidates if candidate.base_url == demo.ADDRESS)
 
 
 async def within_limits(asked: Asked, most_output: int, call: Call) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from billing.catalog import Model
-from relay import snapshot
+from relay import pipeline, snapshot
 from relay.errors import Cause, RelayError
 from relay.http import Answer, Request, json_answer
 from relay.records import Call
@@ -40,7 +40,11 @@ async def _usable(call: Call) -> list[Model]:
     assert call.principal
     view = await snapshot.ready()
     offered = view.offered(time.time(), group=call.principal.group)
-    return [model for model in offered if call.principal.may_use(model.name)]
+    return [
+        model
+        for model in offered
+        if call.principal.may_use(model.name) and pipeline.within_reach(call.principal, view.routes[model.name])
+    ]
 
 
 def _openai(model: Model) -> dict[str, Any]:

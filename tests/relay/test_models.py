@@ -44,6 +44,14 @@ def test_a_key_with_chosen_models_sees_and_calls_only_those(gateway: Gateway, cu
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "permission_denied")
 
 
+def test_a_test_key_sees_the_demo_channel_s_models_alone(gateway: Gateway, customer: Customer) -> None:
+    _, token = gateway.issue(customer.team, type="test")
+    assert names(get(gateway, token, "/v1/models")) == {"demo-chat"}
+    assert get(gateway, token, "/v1/models/demo-chat").status_code == 200
+    hidden = get(gateway, token, "/v1/models/chat")
+    assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "invalid_model")
+
+
 def test_an_unknown_model_is_a_404_and_a_missing_key_a_401(gateway: Gateway, customer: Customer) -> None:
     answer = get(gateway, customer.token, "/v1/models/unknown")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "invalid_model")

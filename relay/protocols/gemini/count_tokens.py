@@ -4,7 +4,6 @@ Source: Gemini API reference, `models.countTokens`.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -42,14 +41,16 @@ def path(model: str) -> str:
 
 
 def encode_request(asked: Chat, *, model: str, caps: Capabilities) -> bytes:
-    """The question for an upstream: a client's of the same protocol with its own bytes, any other's translated."""
-    inner: Any
+    """The request whose prompt is counted: one of the same protocol with its own bytes, any other translated."""
     if isinstance(asked, request.GeminiRequest):
-        inner = _fields_decoder.decode(asked.encode(model=model, limit=None))
-    else:
-        inner = writing.encode_request(asked.canonical(), model=model, limit=None, caps=caps).body
+        return asked.encode(model=model, limit=None)
+    return msgspec.json.encode(writing.encode_request(asked.canonical(), model=model, limit=None, caps=caps).body)
+
+
+def question(body: bytes, *, model: str) -> bytes:
+    """What an upstream is asked of this request."""
     name = request.path(model, "")[1:-1]
-    return msgspec.json.encode({"generateContentRequest": {"model": name, **inner}})
+    return msgspec.json.encode({"generateContentRequest": {"model": name, **_fields_decoder.decode(body)}})
 
 
 def decode_response(body: bytes) -> int:

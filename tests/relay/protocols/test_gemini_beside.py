@@ -33,7 +33,8 @@ def test_what_cannot_be_counted_is_refused(body: bytes) -> None:
 
 def test_the_question_goes_to_the_upstream_as_a_whole_request() -> None:
     read = count_tokens.read(json.dumps({"generateContentRequest": {**WHOLE, "x": 1}}).encode(), model="m")
-    sent = json.loads(count_tokens.encode_request(read, model="up", caps=CAPS_25))
+    body = count_tokens.encode_request(read, model="up", caps=CAPS_25)
+    sent = json.loads(count_tokens.question(body, model="up"))
     assert sent == {"generateContentRequest": {**WHOLE, "x": 1, "model": "models/up"}}
     assert count_tokens.path("up") == "/models/up:countTokens"
 
@@ -59,5 +60,5 @@ def test_a_request_of_another_kind_is_translated_to_be_counted() -> None:
             return request
 
     sent = json.loads(count_tokens.encode_request(Other(), model="up", caps=CAPS_25))  # type: ignore[arg-type]
-    assert sent["generateContentRequest"]["contents"] == [{"role": "user", "parts": [{"text": "x"}]}]
+    assert sent["contents"] == [{"role": "user", "parts": [{"text": "x"}]}]
     assert wire("request_text.json")

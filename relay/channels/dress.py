@@ -1,6 +1,7 @@
 """How one channel's requests look on the wire, besides their body: address, credential, headers, proxy. Pure."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -77,7 +78,7 @@ def address(base: str, path: str, *, protocol: str, quirks: Quirks = PLAIN, mode
     """The URL of a call. Both spellings of a base URL work: with the version, as the vendor's SDK takes it, and
     without. `path` is the protocol's, below the version; it may have a query."""
     base = base.rstrip("/")
-    if has_version(base) or quirks.unversioned:
+    if has_version(base, protocol) or quirks.unversioned:
         return f"{base}{path}"
     if quirks.path:
         return _with(f"{base}{quirks.path.format(model=quote(model, safe=''))}{path}", quirks.query)
@@ -92,9 +93,19 @@ def with_key(url: str, dress: Dress, secret: str | None) -> str:
     return _with(url, f"{where[1:]}={quote(secret, safe='')}")
 
 
-def has_version(base: str) -> bool:
-    """Whether a part of the address's path is a version, such as v1 or v1beta."""
-    return any(part[:1] == "v" and part[1:2].isdigit() for part in urlsplit(base).path.split("/"))
+# Whose SDKs put the version behind the base URL, so that one before its end is somebody else's: that of a gateway
+# (https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY/anthropic).
+_VERSION_COMES_LAST = ("anthropic", "gemini")
+_RESOURCES = ("projects", "publishers")  # behind its version, a base URL of Vertex AI goes on with these
+
+
+def has_version(base: str, protocol: str) -> bool:
+    """Whether the address has the protocol's version in its path, such as v1 or v1beta."""
+    parts = [*urlsplit(base).path.split("/"), ""]
+    behind = [after for part, after in pairwise(parts) if part[:1] == "v" and part[1:2].isdigit()]
+    if protocol in _VERSION_COMES_LAST:
+        return any(after in ("", *_RESOURCES) for after in behind)
+    return bool(behind)
 
 
 def _with(url: str, query: str) -> str:

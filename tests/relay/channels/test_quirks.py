@@ -208,6 +208,72 @@ def test_the_address_of_a_call(base: str, protocol: str, preset: str, url: str) 
     assert dress.address(base, "/chat/completions", protocol=protocol, quirks=row, model="my/model") == url
 
 
+CHAT = {"openai": "/chat/completions", "responses": "/responses", "anthropic": "/messages", "gemini": "/models/m:x"}
+GATEWAY = "https://gateway.ai.cloudflare.com/v1/ACCOUNT/GATEWAY"
+PROJECT = "https://r-aiplatform.googleapis.com/v1/projects/p/locations/r/publishers/google"
+
+
+@pytest.mark.parametrize(
+    ("base", "protocol", "url"),
+    [
+        (f"{GATEWAY}/anthropic", "anthropic", f"{GATEWAY}/anthropic/v1/messages"),
+        (f"{GATEWAY}/anthropic/", "anthropic", f"{GATEWAY}/anthropic/v1/messages"),
+        (f"{GATEWAY}/anthropic/v1", "anthropic", f"{GATEWAY}/anthropic/v1/messages"),
+        (f"{GATEWAY}/google-ai-studio", "gemini", f"{GATEWAY}/google-ai-studio/v1beta/models/m:x"),
+        (f"{GATEWAY}/google-ai-studio/v1", "gemini", f"{GATEWAY}/google-ai-studio/v1/models/m:x"),
+        (f"{GATEWAY}/openai", "openai", f"{GATEWAY}/openai/chat/completions"),
+        (f"{GATEWAY}/openai", "responses", f"{GATEWAY}/openai/responses"),
+        (PROJECT, "gemini", f"{PROJECT}/models/m:x"),
+        ("https://aiplatform.googleapis.com/v1/publishers/google", "gemini",
+         "https://aiplatform.googleapis.com/v1/publishers/google/models/m:x"),
+    ],
+)  # fmt: skip
+def test_a_gateway_s_version_is_not_the_protocol_s(base: str, protocol: str, url: str) -> None:
+    assert dress.address(base, CHAT[protocol], protocol=protocol) == url
+
+
+OF_PRESETS = {
+    ("openai", "openai"): "https://api.openai.com/v1/chat/completions",
+    ("openai", "responses"): "https://api.openai.com/v1/responses",
+    ("anthropic", "anthropic"): "https://api.anthropic.com/v1/messages",
+    ("gemini", "gemini"): "https://generativelanguage.googleapis.com/v1beta/models/m:x",
+    ("gemini", "openai"): "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
+    ("deepseek", "openai"): "https://api.deepseek.com/v1/chat/completions",
+    ("deepseek", "anthropic"): "https://api.deepseek.com/anthropic/v1/messages",
+    ("dashscope", "openai"): "https://dashscope.aliyuncs.com/compatible-mode/v1/chat/completions",
+    ("ark", "openai"): "https://ark.cn-beijing.volces.com/api/v3/chat/completions",
+    ("ark", "responses"): "https://ark.cn-beijing.volces.com/api/v3/responses",
+    ("moonshot", "openai"): "https://api.moonshot.cn/v1/chat/completions",
+    ("moonshot", "anthropic"): "https://api.moonshot.cn/anthropic/v1/messages",
+    ("zhipu", "openai"): "https://open.bigmodel.cn/api/paas/v4/chat/completions",
+    ("zhipu", "anthropic"): "https://open.bigmodel.cn/api/anthropic/v1/messages",
+    ("siliconflow", "openai"): "https://api.siliconflow.cn/v1/chat/completions",
+    ("groq", "openai"): "https://api.groq.com/openai/v1/chat/completions",
+    ("groq", "responses"): "https://api.groq.com/openai/v1/responses",
+    ("mistral", "openai"): "https://api.mistral.ai/v1/chat/completions",
+    ("xai", "openai"): "https://api.x.ai/v1/chat/completions",
+    ("xai", "responses"): "https://api.x.ai/v1/responses",
+    ("xai", "anthropic"): "https://api.x.ai/v1/messages",
+    ("openrouter", "openai"): "https://openrouter.ai/api/v1/chat/completions",
+    ("poe", "openai"): "https://api.poe.com/v1/chat/completions",
+    ("poe", "responses"): "https://api.poe.com/v1/responses",
+    ("poe", "anthropic"): "https://api.poe.com/v1/messages",
+    ("perplexity", "openai"): "https://api.perplexity.ai/chat/completions",
+    ("ollama", "openai"): "http://127.0.0.1:11434/v1/chat/completions",
+    ("vllm", "openai"): "http://127.0.0.1:8001/v1/chat/completions",
+}
+
+
+def test_where_each_preset_s_own_address_leads() -> None:
+    found = {
+        (row.name, protocol): dress.address(base, CHAT[protocol], protocol=protocol, quirks=row.quirks_for(protocol))
+        for row in presets.TABLE
+        for protocol, base in row.base_urls.items()
+        if base
+    }
+    assert found == OF_PRESETS
+
+
 def test_a_credential_in_the_query_comes_after_what_is_there() -> None:
     asked = dress.Dress(auth="query-key")
     assert dress.with_key("https://g/v1beta/m:stream?alt=sse", asked, "a&b") == (

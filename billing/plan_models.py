@@ -64,8 +64,8 @@ class Plan(models.Model):
     """A package that a team has bought, with the terms of its offer at that time, and the account that has its money.
 
     A call that a plan of calls pays costs `rate` nano-units, whatever it used. `steps` counts fillings and expiries,
-    each of which is a transfer that bears the number; `fill_at` is when the next filling is due. `order` is the
-    buyer's request: the same one twice buys once.
+    each of which is a transfer that bears the number; `fill_at` is when the next filling is due, at midnight in
+    `zone`, which was the team's at the purchase. `order` is the buyer's request: the same one twice buys once.
     """
 
     account = models.OneToOneField(Account, models.PROTECT, related_name="plan")
@@ -78,6 +78,7 @@ class Plan(models.Model):
     value = models.BigIntegerField(_("worth"))
     rate = models.BigIntegerField(_("a call"), null=True, blank=True)
     refill = models.CharField(_("refilled"), max_length=8, choices=Window)
+    zone = models.CharField(_("time zone"), max_length=64, default="UTC", db_default="UTC")
     state = models.CharField(_("state"), max_length=10, choices=PlanState, default=PlanState.RUNNING)
     steps = models.PositiveIntegerField(default=1)
     fill_at = models.DateTimeField(_("next filling"), null=True, blank=True)

@@ -151,6 +151,8 @@ def _new(team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
         raise TooMany(offer.name)
     ends_at = now + dt.timedelta(days=offer.days)
     account = Account.objects.create(kind=AccountKind.PLAN, team_id=team, currency=settings.CURRENCY, ends_at=ends_at)
+    assert account.team is not None
+    zone = account.team.time_zone
     return Plan.objects.create(
         account=account,
         team_id=team,
@@ -162,20 +164,19 @@ def _new(team: int, offer: PlanOffer, order: uuid.UUID, actor: str) -> Plan:
         value=offer.value,
         rate=offer.value // offer.calls if offer.calls else None,
         refill=offer.refill,
+        zone=zone,
         models=offer.models,
-        fill_at=_next_filling(account, offer.refill, now),
+        fill_at=_next_filling(offer.refill, zone, now, ends_at),
         starts_at=now,
         ends_at=ends_at,
         actor=actor[:200],
     )
 
 
-def _next_filling(account: Account, refill: str, after: dt.datetime) -> dt.datetime | None:
-    """The next beginning of a day, week or month in the team's time zone, if the plan still runs then."""
-    assert account.team is not None
-    assert account.ends_at is not None
-    moment = windows.end_of(refill, after, account.team.time_zone)
-    return moment if moment is not None and moment < account.ends_at else None
+def _next_filling(refill: str, zone: str, after: dt.datetime, ends_at: dt.datetime) -> dt.datetime | None:
+    """The next beginning of a day, week or month in the plan's time zone, if the plan still runs then."""
+    moment = windows.end_of(refill, after, zone)
+    return moment if moment is not None and moment < ends_at else None
 
 
 def _fill(plan: Plan, actor: str) -> None:
@@ -234,7 +235,7 @@ def due(now: dt.datetime) -> Sequence[int]:
 @transaction.atomic
 def tend(number: int, *, now: dt.datetime) -> bool:
     """Does what is due for one plan. False where somebody else has done it."""
-    plan = Plan.objects.select_related("account__team").get(pk=number)
+    plan = Plan.objects.select_related("account").get(pk=number)
     if plan.state != PlanState.RUNNING:
         return _lose_rest(plan)
     if plan.ends_at <= now:
@@ -245,7 +246,10 @@ def tend(number: int, *, now: dt.datetime) -> bool:
         return True
     if plan.fill_at is None or plan.fill_at > now:
         return False
-    if not _step(plan, fill_at=_next_filling(plan.account, plan.refill, now)):
+    # What was to be filled now is the window around it, even where a change of the zone's clocks, which nobody knew
+    # of when the moment was fixed, lets that window begin a little later: it is not filled twice.
+    after = max(now, plan.fill_at + windows.HALF[plan.refill])
+    if not _step(plan, fill_at=_next_filling(plan.refill, plan.zone, after, plan.ends_at)):
         return False
     _drain(plan, "", "filled anew")
     _fill(plan, "")

@@ -145,6 +145,7 @@ class PlanAdmin(Kept):
         "value_shown",
         "left",
         "refill",
+        "zone",
         "models",
     )
     _facts += ("state", "starts_at", "ends_at", "fill_at", "actor")

@@ -11,6 +11,8 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+# About half a window: what is so much later than its beginning is in the same window, whatever clocks are changed.
+HALF = {"day": dt.timedelta(hours=12), "week": dt.timedelta(hours=84), "month": dt.timedelta(days=14)}
 
 
 @lru_cache(maxsize=256)
@@ -45,6 +47,21 @@ def end_of(window: str, now: dt.datetime, zone_name: str) -> dt.datetime | None:
     else:
         following = first + dt.timedelta(days=7 if window == "week" else 1)
     return following.astimezone(dt.UTC)
+
+
+def turns(window: str, since: dt.datetime, until: dt.datetime, zone_name: str) -> int:
+    """How many windows begin after `since`, up to and with `until`. A total never begins anew."""
+    if window == "total":
+        return 0
+    return _number(window, until, zone_name) - _number(window, since, zone_name)
+
+
+def _number(window: str, now: dt.datetime, zone_name: str) -> int:
+    """Windows of one kind, counted without a gap."""
+    first = _first_day(window, now, zone_name)
+    if window == "month":
+        return first.year * 12 + first.month
+    return first.toordinal() // (7 if window == "week" else 1)
 
 
 def _first_day(window: str, now: dt.datetime, zone_name: str) -> dt.datetime:

@@ -13,10 +13,11 @@ from django.utils.translation import gettext_noop as _
 
 from billing import windows
 from billing.audit.checks import ALL, OPEN, Found, Rows, Subject, query, register, register_sql
-from billing.models import Account, AccountKind, Budget, BudgetAction, BudgetChange, BudgetOwner, Window
+from billing.models import Account, AccountKind, Budget, BudgetAction, BudgetChange, BudgetOwner, Plan, Window
 
 LATE = 120  # seconds after its lease's end in which a hold must have been resolved
 UNLIKE = 1800  # seconds by which an open hold's time may differ from that in its id
+SET_BACK = dt.timedelta(minutes=30)  # by which a clock may have been, between a plan's filling and its end
 APART = 60  # seconds by which a charge's time may differ from its hold's end: databases without one clock for both
 BUDGET = _("a budget equals what was spent in its window")
 BALANCE = _("a wallet's balance is the sum of its transfers")
@@ -170,6 +171,25 @@ register_sql(
     WHERE paid > owed""",
     deep=True,
 )
+
+
+@register(_("a plan was given one filling at most for each of its windows"), Subject.ACCOUNT, deep=True, freezes=False)
+def _fillings(rows: Rows) -> Iterator[Found]:
+    """Nobody is stopped for it: it was ours to count. Windows of plans from before they had a time zone of their own
+    are counted in the one that their team had then, which may not be the one that they were filled in."""
+    sql = """
+        SELECT t.credit_id, sum(t.amount) FROM billing_transfer t JOIN billing_plan p ON p.account_id = t.credit_id
+        WHERE {rows:t.credit_id} AND t.kind = 'grant' GROUP BY t.credit_id"""
+    given: dict[int, int] = dict(query(sql, rows))
+    condition, parameters = rows.condition("account_id")
+    plans = Plan.objects.raw(f"SELECT * FROM billing_plan WHERE {condition}", parameters)
+    for plan in plans.iterator():
+        # The window that begins with the next filling has not been filled for.
+        until = plan.fill_at - dt.timedelta(microseconds=1) if plan.fill_at else plan.ends_at + SET_BACK
+        sold = plan.value * (1 + windows.turns(plan.refill, plan.starts_at, until, plan.zone))
+        if given.get(plan.account_id, 0) > sold:
+            yield plan.account_id, f"given {given[plan.account_id]}, sold {sold}", plan.account_id
+
 
 # ---- transfers ------------------------------------------------------------------------------------------------------
 

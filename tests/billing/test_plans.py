@@ -10,13 +10,16 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from billing import audit, ledger, plans
-from billing.models import Account, AccountKind, Plan, PlanKind, PlanOffer, PlanState, Transfer, Window
+from billing import audit, ledger, plans, windows
+from billing.models import Account, AccountKind, Plan, PlanKind, PlanOffer, PlanState, Transfer, TransferKind, Window
 from portal import services
 from portal.models import Team
+from tests.kit import databases
 from tests.kit.ports import eventually
 
 UNIT = 10**9
+# Each an hour or more behind the one before it.
+WESTWARD = ("Pacific/Tongatapu", "Pacific/Fiji", "Asia/Magadan", "Asia/Vladivostok", "Asia/Tokyo", "Asia/Shanghai")
 
 
 @pytest.fixture
@@ -187,6 +190,81 @@ def test_a_plan_is_filled_anew_in_each_window_of_the_teams_zone_and_loses_what_w
     plan.refresh_from_db()
     assert plan.fill_at == first + dt.timedelta(days=1)
     assert whole()
+
+
+def moment(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+
+
+@pytest.mark.parametrize("refill", [Window.DAY, Window.WEEK, Window.MONTH])
+def test_a_plan_is_filled_by_the_zone_in_which_it_was_bought_wherever_its_team_moves(team: Team, refill: str) -> None:
+    services.set_time_zone(team, "Pacific/Kiritimati", actor="alice")
+    plan = bought(team, offered(refill=refill, days=90))
+    first = plan.fill_at
+    assert first is not None
+    for hour, zone in enumerate(WESTWARD):  # midnight goes round the earth, and the team before it
+        services.set_time_zone(team, zone, actor="alice")
+        plans.tend(plan.pk, now=first + dt.timedelta(hours=hour))
+    assert len(moved("grant")) == 2, "as it was bought, and at its first midnight"
+    plan.refresh_from_db()
+    assert plan.fill_at == windows.end_of(refill, first, "Pacific/Kiritimati")
+    services.set_time_zone(team, "Asia/Tokyo", actor="alice")
+    assert bought(team, offered(name="Next", refill=refill)).zone == "Asia/Tokyo"
+    assert whole()
+
+
+@pytest.mark.parametrize(
+    ("midnight", "following"),
+    [
+        ("2031-03-29T23:00+00:00", "2031-03-30T22:00+00:00"),  # a day of 23 hours
+        ("2031-10-25T22:00+00:00", "2031-10-26T23:00+00:00"),  # one of 25
+        ("2031-10-25T21:00+00:00", "2031-10-26T23:00+00:00"),  # the law was changed after the moment was fixed
+        ("2031-10-25T23:00+00:00", "2031-10-26T23:00+00:00"),
+    ],
+)
+def test_a_day_is_filled_once_whatever_is_done_to_the_clocks(team: Team, midnight: str, following: str) -> None:
+    plan = bought(team, offered(refill=Window.DAY))
+    due = moment(midnight)
+    Plan.objects.update(zone="Europe/Berlin", fill_at=due, ends_at=due + dt.timedelta(days=9))
+    assert plans.tend(plan.pk, now=due)
+    plan.refresh_from_db()
+    assert plan.fill_at == moment(following)
+    assert not plans.tend(plan.pk, now=plan.fill_at - dt.timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("refill", Window.values)
+def test_what_a_plan_was_given_beyond_its_fillings_is_found_and_stops_nobody(team: Team, refill: str) -> None:
+    plan = bought(team, offered(refill=refill, days=90))
+    if plan.fill_at is not None:
+        assert plans.tend(plan.pk, now=plan.fill_at)
+    assert whole()
+    sold = ledger.platform_account(AccountKind.PLANS)
+    ledger.post(
+        kind=TransferKind.GRANT, debit=sold, credit=plan.account, amount=1, reference="more", actor="", reason="more"
+    )
+    (found,) = audit.run()
+    assert found.check == "a plan was given one filling at most for each of its windows"
+    assert (found.account, found.freezes) == (plan.account_id, False)
+
+
+@pytest.mark.parametrize("kind", databases.KINDS)
+def test_plans_from_before_they_had_a_time_zone_go_on_in_their_teams(kind: str) -> None:
+    url = databases.new(kind)
+    try:
+        with databases.inside(url):
+            ledger.forget_revenue_account()
+            _, here = services.user_with_team("alice@example.com")
+            _, there = services.user_with_team("bob@example.com")
+            services.set_time_zone(there, "Asia/Shanghai", actor="bob")
+            offer = offered(price=0, refill=Window.DAY)
+            before = {bought(one, offer).pk: one.time_zone for one in (here, there)}
+        databases.migrate(url, "billing", "0015")
+        databases.migrate(url, "billing")
+        with databases.inside(url):
+            assert dict(Plan.objects.values_list("pk", "zone")) == before
+            assert whole()
+    finally:
+        databases.drop(url)
 
 
 def test_a_worker_that_was_away_for_days_fills_once_for_the_window_that_runs(team: Team) -> None:

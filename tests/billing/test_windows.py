@@ -106,3 +106,34 @@ def test_a_zone_to_choose_is_a_place_or_utc() -> None:
     assert list(zones[1:]) == sorted(zones[1:])
     assert {"Asia/Shanghai", "America/Argentina/Ushuaia"} <= set(zones)
     assert not {"EST", "Etc/GMT+5", "localtime", "Factory"} & set(zones)
+
+
+@pytest.mark.parametrize(
+    ("window", "zone", "since", "until", "turns"),
+    [
+        ("total", "UTC", "2026-05-14T13:14+00:00", "2036-05-14T13:14+00:00", 0),
+        ("day", "UTC", "2026-05-14T00:00+00:00", "2026-05-14T23:59:59.999999+00:00", 0),
+        ("day", "UTC", "2026-05-14T00:00+00:00", "2026-05-15T00:00+00:00", 1),
+        ("day", "UTC", "2026-12-31T23:59+00:00", "2027-03-01T00:00+00:00", 60),
+        ("day", "Europe/Berlin", "2026-03-28T12:00+00:00", "2026-03-29T22:00+00:00", 2),  # one of 23 hours
+        ("day", "Europe/Berlin", "2026-10-24T12:00+00:00", "2026-10-25T22:59+00:00", 1),  # one of 25
+        ("week", "UTC", "2026-05-11T00:00+00:00", "2026-05-17T23:59+00:00", 0),
+        ("week", "America/New_York", "2026-05-17T12:00+00:00", "2026-05-25T04:00+00:00", 2),
+        ("month", "UTC", "2026-05-14T00:00+00:00", "2026-05-31T23:59+00:00", 0),
+        ("month", "Asia/Shanghai", "2026-12-14T00:00+00:00", "2027-02-28T16:00+00:00", 3),
+    ],
+)
+def test_windows_that_begin_meanwhile_are_counted(window: str, zone: str, since: str, until: str, turns: int) -> None:
+    assert windows.turns(window, moment(since), moment(until), zone) == turns
+
+
+@pytest.mark.parametrize("window", ["day", "week", "month"])
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Havana", "Pacific/Apia", "Pacific/Pago_Pago"])
+def test_half_a_window_after_its_beginning_it_is_the_same_window(window: str, zone: str) -> None:
+    begins, last = windows.start_of(window, moment("2026-01-01T00:00+00:00"), zone), moment("2027-01-01T00:00+00:00")
+    while begins < last:
+        for apart in (dt.timedelta(hours=-2), dt.timedelta(), dt.timedelta(hours=2)):
+            assert windows.start_of(window, begins + windows.HALF[window] + apart, zone) == begins
+        following = windows.end_of(window, begins, zone)
+        assert following is not None
+        begins = following

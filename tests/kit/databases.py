@@ -49,7 +49,7 @@ def new(kind: str, postgres: Postgres | None = None) -> str:
     if postgres is not None:
         name = f"pisces_{uuid.uuid4().hex[:12]}"
         postgres.execute(f"CREATE DATABASE {name}")
-        _migrate(postgres.url(name))
+        migrate(postgres.url(name))
         return postgres.url(name)
     source = template(kind)
     name = f"pisces_{uuid.uuid4().hex[:12]}"
@@ -99,17 +99,18 @@ def template(kind: str) -> str:
     if kind not in _templates:
         if kind == "postgres":
             services.postgres.execute("CREATE DATABASE pisces_template")
-            _migrate(services.postgres.url("pisces_template"))
+            migrate(services.postgres.url("pisces_template"))
             _templates[kind] = "pisces_template"
         else:
             path = _folder / "template.sqlite3"
-            _migrate(f"sqlite:///{path}")
+            migrate(f"sqlite:///{path}")
             _templates[kind] = str(path)
     return _templates[kind]
 
 
-def _migrate(url: str) -> None:
-    command = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+def migrate(url: str, *target: str) -> None:
+    """To the newest migrations, or there and back to the one that an app and its number name."""
+    command = [sys.executable, "manage.py", "migrate", *target, "--verbosity", "0"]
     variables = environment(DATABASE_URL=url, VAR_DIR=str(_folder), LOG_LEVEL="WARNING")
     subprocess.run(command, cwd=ROOT, env=variables, process_group=0, check=True, timeout=120)
 

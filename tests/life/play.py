@@ -404,7 +404,7 @@ class Play(Calls):
         calls = offer.calls
         rate = (offer.price + calls - 1) // calls if calls else None
         ends_at = self.now + dt.timedelta(days=offer.days)
-        pot = Pot(plan.account_id, offer.value, rate, offer.refill, offer.models, ends_at, None)
+        pot = Pot(plan.account_id, offer.value, rate, offer.refill, offer.models, ends_at, customer.zone)
         customer.buy(pot, offer.price, self.now)
 
     def cancel(self) -> None:

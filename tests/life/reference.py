@@ -35,7 +35,8 @@ class Pot(msgspec.Struct):
     refill: str
     models: list[str]
     ends_at: dt.datetime
-    fill_at: dt.datetime | None
+    zone: str
+    fill_at: dt.datetime | None = None
     balance: int = 0
     running: bool = True
 
@@ -278,7 +279,7 @@ class Customer(msgspec.Struct):
                 pot.fill_at = self._next_filling(pot, now)
 
     def _next_filling(self, pot: Pot, now: dt.datetime) -> dt.datetime | None:
-        moment = windows.end_of(pot.refill, now, self.zone)
+        moment = windows.end_of(pot.refill, now, pot.zone)
         return moment if moment is not None and moment < pot.ends_at else None
 
     # ---- months

@@ -1,8 +1,6 @@
 """The call log by months: made ahead, looked up in one, pruned by policy; the books and the sums stay."""
 
 import datetime as dt
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -199,13 +197,6 @@ def test_pruning_goes_slice_by_slice(house: House, monkeypatch: pytest.MonkeyPat
 # ---- the migration --------------------------------------------------------------------------------------------------
 
 
-def migrate(url: str, name: str) -> None:
-    variables = databases.environment(DATABASE_URL=url, LOG_LEVEL="WARNING")
-    command = [sys.executable, "manage.py", "migrate", "relay", name, "--verbosity", "0"]
-    done = subprocess.run(command, cwd=databases.ROOT, env=variables, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 @pytest.mark.parametrize("kind", databases.KINDS)
 def test_a_filled_database_is_migrated_there_and_back(kind: str) -> None:
     url = databases.new(kind)
@@ -215,11 +206,11 @@ def test_a_filled_database_is_migrated_there_and_back(kind: str) -> None:
             for number in range(8):
                 house.call(timezone.now() - dt.timedelta(days=20 * number), channels=("spare", "main"))
             calls, attempts = _content()
-        migrate(url, "0009")
+        databases.migrate(url, "relay", "0009")
         with databases.inside(url):
             assert rows("relay_calllog") == 8
             assert rows("relay_attempt") == 16
-        migrate(url, "0010")
+        databases.migrate(url, "relay", "0010")
         with databases.inside(url):
             assert _content() == (calls, attempts)
             if kind == "postgres":

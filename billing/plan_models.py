@@ -65,7 +65,8 @@ class Plan(models.Model):
 
     A call that a plan of calls pays costs `rate` nano-units, whatever it used. `steps` counts fillings and expiries,
     each of which is a transfer that bears the number; `fill_at` is when the next filling is due, at midnight in
-    `zone`, which was the team's at the purchase. `order` is the buyer's request: the same one twice buys once.
+    `zone`, which was the team's at the purchase. `carried` names the calls that ran when it was last filled and of
+    which it is not known yet what they cost it. `order` is the buyer's request: the same one twice buys once.
     """
 
     account = models.OneToOneField(Account, models.PROTECT, related_name="plan")
@@ -82,6 +83,7 @@ class Plan(models.Model):
     state = models.CharField(_("state"), max_length=10, choices=PlanState, default=PlanState.RUNNING)
     steps = models.PositiveIntegerField(default=1)
     fill_at = models.DateTimeField(_("next filling"), null=True, blank=True)
+    carried = models.JSONField(default=list, db_default=[], editable=False)
     starts_at = models.DateTimeField(_("bought"))
     ends_at = models.DateTimeField(_("ends"))
     actor = models.CharField(_("by"), max_length=200, blank=True)

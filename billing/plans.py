@@ -6,28 +6,34 @@ does; what is left when it ends, or when it is filled anew, goes back to the acc
 customers paid less what they were given. A plan of calls is money, too: each call costs its `rate`.
 
 Keys whose payment type is `plan` draw on the running plans of their team, plans of calls first, then by expiry, and
-then on the wallet. A hold that is open when a plan ends or is filled keeps its part; what it does not use is lost with
-the next step.
+then on the wallet. A hold that is open when a plan ends keeps its part; what it does not use is lost with the next
+step.
+
+A plan never has more than its worth, or what was left of one window could be spent in the next. So what a hold has
+that is open at a filling counts as filled until it ends. What it gives back is the new window's; what it costs is paid
+from the old one, and the plan is given that much more.
 """
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Q, QuerySet, Sum
 from django.utils import timezone
 
-from billing import ledger, money, revisions, windows
+from billing import ledger, money, revisions, rules, windows
 from billing.models import (
     Account,
     AccountKind,
+    Hold,
     Plan,
     PlanKind,
     PlanOffer,
     PlanState,
+    Transfer,
     TransferKind,
 )
 
@@ -123,7 +129,7 @@ def buy(*, team: int, offer: PlanOffer, at_most: int, order: uuid.UUID, actor: s
             plan = _new(team, _offered(offer.pk, at_most), order, actor)
             if plan.price:
                 _post(plan, TransferKind.PURCHASE, wallet, _sold(), plan.price, actor, plan.name)
-            _fill(plan, actor)
+            _fill(plan, plan.value, actor, plan.name)
             revisions.bump(revisions.PLANS)
             return plan
     except IntegrityError:  # the same order of another team, a moment earlier
@@ -179,15 +185,17 @@ def _next_filling(refill: str, zone: str, after: dt.datetime, ends_at: dt.dateti
     return moment if moment is not None and moment < ends_at else None
 
 
-def _fill(plan: Plan, actor: str) -> None:
-    _post(plan, TransferKind.GRANT, _sold(), plan.account, plan.value, actor, plan.name)
+def _fill(plan: Plan, amount: int, actor: str, reason: str) -> None:
+    if amount > 0:
+        _post(plan, TransferKind.GRANT, _sold(), plan.account, amount, actor, reason)
 
 
-def _drain(plan: Plan, actor: str, reason: str) -> None:
-    """Takes what no open hold has reserved."""
+def _drain(plan: Plan, actor: str, reason: str) -> int:
+    """Takes what no open hold has reserved. What is left is what they have; the account stays locked."""
     account = Account.objects.select_for_update().get(pk=plan.account_id)
     if left := account.free:
         _post(plan, TransferKind.EXPIRY, account, _sold(), left, actor, reason)
+    return account.held
 
 
 def _post(plan: Plan, kind: TransferKind, debit: Account, credit: Account, amount: int, actor: str, why: str) -> None:
@@ -205,7 +213,7 @@ def cancel(*, plan: Plan, actor: str, reason: str) -> bool:
     if not reason.strip():
         raise ValueError("a plan is cancelled for a reason")
     now = timezone.now()
-    if not _step(plan, state=PlanState.CANCELLED, fill_at=None, ends_at=now):
+    if not _step(plan, state=PlanState.CANCELLED, fill_at=None, carried=[], ends_at=now):
         return False
     Account.objects.filter(pk=plan.account_id).update(ends_at=now)
     _drain(plan, actor, reason)
@@ -226,10 +234,20 @@ def _step(plan: Plan, **fields: object) -> bool:
 
 
 def due(now: dt.datetime) -> Sequence[int]:
-    """Plans that are to be filled, have ended, or ended before and got something back from a call since."""
+    """Plans that are to be filled, have ended, or ended before and got something back from a call since; and those of
+    which a call has ended that ran when they were filled."""
     ended = Q(state=PlanState.RUNNING, ends_at__lte=now)
     left = ~Q(state=PlanState.RUNNING) & Q(account__balance__gt=F("account__held"))
-    return list(Plan.objects.filter(Q(fill_at__lte=now) | ended | left).values_list("pk", flat=True).order_by("pk"))
+    found = set(Plan.objects.filter(Q(fill_at__lte=now) | ended | left).values_list("pk", flat=True))
+    waiting = dict(Plan.objects.filter(state=PlanState.RUNNING).exclude(carried=[]).values_list("pk", "carried"))
+    still = _open(call for carried in waiting.values() for call in carried)
+    return sorted(found | {number for number, carried in waiting.items() if not still.issuperset(carried)})
+
+
+def _open(calls: Iterable[str]) -> set[str]:
+    """Those of these calls that have not ended."""
+    found = Hold.objects.open().filter(pk__in=[uuid.UUID(call) for call in calls])
+    return {str(number) for number in found.values_list("pk", flat=True)}
 
 
 @transaction.atomic
@@ -239,20 +257,46 @@ def tend(number: int, *, now: dt.datetime) -> bool:
     if plan.state != PlanState.RUNNING:
         return _lose_rest(plan)
     if plan.ends_at <= now:
-        if not _step(plan, state=PlanState.ENDED, fill_at=None):
+        if not _step(plan, state=PlanState.ENDED, fill_at=None, carried=[]):
             return False
         _drain(plan, "", "ended")
         revisions.bump(revisions.PLANS)
         return True
-    if plan.fill_at is None or plan.fill_at > now:
+    if plan.fill_at is not None and plan.fill_at <= now:
+        return _refill(plan, max(now, plan.fill_at + windows.HALF[plan.refill]))
+    return _complete(plan)
+
+
+def _refill(plan: Plan, within: dt.datetime) -> bool:
+    """Fills a plan up to its worth for the window that holds this moment; what was left is lost.
+
+    The moment is well inside of its window: where a change of the zone's clocks, which nobody knew of when the filling
+    was fixed, lets the window begin a little later, it is not filled twice.
+    """
+    if not _step(plan, fill_at=_next_filling(plan.refill, plan.zone, within, plan.ends_at)):
         return False
-    # What was to be filled now is the window around it, even where a change of the zone's clocks, which nobody knew
-    # of when the moment was fixed, lets that window begin a little later: it is not filled twice.
-    after = max(now, plan.fill_at + windows.HALF[plan.refill])
-    if not _step(plan, fill_at=_next_filling(plan.refill, plan.zone, after, plan.ends_at)):
+    held = _drain(plan, "", "filled anew")
+    plan.carried = _holding(plan) if held else []
+    plan.save(update_fields=["carried"])
+    _fill(plan, plan.value - held, "", plan.name)
+    return True
+
+
+def _holding(plan: Plan) -> list[str]:
+    """The calls that have something of it reserved. Its account is locked, so none begins or ends meanwhile."""
+    found = Hold.objects.open().filter(account__team=plan.team_id).values_list("pk", "parts")
+    return [str(call) for call, parts in found if any(number == plan.account_id for number, _ in parts)]
+
+
+def _complete(plan: Plan) -> bool:
+    """Gives a plan what the calls have cost it that ran when it was filled and have ended since."""
+    still = _open(plan.carried)
+    ended = [call for call in plan.carried if call not in still]
+    if not ended or not _step(plan, carried=[call for call in plan.carried if call in still]):
         return False
-    _drain(plan, "", "filled anew")
-    _fill(plan, "")
+    references = [rules.draw_reference(uuid.UUID(call), plan.account_id) for call in ended]
+    draws = Transfer.objects.filter(kind=TransferKind.DRAW, reference__in=references)
+    _fill(plan, draws.aggregate(total=Sum("amount"))["total"] or 0, "", "for calls that ran when it was filled")
     return True
 
 

@@ -39,6 +39,8 @@ class Pot(msgspec.Struct):
     fill_at: dt.datetime | None = None
     balance: int = 0
     running: bool = True
+    carried: set[object] = msgspec.field(default_factory=set)  # calls that ran when it was last filled
+    owed: int = 0  # what those that have ended since have cost it
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -248,8 +250,10 @@ class Customer(msgspec.Struct):
     def close(self, call: object, cost: int, at: dt.datetime) -> None:
         hold = self.holds.pop(call)
         for number, part in hold.parts:
-            self.pots[number].balance -= min(part, cost)
-            cost -= min(part, cost)
+            pot, drawn = self.pots[number], min(part, cost)
+            pot.balance -= drawn
+            pot.owed += drawn if call in pot.carried else 0
+            cost -= drawn
         paid = min(cost, max(0, self.room))
         self._move(at, -paid, sold=True)
         if cost > paid:
@@ -275,8 +279,11 @@ class Customer(msgspec.Struct):
                 pot.running, pot.fill_at = False, None
                 pot.balance = self.pot_held(pot.number)
             elif pot.fill_at is not None and pot.fill_at <= now:
-                pot.balance = self.pot_held(pot.number) + pot.value
+                pot.balance, pot.owed = pot.value, 0
+                pot.carried = {call for call, hold in self.holds.items() if pot.number in dict(hold.parts)}
                 pot.fill_at = self._next_filling(pot, now)
+            else:
+                pot.balance, pot.owed = pot.balance + pot.owed, 0
 
     def _next_filling(self, pot: Pot, now: dt.datetime) -> dt.datetime | None:
         moment = windows.end_of(pot.refill, now, pot.zone)

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -133,6 +134,30 @@ def test_a_failed_call_gives_the_plan_back_what_it_held(gateway: Gateway, upstre
     eventually(lambda: gateway.wallet(plan)["held"] == 0)
     assert left(gateway, plan) == 5
     assert call(gateway, member, "chat").status_code == 200
+
+
+def test_a_plan_that_is_filled_while_a_call_runs_has_its_worth_when_the_call_is_paid(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    from billing import plans
+    from billing.models import Plan
+
+    member = gateway.customer(credit="0", payment="plan")
+    account = buy(gateway, member, value=PRICE, refill="month", days=90)
+    script = upstream.play(scripts.whole(after=2))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.chat, gateway.url, member.token, model="per-call", x_script=script)
+        eventually(lambda: gateway.wallet(account)["held"] == PRICE)
+        with gateway.inside():
+            plan = Plan.objects.get(account=account)
+            assert plan.fill_at is not None
+            assert plans.tend(plan.pk, now=plan.fill_at)
+        assert left(gateway, account) == PRICE, "what the call holds, and no more"
+        assert answer.result().status_code == 200
+    assert left(gateway, account) == 0
+    with gateway.inside():
+        assert [plans.tend(number, now=plan.starts_at) for number in plans.due(plan.starts_at)] == [True]
+    assert left(gateway, account) == PRICE
 
 
 def test_a_plan_that_was_cancelled_pays_for_nothing_within_a_second(gateway: Gateway) -> None:

@@ -24,7 +24,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet, Sum
 from django.utils import timezone
 
-from billing import ledger, money, revisions, rules, windows
+from billing import ledger, money, revisions, rules, selectors, windows
 from billing.models import (
     Account,
     AccountKind,
@@ -50,6 +50,10 @@ class Dearer(NotForSale):
 
 class TooMany(Exception):
     """The team has as many of these running as it may."""
+
+
+class Owing(Exception):
+    """The team owes something besides, which is paid before anything is bought."""
 
 
 class Paying(msgspec.Struct, frozen=True):
@@ -119,13 +123,15 @@ def buy(*, team: int, offer: PlanOffer, at_most: int, order: uuid.UUID, actor: s
     """Buys the plan from the team's wallet, for its price of this moment, `at_most` so many nano-units. The same
     `order` again gives the plan that it bought.
 
-    Raises NotForSale, Dearer, TooMany or ledger.InsufficientFunds; then nothing has changed.
+    Raises NotForSale, Dearer, TooMany, Owing or ledger.InsufficientFunds; then nothing has changed.
     """
     try:
         with transaction.atomic():
             wallet = Account.objects.select_for_update().get(pk=ledger.wallet_of(team).pk)
             if (bought := Plan.objects.filter(order=order).first()) is not None:
                 return _own(bought, team)
+            if selectors.owed(selectors.debt_of(wallet)) > 0:
+                raise Owing(str(team))
             plan = _new(team, _offered(offer.pk, at_most), order, actor)
             if plan.price:
                 _post(plan, TransferKind.PURCHASE, wallet, _sold(), plan.price, actor, plan.name)

@@ -15,6 +15,7 @@ from billing.payments.orders import Choice, Links
 from portal.models import Team
 
 DEARER = gettext_lazy("The price of this plan has changed. Please look at it again.")
+OWING = gettext_lazy("The team owes something. What is added to the wallet pays that first; then it can buy plans.")
 
 
 def begin(

@@ -34,6 +34,8 @@ def buy(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
         problem = _("The order was incomplete. Please try again.")
     except ledger.InsufficientFunds:
         problem = _("The wallet has too little for this plan.")
+    except plans.Owing:
+        problem = str(paying.OWING)
     except plans.TooMany:
         problem = _("Your team has as many of these plans as it may have at once.")
     except plans.Dearer:

@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from billing import ledger, money, plans, selectors, stops
+from billing import debts, ledger, money, plans, selectors, stops
 from billing.models import Account, AccountKind, TransferKind
 from billing.payments import (
     Event,
@@ -37,6 +37,7 @@ from billing.rules import UNPAID
 
 log = structlog.get_logger(__name__)
 
+_OWED_FIRST = "the plan was not bought; what the team owed was paid first, the rest is in the wallet"
 _KINDS = {Reversal.REFUND.value: TransferKind.REFUND, Reversal.DISPUTE.value: TransferKind.DISPUTE}
 # Of several facts in one event the gravest says what became of it.
 _GRAVITY = (
@@ -190,6 +191,7 @@ def _wrong_receipt(payment: Payment, fact: Paid) -> str:
 
 def _credit(payment: Payment, fact: Paid) -> Result:
     """Puts the money into the wallet, whatever the order had come to before: what is paid is paid."""
+    _accounts(payment)  # all that follows finds them locked, in their order
     try:
         ledger.post(
             kind=TransferKind.PAYMENT,
@@ -212,17 +214,23 @@ def _credit(payment: Payment, fact: Paid) -> Result:
 
 
 def _bought(payment: Payment) -> str:
-    """Buys the plan that the payment is for, once; why not, where it cannot be had any more for what was paid."""
+    """Buys the plan that the payment is for, once; why not, where it cannot be had any more for what was paid.
+
+    What the team owes is paid first, as by all that comes into its wallet, and the plan from what is left.
+    """
     offer = payment.offer
     if offer is None:
         return ""
+    debts.settle(selectors.debt_of(payment.wallet))
     try:
         plans.buy(
             team=_team(payment.wallet), offer=offer, at_most=payment.amount, order=payment.pk, actor=payment.actor
         )
-    except (plans.NotForSale, plans.TooMany, ledger.InsufficientFunds) as error:
+    except (plans.NotForSale, plans.TooMany, plans.Owing, ledger.InsufficientFunds) as error:
         log.warning("payment.plan_not_bought", payment=str(payment.pk), offer=offer.pk, why=type(error).__name__)
-        return "the plan was not bought; the money is in the wallet"
+        # A wallet that was just paid the price has too little only where a debt took some of it.
+        owed = isinstance(error, plans.Owing | ledger.InsufficientFunds)
+        return _OWED_FIRST if owed else "the plan was not bought; the money is in the wallet"
     return ""
 
 

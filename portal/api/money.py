@@ -202,6 +202,8 @@ class Plans(View):
             bought = plans.buy(team=self.team.pk, offer=offer, at_most=agreed, order=order, actor=self.actor)
         except ledger.InsufficientFunds as error:
             raise errors.CannotPay from error
+        except plans.Owing as error:
+            raise errors.CannotPay(str(paying.OWING)) from error
         except plans.Dearer as error:
             raise errors.Conflict(str(paying.DEARER)) from error
         except (plans.TooMany, plans.NotForSale) as error:

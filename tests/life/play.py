@@ -393,6 +393,9 @@ class Play(Calls):
             plan = self.attempt(
                 lambda: plans.buy(team=purse.team.pk, offer=offer, at_most=offer.price, order=order, actor="alice")
             )
+        except plans.Owing:
+            assert customer.debt
+            return
         except ledger.InsufficientFunds:
             assert customer.room < offer.price
             return
@@ -401,6 +404,7 @@ class Play(Calls):
             return
         assert plan is not None
         assert customer.room >= offer.price
+        assert not customer.debt
         calls = offer.calls
         rate = (offer.price + calls - 1) // calls if calls else None
         ends_at = self.now + dt.timedelta(days=offer.days)

@@ -34,7 +34,15 @@ class UserAdmin(DjangoUserAdmin, Kept):  # type: ignore[type-arg]
     filter_horizontal = ("user_permissions",)
     readonly_fields = ("last_login", "date_joined")
     fieldsets = (
-        (None, {"fields": ("email", "password", "last_login", "date_joined")}),
+        (
+            None,
+            {
+                "fields": ("email", "password", "last_login", "date_joined"),
+                "description": _(
+                    "A new address replaces every other that the user had. Sessions go on; a new password ends them."
+                ),
+            },
+        ),
         (_("Rights"), {"fields": ("is_active", "is_staff", "is_superuser", "user_permissions")}),
     )
     add_fieldsets = ((None, {"fields": ("email", "usable_password", "password1", "password2")}),)
@@ -49,6 +57,8 @@ class UserAdmin(DjangoUserAdmin, Kept):  # type: ignore[type-arg]
         obj.email = obj.email.lower()
         super().save_model(request, obj, form, change)
         services.personal_team(obj)
+        if "email" in form.changed_data:
+            services.replace_addresses(obj)
 
 
 class MembershipInline(ReadOnlyInline):

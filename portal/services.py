@@ -1,5 +1,6 @@
 """Users and teams: what is done to them."""
 
+from allauth.account.models import EmailAddress
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
@@ -27,6 +28,17 @@ def user_with_team(email: str) -> tuple[User, Team]:
     email = email.strip().lower()
     user = User.objects.filter(email=email).first() or User.objects.create_user(email)
     return user, personal_team(user)
+
+
+@transaction.atomic
+def replace_addresses(user: User) -> None:
+    """The user's address is the only one that signs in and resets the password; others that there were are forgotten.
+
+    It is confirmed as after a sign-up, unless it has been before. Links that reset the password or confirm another
+    address are void: allauth's name all of the user's addresses, or the row of one.
+    """
+    EmailAddress.objects.filter(user=user).exclude(email=user.email).delete()
+    EmailAddress.objects.update_or_create(user=user, email=user.email, defaults={"primary": True})
 
 
 def owner_of(team: Team) -> User | None:

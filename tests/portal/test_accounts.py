@@ -48,18 +48,67 @@ def test_a_wrong_password_is_refused_in_words(alice: User, client: Client) -> No
     assert "E-mail and password do not match." in page
 
 
+def _link_to_reset() -> str:
+    found = re.search(r"http://\S+", str(mail.outbox[0].body))
+    assert found is not None
+    return found[0]
+
+
 def test_a_forgotten_password_is_reset_by_mail(alice: User, client: Client) -> None:
     answer = client.post(reverse("account_reset_password"), {"email": alice.email}, follow=True)
     assert "Look into your mailbox" in answer.content.decode()
-    found = re.search(r"http://\S+", str(mail.outbox[0].body))
-    assert found is not None
-    page = client.get(found[0], follow=True)
+    link = _link_to_reset()
+    page = client.get(link, follow=True)
     assert "Choose a new password" in page.content.decode()
     sent = {"password1": PASSWORD, "password2": PASSWORD}
     done = client.post(page.request["PATH_INFO"], sent, follow=True)
     assert done.status_code == 200
     assert User.objects.get(pk=alice.pk).check_password(PASSWORD)
-    assert "does not work any more" in client.get(found[0], follow=True).content.decode()
+    assert "does not work any more" in client.get(link, follow=True).content.decode()
+
+
+OLD, NEW = "alice@example.com", "alice@elsewhere.example"
+
+
+@pytest.fixture
+def moved(alice: User, admin_client: Client) -> User:
+    """Alice, whose confirmed address an administrator has replaced. She had another one, too."""
+    alice.set_password(PASSWORD)
+    alice.save()
+    EmailAddress.objects.create(user=alice, email=OLD, primary=True, verified=True)
+    EmailAddress.objects.create(user=alice, email="second@example.com", verified=True)
+    Client().post(reverse("account_reset_password"), {"email": OLD})
+    form = {"email": NEW.upper(), "is_active": "on"}
+    assert admin_client.post(reverse("admin:portal_user_change", args=[alice.pk]), form).status_code == 302
+    return User.objects.get(pk=alice.pk)
+
+
+@pytest.mark.parametrize("address", [OLD, "second@example.com"])
+def test_an_address_that_an_administrator_replaced_opens_nothing(moved: User, client: Client, address: str) -> None:
+    page = client.post(reverse("account_login"), {"login": address, "password": PASSWORD}).content.decode()
+    assert "E-mail and password do not match." in page
+    link = _link_to_reset()
+    assert "does not work any more" in client.get(link, follow=True).content.decode()
+    client.post(reverse("account_reset_password"), {"email": address})
+    assert len(mail.outbox) == 2
+    assert "/password/reset/key/" not in str(mail.outbox[1].body)
+
+
+def test_the_address_that_an_administrator_has_written_is_the_users_only_one(moved: User, client: Client) -> None:
+    (address,) = EmailAddress.objects.filter(user=moved)
+    assert (moved.email, address.email, address.primary, address.verified) == (NEW, NEW, True, False)
+    client.post(reverse("account_reset_password"), {"email": NEW})
+    assert (mail.outbox[-1].to, "/password/reset/key/" in str(mail.outbox[-1].body)) == ([NEW], True)
+    signed_in = client.post(reverse("account_login"), {"login": NEW, "password": PASSWORD})
+    assert signed_in.headers["Location"] == "/"
+
+
+def test_what_else_an_administrator_changes_leaves_the_addresses_alone(alice: User, admin_client: Client) -> None:
+    EmailAddress.objects.create(user=alice, email=alice.email, primary=True, verified=True)
+    EmailAddress.objects.create(user=alice, email="second@example.com", verified=True)
+    admin_client.post(reverse("admin:portal_user_change", args=[alice.pk]), {"email": alice.email})
+    assert not User.objects.get(pk=alice.pk).is_active
+    assert EmailAddress.objects.filter(user=alice, verified=True).count() == 2
 
 
 def test_signing_out_asks_first(as_alice: Client) -> None:

@@ -123,7 +123,7 @@ class KeyForm(forms.Form):
         if cleaned.get("expires") == ON_DATE and not cleaned.get("expires_on") and "expires_on" not in self.errors:
             self.add_error("expires_on", _("Choose the last day on which the key works."))
         try:
-            services.check(self.spec(), known_models=self.known_models)
+            services.check(self.spec(), known_models=self.known_models, key=self.key)
         except ValidationError as error:
             for field, problems in error.error_dict.items():
                 shown = _FIELDS.get(field, field)
@@ -141,7 +141,7 @@ class KeyForm(forms.Form):
             payment=self.key.payment if self.key else asked.get("payment", ""),
             billing=asked.get("billing", ""),
             quota=asked.get("quota") if "quota" in self.fields else UNSET,
-            window=asked.get("window", "") if "window" in self.fields else Window.TOTAL,
+            window=asked.get("window", "") if "window" in self.fields else UNSET,
             expires_at=self._expires_at(),
             models=_names(asked.get("models", "")),
             endpoints=asked.get("endpoints", []) if kind == KeyType.RESTRICTED else (),

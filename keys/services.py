@@ -16,7 +16,7 @@ from django.db import DatabaseError, transaction
 from django.db.models import TextChoices
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from billing import budgets, connections, groups, ledger, money, plans, revisions
 from billing.models import BudgetOwner, Window
@@ -260,6 +260,7 @@ def forget_changed(revision: int) -> None:
 class Spec(msgspec.Struct, kw_only=True):
     """What a key may do. `quota` is nano-units in each `window`, None for no cap, UNSET for the caps that it has.
 
+    A `window` that is UNSET is that of the cap that the key has, in total where it has none.
     `rpm`, `tpm` and `parallel` are rate limits: requests and tokens a minute, calls at once; 0 or None for none.
     """
 
@@ -268,7 +269,7 @@ class Spec(msgspec.Struct, kw_only=True):
     payment: str = PaymentType.PREPAID.value
     billing: str = BillingMode.METERED.value
     quota: int | UnsetType | None = None
-    window: str = Window.TOTAL.value
+    window: str | UnsetType = UNSET
     expires_at: dt.datetime | None = None
     models: Sequence[str] = ()
     endpoints: Sequence[str] = ()
@@ -286,19 +287,23 @@ _CHOICES: dict[str, tuple[type[TextChoices], Any]] = {
 }
 
 
-def check(spec: Spec, *, known_models: set[str] | None = None) -> dict[str, Any]:
-    """The spec's fields as they are stored. Raises ValidationError with a message for each field."""
+def check(spec: Spec, *, known_models: set[str] | None = None, key: ApiKey | None = None) -> dict[str, Any]:
+    """The spec's fields as they are stored. Raises ValidationError with a message for each field.
+
+    What the `key` has already is not judged again: its expiry may have come, and its models may have gone.
+    """
     errors: dict[str, Any] = {}
     for field, (choices, unknown) in _CHOICES.items():
-        if getattr(spec, field) not in choices.values:
+        if getattr(spec, field) not in (*choices.values, UNSET):
             errors[field] = unknown
     if not spec.name.strip() or len(spec.name) > 100:
         errors["name"] = _("A name of 1 to 100 characters is needed.")
     if isinstance(spec.quota, int) and not 0 < spec.quota < money.LIMIT:
         errors["quota"] = _("A quota is more than zero; leave it empty for none.")
-    if spec.expires_at is not None and spec.expires_at <= timezone.now():
+    unchanged = key is not None and spec.expires_at == key.expires_at
+    if spec.expires_at is not None and not unchanged and spec.expires_at <= timezone.now():
         errors["expires_at"] = _("The expiry lies in the past.")
-    if problem := _models_problem(spec, known_models):
+    if problem := _models_problem(spec, known_models, key):
         errors["models"] = problem
     try:
         networks = [str(_network(text)) for text in spec.networks]
@@ -326,10 +331,10 @@ def rate_problems(owner: Any) -> dict[str, Any]:
     return {name: wrong for name in rates.FIELDS if not 0 <= (getattr(owner, name) or 0) <= rates.LARGEST}
 
 
-def _models_problem(spec: Spec, known: set[str] | None) -> Any:
+def _models_problem(spec: Spec, known: set[str] | None, key: ApiKey | None) -> Any:
     if spec.type == KeyType.RESTRICTED and not (spec.models or spec.endpoints):
         return _("A restricted key names the models or endpoints that it may use.")
-    if known is not None and (unknown := sorted(set(spec.models) - known)):
+    if known is not None and (unknown := sorted(set(spec.models) - known - set(key.models if key else ()))):
         return _("Unknown models: %(names)s.") % {"names": ", ".join(unknown)[:200]}
     return None
 
@@ -364,17 +369,39 @@ def issue(
 
 @transaction.atomic
 def change(key: ApiKey, spec: Spec, *, known_models: set[str] | None = None, actor: str = "") -> ApiKey:
-    """Other limits for a key that keeps its secret, type and payment. Raises ValidationError."""
-    fields = check(spec, known_models=known_models)
+    """Other limits for a key that keeps its secret, type and payment. Raises ValidationError.
+
+    With at most one cap `quota` and `window` say what it is from now on. Of several, the one of the `window` that is
+    named becomes `quota`, and the others stay.
+    """
+    fields = check(spec, known_models=known_models, key=key)
     _write(key, **fields)
     _set_quota(key, spec, actor)
     return key
 
 
 def _set_quota(key: ApiKey, spec: Spec, actor: str) -> None:
-    if not isinstance(spec.quota, UnsetType):
-        caps = {window: spec.quota if window == spec.window else None for window in Window.values}
-        _set_caps(key, caps, actor)
+    """Called when the revision is bumped: of two changes at once the second one finds the caps of the first."""
+    if spec.quota is not UNSET or spec.window is not UNSET:
+        standing = {budget.window: budget.cap for budget in budgets.of_keys([key.pk]).get(key.pk, [])}
+        _set_caps(key, _asked_of_several(spec) if len(standing) > 1 else _asked_of_one(spec, standing), actor)
+
+
+def _asked_of_several(spec: Spec) -> dict[str, int | None]:
+    """The cap that changes of those that the key has. Raises ValidationError where nobody can tell which it is."""
+    if isinstance(spec.window, UnsetType) or isinstance(spec.quota, UnsetType):
+        missing = "window" if isinstance(spec.window, UnsetType) else "quota"
+        raise ValidationError({missing: _("The key has quotas for several windows: name the window and its quota.")})
+    return {spec.window: spec.quota}
+
+
+def _asked_of_one(spec: Spec, standing: Mapping[str, int]) -> dict[str, int | None]:
+    """The only cap that the key is to have, and that the window which it leaves has none."""
+    before = next(iter(standing), Window.TOTAL.value)
+    if isinstance(spec.quota, UnsetType) and not standing:
+        raise ValidationError({"window": _("The key has no quota: name one for this window.")})
+    window = before if isinstance(spec.window, UnsetType) else spec.window
+    return {before: None, window: standing[before] if isinstance(spec.quota, UnsetType) else spec.quota}
 
 
 def _set_caps(key: ApiKey, caps: Mapping[str, int | None], actor: str) -> None:

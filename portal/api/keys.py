@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from billing import budgets, catalog
 from billing.models import Window
-from keys import selectors, services
+from keys import rates, selectors, services
 from keys.models import ApiKey, BillingMode, KeyType, PaymentType
 from portal.api import errors, pages
 from portal.api.access import View
@@ -42,21 +42,23 @@ class KeyTerms(serializers.Serializer[Any]):
     """What a key may do. What is left out keeps its value, or has its default in a new key."""
 
     name = serializers.CharField(max_length=100)
-    billing = serializers.ChoiceField(choices=BillingMode.choices, default=BillingMode.METERED)
+    billing = serializers.ChoiceField(choices=BillingMode.choices, required=False)
     quota = Amount(required=False, allow_null=True, help_text="The cap in each window; null for none.")
-    window = serializers.ChoiceField(choices=Window.choices, default=Window.TOTAL)
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    models = serializers.ListField(child=serializers.CharField(max_length=200), required=False, default=list)
-    endpoints = serializers.ListField(child=serializers.CharField(max_length=100), required=False, default=list)
-    networks = serializers.ListField(child=serializers.CharField(max_length=60), required=False, default=list)
-    rpm = serializers.IntegerField(required=False, allow_null=True, min_value=0, default=None)
-    tpm = serializers.IntegerField(required=False, allow_null=True, min_value=0, default=None)
-    parallel = serializers.IntegerField(required=False, allow_null=True, min_value=0, default=None)
+    window = serializers.ChoiceField(choices=Window.choices, required=False)
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    models = serializers.ListField(child=serializers.CharField(max_length=200), required=False)
+    endpoints = serializers.ListField(child=serializers.CharField(max_length=100), required=False)
+    networks = serializers.ListField(child=serializers.CharField(max_length=60), required=False)
+    rpm = serializers.IntegerField(required=False, allow_null=True, min_value=0)
+    tpm = serializers.IntegerField(required=False, allow_null=True, min_value=0)
+    parallel = serializers.IntegerField(required=False, allow_null=True, min_value=0)
 
 
 class NewKey(KeyTerms):
     type = serializers.ChoiceField(choices=KeyType.choices, default=KeyType.STANDARD)
     payment = serializers.ChoiceField(choices=PaymentType.choices, default=PaymentType.PREPAID)
+    billing = serializers.ChoiceField(choices=BillingMode.choices, default=BillingMode.METERED)
+    window = serializers.ChoiceField(choices=Window.choices, default=Window.TOTAL)
 
 
 class MadeKey(KeyShape):
@@ -105,15 +107,17 @@ class Key(View):
         operation_id="keys_change", request=KeyTerms(partial=True), responses=KeyShape, summary="Change a key"
     )
     def patch(self, request: Request, pk: int) -> Response:
-        """A key keeps its secret, type and payment; what is left out stays as it is."""
+        """A key keeps its secret, type and payment; what is left out stays as it is.
+
+        Of a key with one quota, `quota` and `window` each change what they name. Of a key with quotas for several
+        windows only that of `window` changes, and both are needed.
+        """
         key = get_object_or_404(selectors.kept(selectors.of_team(self.team.pk)), pk=pk)
-        terms = KeyTerms(data={**_terms_of(key), **_given(request)})
+        terms = KeyTerms(data=request.data, partial=True)
         terms.is_valid(raise_exception=True)
-        asked = {**terms.validated_data, "type": key.type, "payment": key.payment}
-        if "quota" not in request.data:
-            asked["quota"] = UNSET
+        spec = services.Spec(**{**_terms_of(key), **terms.validated_data})
         with errors.said_as_fields():
-            services.change(key, services.Spec(**asked), known_models=set(catalog.load()), actor=self.actor)
+            services.change(key, spec, known_models=set(catalog.load()), actor=self.actor)
         return Response(KeyShape(key).data)
 
     @extend_schema(operation_id="keys_revoke", responses={204: None}, summary="Revoke a key, for good")
@@ -142,11 +146,7 @@ class Resume(Key):
         return Response(KeyShape(key).data)
 
 
-def _given(request: Request) -> dict[str, Any]:
-    return dict(request.data) if isinstance(request.data, dict) else {}
-
-
 def _terms_of(key: ApiKey) -> dict[str, Any]:
-    names = ("name", "billing", "models", "endpoints", "networks", "rpm", "tpm", "parallel")
-    expires = key.expires_at.isoformat() if key.expires_at else None
-    return {**{name: getattr(key, name) for name in names}, "expires_at": expires}
+    """What it has, but for its quotas, which stay unless they are asked about."""
+    names = ("name", "type", "payment", "billing", "expires_at", "models", "endpoints", "networks", *rates.FIELDS)
+    return {**{name: getattr(key, name) for name in names}, "quota": UNSET}

@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from billing import ledger
-from billing.models import Account, Plan, PlanOffer
+from billing.models import Account, Plan, PlanOffer, PriceVersion
 from keys import services as keys
 from keys.models import ApiKey
 from portal import services
@@ -93,6 +93,71 @@ def test_what_a_key_cannot_be_is_said_of_its_field(robot: Program, body: Any, fi
     assert refused.status_code == 400
     assert list(refused.json()) == [field]
     assert ApiKey.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    ("quotas", "change", "left"),
+    [
+        ({"month": "20"}, {"quota": "30"}, {"month": "30"}),
+        ({"month": "20"}, {"window": "day"}, {"day": "20"}),
+        ({"month": "20"}, {"quota": "5", "window": "day"}, {"day": "5"}),
+        ({"month": "20"}, {"quota": None}, {}),
+        ({"month": "20"}, {"name": "other"}, {"month": "20"}),
+        ({}, {"quota": "5"}, {"total": "5"}),
+        ({}, {"quota": "5", "window": "week"}, {"week": "5"}),
+        ({"day": "5", "month": "20"}, {"quota": "6", "window": "day"}, {"day": "6", "month": "20"}),
+        ({"day": "5", "month": "20"}, {"quota": "50", "window": "week"}, {"day": "5", "week": "50", "month": "20"}),
+        ({"day": "5", "month": "20"}, {"quota": None, "window": "day"}, {"month": "20"}),
+        ({"day": "5", "month": "20"}, {"name": "other"}, {"day": "5", "month": "20"}),
+    ],
+)
+def test_a_change_of_a_quota_is_of_the_window_that_it_names_or_of_the_only_one(
+    robot: Program, quotas: dict[str, str], change: Any, left: dict[str, str]
+) -> None:
+    made = robot("post", "keys", {"name": "app"}).json()["id"]
+    robot("patch", f"limits/keys/{made}", quotas)
+    changed = robot("patch", f"keys/{made}", change)
+    assert changed.status_code == 200
+    assert {quota["window"]: quota["cap"] for quota in changed.json()["quotas"]} == left
+
+
+@pytest.mark.parametrize(
+    ("quotas", "change", "field"),
+    [
+        ({"day": "5", "month": "20"}, {"quota": "6"}, "window"),
+        ({"day": "5", "month": "20"}, {"quota": None}, "window"),
+        ({"day": "5", "month": "20"}, {"window": "week"}, "quota"),
+        ({}, {"window": "week"}, "window"),
+    ],
+)
+def test_a_quota_of_which_nobody_can_tell_which_it_is_changes_nothing(
+    robot: Program, quotas: dict[str, str], change: Any, field: str
+) -> None:
+    made = robot("post", "keys", {"name": "app"}).json()["id"]
+    robot("patch", f"limits/keys/{made}", quotas)
+    refused = robot("patch", f"keys/{made}", {"name": "other", **change})
+    assert (refused.status_code, list(refused.json())) == (400, [field])
+    kept = robot("get", f"keys/{made}").json()
+    assert (kept["name"], {quota["window"]: quota["cap"] for quota in kept["quotas"]}) == ("app", quotas)
+
+
+@pytest.mark.parametrize("body", ['"quota"', '["quota"]', "[]", "5", "null", "true"])
+def test_a_change_that_is_no_object_is_refused_and_changes_nothing(robot: Program, body: str) -> None:
+    path = f"keys/{robot('post', 'keys', {'name': 'app', 'quota': '20', 'window': 'month'}).json()['id']}"
+    before = robot("get", path).json()
+    refused = robot.client.patch(f"/api/v1/{path}", body, content_type="application/json")
+    assert (refused.status_code, robot("get", path).json()) == (400, before)
+
+
+def test_of_a_key_that_has_expired_and_whose_models_have_gone_only_what_is_sent_is_judged(
+    robot: Program, price: PriceVersion
+) -> None:
+    path = f"keys/{robot('post', 'keys', {'name': 'app', 'models': ['gpt-4o-mini']}).json()['id']}"
+    ApiKey.objects.filter(name="app").update(expires_at=timezone.now() - dt.timedelta(days=1), models=["gone"])
+    changed = robot("patch", path, {"name": "renamed"})
+    assert (changed.status_code, changed.json()["name"], changed.json()["models"]) == (200, "renamed", ["gone"])
+    for wrong in ({"expires_at": "2001-01-01T00:00:00Z"}, {"models": ["gone", "unknown"]}):
+        assert list(robot("patch", path, wrong).json()) == list(wrong)
 
 
 def test_nothing_of_another_team_is_there(robot: Program, stranger: Program) -> None:

@@ -141,6 +141,17 @@ def test_an_untouched_form_changes_nothing(as_alice: Client, team: Team) -> None
     assert list(Budget.objects.values_list("cap", "window")) == [(money.parse("3"), "week")]
 
 
+def test_a_key_that_has_expired_is_renamed_and_stays_expired(as_alice: Client, key: ApiKey) -> None:
+    moment = timezone.now() - dt.timedelta(days=3)
+    ApiKey.objects.filter(pk=key.pk).update(expires_at=moment)
+    page = reverse("key_edit", args=[key.pk])
+    form = as_alice.get(page).context["form"]
+    filled = {name: form[name].value() or "" for name in form.fields}
+    assert as_alice.post(page, filled | {"name": "renamed"}).status_code == 302
+    renamed = ApiKey.objects.get(pk=key.pk)
+    assert (renamed.name, renamed.expires_at) == ("renamed", moment)
+
+
 def test_pausing_offers_to_undo(as_alice: Client, key: ApiKey) -> None:
     page = as_alice.post(reverse("key_pause", args=[key.pk]), follow=True).content.decode()
     assert ApiKey.objects.get(pk=key.pk).state == "paused"

@@ -12,6 +12,7 @@ from django.views.defaults import server_error
 
 from billing.models import PriceVersion
 from keys.models import ApiKey
+from portal.models import User
 from tests.portal import made
 
 
@@ -109,6 +110,22 @@ def test_what_is_not_there_says_so_in_the_portals_look(as_alice: Client, client:
         answer = browser.get("/nothing/here/")
         assert answer.status_code == 404
         assert "There is nothing here" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("keys", "q"), ("pricing", "q"), ("pricing", "provider"), ("usage", "q"), ("usage", "model"),
+        ("usage", "channel"), ("usage_calls", "model"), ("usage_sums", "channel"), ("statement_csv", "zone"),
+        ("account_login", "next"), ("admin:keys_apikey_changelist", "q"), ("admin:keys_apikey_changelist", "state"),
+    ],
+)  # fmt: skip
+def test_an_address_with_a_nul_is_refused_in_the_portals_look(books: str, name: str, query: str) -> None:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root@example.com", "x"))
+    refused = client.get(f"{reverse(name)}?{query}=gpt%00")
+    assert refused.status_code == 400
+    assert "This cannot be read" in refused.content.decode()
 
 
 def test_the_page_of_a_failure_needs_nothing_that_can_fail() -> None:

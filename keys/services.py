@@ -381,7 +381,7 @@ def change(key: ApiKey, spec: Spec, *, known_models: set[str] | None = None, act
 
 
 def _set_quota(key: ApiKey, spec: Spec, actor: str) -> None:
-    """Called when the revision is bumped: of two changes at once the second one finds the caps of the first."""
+    """Called with the revision bumped: of two changes at once the second one finds the caps of the first."""
     if spec.quota is not UNSET or spec.window is not UNSET:
         standing = {budget.window: budget.cap for budget in budgets.of_keys([key.pk]).get(key.pk, [])}
         _set_caps(key, _asked_of_several(spec) if len(standing) > 1 else _asked_of_one(spec, standing), actor)
@@ -411,9 +411,12 @@ def _set_caps(key: ApiKey, caps: Mapping[str, int | None], actor: str) -> None:
 
 @transaction.atomic
 def set_caps(key: ApiKey, caps: Mapping[str, int | None], *, actor: str) -> None:
-    """The key's caps by window, nano-units; None for none, windows that are not named stay. In force in a second."""
-    _set_caps(key, caps, actor)
+    """The key's caps by window, nano-units; None for none, windows that are not named stay. In force in a second.
+
+    The revision is bumped first: of two first caps at once the second one finds the budget that the first has made.
+    """
     _write(key)
+    _set_caps(key, caps, actor)
 
 
 def pause(key: ApiKey) -> None:

@@ -6,6 +6,7 @@ from django.db import transaction
 from django.http import HttpRequest
 
 from billing import budgets, ledger, revisions
+from billing.models import BillingDetails
 from keys import rates
 from keys import selectors as key_selectors
 from keys import services as keys
@@ -59,6 +60,15 @@ def set_time_zone(team: Team, zone: str, *, actor: str) -> None:
     owned = list(key_selectors.of_team(team.pk).values_list("pk", flat=True))
     budgets.set_zone(team=team.pk, keys=owned, zone=zone, actor=actor)
     team.time_zone = zone
+
+
+def set_billing_details(team: Team, **given: str) -> BillingDetails:
+    """Who the team's next invoices are written to. What is not given stays; a name that never was is the team's.
+
+    Of two first ones at once the second finds what the first has written.
+    """
+    first = {"name": team.name, **given}
+    return BillingDetails.objects.update_or_create(team=team, defaults=given, create_defaults=first)[0]
 
 
 @transaction.atomic

@@ -15,7 +15,7 @@ from billing import ledger
 from billing.invoice_models import PaymentState
 from billing.invoices import statements
 from billing.models import BillingDetails, DocumentKind, Invoice, InvoiceLine, TransferKind
-from portal import streaming
+from portal import services, streaming
 from portal.api import errors, pages
 from portal.api.access import View
 from portal.api.fields import Amount, Zone
@@ -135,8 +135,8 @@ class Details(View):
     def patch(self, request: Request) -> Response:
         asked = DetailsShape(reading.details(self.team), data=request.data, partial=True)
         asked.is_valid(raise_exception=True)
-        asked.save()
-        return Response(asked.data)
+        changed = services.set_billing_details(self.team, **asked.validated_data)
+        return Response(DetailsShape(changed).data)
 
 
 # ---- statements -----------------------------------------------------------------------------------------------------

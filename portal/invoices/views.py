@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from billing import ledger
 from billing.models import Invoice
-from portal import streaming
+from portal import services, streaming
 from portal.invoices import document, downloads, reading
 from portal.invoices.forms import DetailsForm, StatementForm
 from portal.models import Team
@@ -27,7 +27,7 @@ def details(request: HttpRequest, team: Team) -> HttpResponse:
     known = reading.details(team)
     form = DetailsForm(request.POST if request.method == "POST" else None, instance=known)
     if form.is_bound and form.is_valid():
-        form.save()
+        services.set_billing_details(team, **form.cleaned_data)
         messages.success(request, _("Billing details saved. They are on the next invoice."))
         return redirect("invoices")
     return _page(request, team, "invoices/details.html", status=422 if form.errors else 200, form=form)

@@ -136,7 +136,7 @@ class ExportForm(forms.Form):
         if start is None or end is None:
             return wanted, None
         last = timezone.now().date() + dt.timedelta(days=1)
-        start, end = max(start, self.EARLIEST), min(end, last)
+        start, end = (min(max(day, self.EARLIEST), last) for day in (start, end))
         end = max(start, end)
         zone = windows.zone(self.cleaned_data.get("zone") or "UTC")
         low, high = periods.midnight(start, zone), periods.midnight(end + dt.timedelta(days=1), zone)

@@ -291,6 +291,8 @@ def test_a_label_cannot_become_a_formula(as_alice: Client, key: ApiKey, price: P
         {"start": "x"},
         {"start": "2026-03-02", "end": "2026-03-01"},
         {"start": "0001-01-01", "end": "9999-12-31"},
+        {"start": "9999-12-31", "end": "9999-12-31"},
+        {"start": "0001-01-01", "end": "0001-01-01"},
         {"by": "nonsense"},
         {"zone": "../etc"},
         {"period": "century"},

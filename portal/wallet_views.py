@@ -5,8 +5,9 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
@@ -89,8 +90,8 @@ def payment(request: HttpRequest, team: Team, pk: uuid.UUID) -> HttpResponse:
 def currency(request: HttpRequest) -> HttpResponse:
     """The currency that amounts are shown in besides the ledger's, kept in a cookie."""
     wanted, back = request.POST.get("currency", ""), request.POST.get("next", "")
-    safe = url_has_allowed_host_and_scheme(back, allowed_hosts={request.get_host()})
-    response = redirect(back if safe else "pricing")
+    safe = back.startswith("/") and url_has_allowed_host_and_scheme(back, allowed_hosts={request.get_host()})
+    response = HttpResponseRedirect(back if safe else reverse("pricing"))
     if wanted in rates.offered():
         response.set_cookie(shown.COOKIE, wanted, max_age=YEAR, samesite="Lax", secure=settings.SECURE, httponly=True)
     return response

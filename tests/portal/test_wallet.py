@@ -219,6 +219,14 @@ def test_a_currency_without_a_rate_is_not_kept(as_alice: Client, wanted: str) ->
     assert "currency" not in answer.cookies
 
 
+@pytest.mark.parametrize("back", ["", "foo", "keys", "key_edit", "../", "\0", "//evil.example/", "javascript:alert(1)"])
+def test_whoever_chose_a_currency_goes_to_a_path_of_ours_or_else_to_the_prices(
+    db: None, client: Client, back: str
+) -> None:
+    answer = client.post(reverse("currency"), {"currency": "USD", "next": back})
+    assert (answer.status_code, answer["Location"]) == (302, reverse("pricing"))
+
+
 def test_the_webhook_needs_no_token_and_refuses_other_methods(stripe: ScriptedStripe, db: None) -> None:
     strict = Client(enforce_csrf_checks=True)
     assert strict.post("/webhooks/stripe/", b"{}", content_type="application/json").status_code == 400

@@ -24,6 +24,7 @@ from relay.statements.values import CATEGORIES, MOST_LINES, Bill, Line, Unreadab
 
 NAME = "csv"
 LABEL = "CSV"
+YEARS = range(2000, 3000)  # of a bill; a day of any other has no beginning or no end to compare
 LARGEST = 512 << 10  # bytes of a file; a form carries it along, three times as large at worst
 COLUMNS = ("date", "model", "category", "quantity", "amount", "currency")
 _AMOUNT = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,12})?")
@@ -78,6 +79,10 @@ def _line(number: int, values: Mapping[str, str]) -> tuple[dt.date, Line]:
         day = dt.date.fromisoformat(values["date"])
     except ValueError as error:
         raise Unreadable(_("Line %(line)s: the date is written as 2026-11-20."), line=number) from error
+    if day.year not in YEARS:
+        raise Unreadable(
+            _("Line %(line)s: the year is from %(first)s to %(last)s."), line=number, first=YEARS[0], last=YEARS[-1]
+        )
     category = values.get("category", "").lower() or "other"
     if category not in CATEGORIES:
         raise Unreadable(_("Line %(line)s: the categories are %(known)s."), line=number, known=", ".join(CATEGORIES))

@@ -155,6 +155,7 @@ WRONG = {
     "date,quantity\n2026-11-20,-5\n": "whole number", "date,quantity\n2026-11-20,٥\n": "whole number",
     "date,amount,category\n2026-11-20,1,tea\n": "categories",
     "date,amount,currency\n2026-11-20,1,USD\n2026-11-20,1,EUR\n": "more than one",
+    "date,amount\n9999-12-31,1\n": "Line 2: the year", "date,amount\n2026-11-20,1\n0001-01-01,1\n": "Line 3: the year",
     "date,amount\n2026-11-20,1\nx,2\n": "Line 3", 'date,amount\n"2026': "no CSV",
 }  # fmt: skip
 
@@ -173,6 +174,9 @@ def test_a_file_that_is_no_bill_is_refused_with_its_line() -> None:
 def test_a_wrong_file_is_told_on_the_page_and_nothing_is_kept(ours: Ours, root: Client) -> None:
     url, form = reverse("admin:relay_reconciliation_upload"), {"channel": ours.channel.pk, "exchange": "1"}
     for step in ("preview", "do"):
+        for day in ("9999-12-31", "0001-01-01"):
+            answer = root.post(url, {**form, "step": step, "text": f"date,amount\n{day},1.00\n"})
+            assert "Line 2: the year is from 2000 to 2999." in str(answer.context["form"].errors)
         answer = root.post(url, {**form, "step": step, "text": "date,amount\n2026-11-20,x\n"})
         assert "decimal such as" in str(answer.context["form"].errors)
         assert root.post(url, {**form, "step": step}).context["form"].errors

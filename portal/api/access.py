@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import AuthenticationFailed, NotFound, PermissionDenied
+from rest_framework.exceptions import AuthenticationFailed, NotFound, ParseError, PermissionDenied
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission
@@ -86,6 +86,16 @@ class Person(BasePermission):
         return isinstance(request.user, User)
 
 
+class Json(JSONParser):
+    """JSON; what is nested deeper than Python reads is refused like all else that is none."""
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> Any:
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError as error:
+            raise ParseError(_("The JSON is nested too deeply.")) from error
+
+
 class OneForm(BaseContentNegotiation):
     """Each endpoint answers in one form, whatever the caller would rather have."""
 
@@ -122,7 +132,7 @@ class View(APIView):
     authentication_classes = (ManagementKey, SessionAuthentication)
     permission_classes: tuple[type[BasePermission], ...] = (Member,)
     throttle_classes = (PerTeam,)
-    parser_classes = (JSONParser,)
+    parser_classes = (Json,)
     content_negotiation_class = OneForm
 
     @property

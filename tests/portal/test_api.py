@@ -149,6 +149,13 @@ def test_a_change_that_is_no_object_is_refused_and_changes_nothing(robot: Progra
     assert (refused.status_code, robot("get", path).json()) == (400, before)
 
 
+@pytest.mark.parametrize("deep", ["[" * 100_000, '{"name": ' + '{"a":' * 100_000])
+def test_what_is_nested_too_deeply_to_be_read_is_refused(robot: Program, deep: str) -> None:
+    for send, path in ((robot.client.post, "keys"), (robot.client.patch, "limits"), (robot.client.post, "redeem")):
+        refused = send(f"/api/v1/{path}", deep, content_type="application/json")
+        assert (refused.status_code, refused.json()) == (400, {"detail": "The JSON is nested too deeply."})
+
+
 def test_of_a_key_that_has_expired_and_whose_models_have_gone_only_what_is_sent_is_judged(
     robot: Program, price: PriceVersion
 ) -> None:

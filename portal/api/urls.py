@@ -1,10 +1,9 @@
 """The routes of the management API. Each is for members: a management key, or a session."""
 
-from drf_spectacular.views import SpectacularAPIView
-
 from portal.access import Access, api, api_otherwise
 from portal.api import calls, invoices, keys, limits, money, notices, payments, usage
 from portal.api.access import Nowhere
+from portal.api.document import Document
 
 urlpatterns = [
     api("keys", keys.Keys.as_view(), "api_keys"),
@@ -46,6 +45,6 @@ urlpatterns = [
     api("webhooks/<int:pk>/test", notices.TestWebhook.as_view(), "api_webhook_test"),
     api("webhooks/<int:pk>/deliveries", notices.Deliveries.as_view(), "api_webhook_deliveries"),
     api("deliveries/<int:pk>/again", notices.Redeliver.as_view(), "api_redeliver"),
-    api("schema", SpectacularAPIView.as_view(), "api_schema", Access.PUBLIC),
+    api("schema", Document.as_view(), "api_schema", Access.PUBLIC),
     api_otherwise(Nowhere.as_view(), "api_nowhere"),
 ]

@@ -286,3 +286,11 @@ def test_its_document_describes_every_route_and_asks_for_a_key(client: Client, d
             ways = {name for way in operation["security"] for name in way}
             personal = path.startswith(("/api/v1/notices", "/api/v1/webhooks", "/api/v1/deliveries"))
             assert ways == {"cookieAuth"} | ({"managementKey"} if not personal else set()), (path, method)
+
+
+def test_its_document_has_one_version_whatever_is_asked_for(client: Client, db: None) -> None:
+    plain = client.get("/api/v1/schema", headers={"accept": "application/json"})
+    for version in ("2", "\r\n", "\0"):
+        asked = client.get("/api/v1/schema", {"version": version}, headers={"accept": "application/json"})
+        assert (asked.status_code, asked.content) == (200, plain.content)
+        assert asked["Content-Disposition"] == plain["Content-Disposition"]

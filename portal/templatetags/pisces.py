@@ -27,7 +27,7 @@ register = template.Library()
 @register.simple_tag
 def icon(name: str) -> SafeString:
     """An icon of the sprite, decorative: the word beside it says what it means."""
-    return format_html('<svg class="i" viewBox="0 0 16 16" aria-hidden="true"><use href="#{}"/></svg>', name)
+    return format_html('<svg class="i" viewBox="0 0 16 16" aria-hidden="true"><use href="#icon-{}"/></svg>', name)
 
 
 @register.filter

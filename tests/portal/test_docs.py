@@ -51,7 +51,7 @@ def test_a_page_is_for_everyone_and_has_nothing_inline(db: None, client: Client,
     checked.feed(page)
     assert checked.found == []
     assert len(checked.ids) == len(set(checked.ids))
-    assert set(re.findall(r'<use href="#(\w+)"', page)) <= set(re.findall(r'<symbol id="(\w+)"', page))
+    assert set(re.findall(r'<use href="#icon-(\w+)"', page)) <= set(re.findall(r'<symbol id="icon-(\w+)"', page))
     assert set(re.findall(r'<a href="#([\w-]+)"', page)) <= set(checked.ids)
     current = re.findall(r'<a href="(\S+)" aria-current="page"', page)
     assert set(current) == {"/docs/", address}

@@ -30,7 +30,7 @@ class Inline(HTMLParser):
             self.found.append(tag)
         self.found += [f"{tag} {name}" for name in names if name == "style" or name.startswith("on")]
         self.found += [f"{tag} {value}" for value in names.values() if (value or "").startswith("javascript:")]
-        if tag != "symbol" and names.get("id"):
+        if names.get("id"):
             self.ids.append(str(names["id"]))
 
 
@@ -80,8 +80,8 @@ def test_public_pages_have_nothing_inline_either(db: None, client: Client, name:
 def test_every_icon_that_is_used_is_drawn(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
     for address in pages(as_alice, key, price):
         html = as_alice.get(address).content.decode()
-        drawn = set(re.findall(r'<symbol id="(\w+)"', html))
-        assert set(re.findall(r'<use href="#(\w+)"', html)) <= drawn
+        drawn = set(re.findall(r'<symbol id="icon-(\w+)"', html))
+        assert set(re.findall(r'<use href="#icon-(\w+)"', html)) <= drawn
 
 
 def test_the_language_is_chosen_before_signing_in_and_stays(db: None, client: Client) -> None:

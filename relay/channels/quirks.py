@@ -34,6 +34,10 @@ DECIDED = frozenset(map(_folded, (
     "cached_content", "api_key",
 )))  # fmt: skip
 _HOLDERS = frozenset((_folded("generation_config"),))
+# What a client may ask for that vendors bill at rates of their own, and no price here has: OpenAI's and Google's
+# priority processing, Anthropic's fast mode. Only an operator's parameters ask for it, who has the prices for it then.
+_DEARER = {"service_tier": "priority", "serviceTier": "priority", "speed": "fast"}
+_DEARER_QUOTED = (b"\\u", *(b'"%s"' % name.encode() for name in _DEARER))  # asked of every body, so written once
 
 
 class Edited(msgspec.Struct, frozen=True):
@@ -45,13 +49,37 @@ class Edited(msgspec.Struct, frozen=True):
 
 def apply(body: bytes, quirks: Quirks, parameters: Mapping[str, Any] | None = None) -> Edited:
     """`body` is a JSON object in the upstream's protocol, `parameters` a merge patch of it (RFC 7396)."""
+    body, dearer = _at_usual_rates(body)
     if not parameters and (not quirks.edits or not _concerned(body, quirks)):
-        return Edited(body)
+        return Edited(body, tuple(dearer))
     fields: dict[str, Any] = _fields.decode(body)
     dropped = _edit(fields, quirks) if quirks.edits else []
     if parameters:
         _patch(fields, parameters)
-    return Edited(msgspec.json.encode(fields), tuple(dropped))
+    return Edited(msgspec.json.encode(fields), tuple(sorted((*dropped, *dearer))))
+
+
+def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
+    """The body without what would cost more than its price, and the names of that."""
+    for name in _DEARER_QUOTED:
+        if name in body:
+            break
+    else:
+        return body, []
+    try:
+        fields: dict[str, Any] = _fields.decode(body)
+    except msgspec.DecodeError:
+        return body, []  # the provider says what is wrong with it
+    found = [name for name, word in _DEARER.items() if name in fields and _says(fields[name], word)]
+    for name in found:
+        del fields[name]
+    return (msgspec.json.encode(fields) if found else body), found
+
+
+def _says(raw: msgspec.Raw, word: str) -> bool:
+    """Google writes such words in capitals, and with the name of the field before them."""
+    value = msgspec.json.decode(raw)
+    return isinstance(value, str) and value.lower().endswith(word)
 
 
 def _concerned(body: bytes, quirks: Quirks) -> bool:

@@ -93,6 +93,25 @@ def test_thoughts_go_back_to_providers_that_want_them_or_do_not_mind(name: str) 
     assert quirks.apply(body, presets.of(name).quirks).body is body
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("service_tier", "priority"), ("serviceTier", "SERVICE_TIER_PRIORITY"), ("speed", "fast")],
+)
+def test_what_a_vendor_bills_at_rates_of_its_own_is_not_had_for_the_usual_price(name: str, value: str) -> None:
+    body = json.dumps({"model": "m", name: value, "messages": []}).encode()
+    assert quirks.apply(body, PLAIN) == quirks.Edited(b'{"model":"m","messages":[]}', (name,))
+    escaped = body.replace(name.encode(), name[:-1].encode() + b"\\u%04x" % ord(name[-1]))
+    assert quirks.apply(escaped, PLAIN) == quirks.Edited(b'{"model":"m","messages":[]}', (name,))
+    asked = json.loads(quirks.apply(body, PLAIN, {name: value}).body)
+    assert asked[name] == value, "the operator asks for it"
+
+
+@pytest.mark.parametrize(("name", "value"), [("service_tier", "flex"), ("service_tier", 5), ("speed", "standard")])
+def test_other_words_for_how_a_call_is_served_pass(name: str, value: Any) -> None:
+    body = json.dumps({"model": "m", name: value, "content": "a \\u00e9 service_tier"}).encode()
+    assert quirks.apply(body, PLAIN).body is body
+
+
 def test_groq_gets_neither_probabilities_nor_names_nor_several_answers() -> None:
     sent, dropped = applied("groq", {**BODY, "n": 2, "logprobs": True, "logit_bias": {}, "temperature": 0})
     assert sent == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, "temperature": 0}

@@ -101,10 +101,12 @@ _AZURE = Quirks(path="/openai/deployments/{model}", query="api-version=2024-10-2
 _AZURE_RESPONSES = Quirks(path="/openai/v1")  # no deployment has an address for them, nor any dated API but previews
 # In which models' answers bear their thoughts and state; clients bring them back to whichever model is next.
 THOUGHTS = frozenset(("reasoning_content", "reasoning", "reasoning_details", "extra_content"))
+# What else an answer of OpenAI's has, mostly null, and comes back with it.
+_ANSWERED = frozenset(("refusal", "annotations", "audio"))
 _MISTRAL = Quirks(
     # It answers 422 to any field that it does not know, and reports usage without being asked to. Its own thoughts are
     # part of the content.
-    message_drop=THOUGHTS,
+    message_drop=THOUGHTS | _ANSWERED,
     rename=(("max_completion_tokens", "max_tokens"), ("seed", "random_seed")),
     values=(("tool_choice", "required", "any"),),
     only=frozenset((

@@ -13,6 +13,7 @@ from relay.channels.presets import THOUGHTS, Quirks
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_NOTHING = (b"null", b"[]")
 # What nobody misses where a provider does not know it: what the gateway adds by itself, and thoughts of other models,
 # which no translated conversation has either.
 _UNTOLD = frozenset(("stream_options", *(f"messages[].{name}" for name in THOUGHTS)))
@@ -61,8 +62,8 @@ def apply(body: bytes, quirks: Quirks, parameters: Mapping[str, Any] | None = No
 
 def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
     """The body without what would cost more than its price, and the names of that."""
-    for name in _DEARER_QUOTED:
-        if name in body:
+    for quoted in _DEARER_QUOTED:
+        if quoted in body:
             break
     else:
         return body, []
@@ -114,18 +115,18 @@ def _edit(fields: dict[str, Any], quirks: Quirks) -> list[str]:
 
 def _edit_messages(fields: dict[str, Any], names: frozenset[str]) -> list[str]:
     messages = _messages.decode(fields["messages"])
-    found = {name for message in messages for name in _strip(message, names)}
+    found = [taken for message in messages for taken in _strip(message, names)]
     if found:
         fields["messages"] = messages
-    return [f"messages[].{name}" for name in found]
+    return [f"messages[].{name}" for name, value in found if bytes(value) not in _NOTHING]
 
 
-def _strip(message: dict[str, Any], names: frozenset[str]) -> list[str]:
-    """Takes these out of a message and of its calls, and says which were there."""
-    found = [name for name in names if message.pop(name, None) is not None]
+def _strip(message: dict[str, Any], names: frozenset[str]) -> list[tuple[str, msgspec.Raw]]:
+    """Takes these out of a message and of its calls; what was there."""
+    found = [(name, message.pop(name)) for name in names if name in message]
     with contextlib.suppress(msgspec.DecodeError):  # the provider says what is wrong with them
         calls = _messages.decode(message.get("tool_calls", b"[]"))
-        inner = [name for call in calls for name in names if call.pop(name, None) is not None]
+        inner = [(name, call.pop(name)) for call in calls for name in names if name in call]
         if inner:
             message["tool_calls"] = calls
         found += inner

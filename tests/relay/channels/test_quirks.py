@@ -80,6 +80,15 @@ def test_thoughts_of_other_models_do_not_reach_providers_that_refuse_them_and_no
     assert applied(name, _thinking(**own)) == (_thinking(**own) if name == "groq" else _thinking(), ())
 
 
+def test_an_answer_of_ours_may_come_back_to_mistral_whole() -> None:
+    answer: dict[str, Any] = {"role": "assistant", "content": "hi", "refusal": None, "annotations": [], "audio": None}
+    body, dropped = applied("mistral", {"model": "m", "messages": [answer]})
+    assert (body["messages"], dropped) == ([{"role": "assistant", "content": "hi"}], ())
+    refused = {"role": "assistant", "content": None, "refusal": "No."}
+    body, dropped = applied("mistral", {"model": "m", "messages": [refused]})
+    assert (body["messages"], dropped) == ([{"role": "assistant", "content": None}], ("messages[].refusal",))
+
+
 @pytest.mark.parametrize("calls", [None, "x", ["x"]])
 def test_calls_of_another_shape_are_left_to_the_provider(calls: Any) -> None:
     body = {"model": "m", "messages": [{"role": "assistant", "tool_calls": calls, "reasoning_content": "Hm."}]}

@@ -22,6 +22,12 @@ class Protocol(HttpToolsProtocol):
                 self.send_400_response("Invalid HTTP request received.")
             return
 
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        # What follows a body in chunks is told as headers are, and would be added to the request's, which are read when
+        # its application starts: who calls, and from where, would be said by what no proxy has looked at.
+        self.headers = []
+
     def _should_upgrade(self) -> bool:
         """So that the request is not begun without its body. It is asked only where an upgrade is offered."""
         return True
@@ -30,7 +36,7 @@ class Protocol(HttpToolsProtocol):
         """The head of the request without the offer, for a new parser."""
         method, version = self.scope["method"].encode(), self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
-        lines += [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        lines += [b"%s: %s" % (name, value) for name, value in self.scope["headers"] if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as it was
         return b"\r\n".join([*lines, b"", b""])

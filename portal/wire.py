@@ -1,15 +1,33 @@
 """HTTP as the server speaks it: uvicorn's protocol, and what clients may not do with it."""
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+MOST_HEAD = 64 * 1024  # bytes of a request's head, or of what follows its body; of one in several reads, to within one
+MOST_HEADERS = 100
+
+NO_PROXY = (400, "This server is no proxy.")
+INVALID = (400, "Invalid HTTP request received.")
+TOO_LARGE = (431, "The head of the request is too large.")
+
+
+class HeadTooLarge(Exception):
+    """Stops the parser."""
 
 
 class Protocol(HttpToolsProtocol):
     """Declines to upgrade, and goes on as HTTP/1.1, which a server may (RFC 9110, 7.8). Java's client offers h2c with
-    every first request; the parser ends at the head of such a one and takes its body for another protocol's."""
+    every first request; the parser ends at the head of such a one and takes its body for another protocol's.
+
+    A head has a limit, for it is read before anyone is known: `unplaced` bytes have come since the end of the last one,
+    or since a part of a body, and may be of the next.
+    """
+
+    unplaced = 0
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        self.unplaced += len(data)
         while True:
             try:
                 self.parser.feed_data(data)
@@ -17,16 +35,46 @@ class Protocol(HttpToolsProtocol):
                 if self.scope["method"] != "CONNECT":
                     data = self._declined() + data[offer.args[0] :]
                     continue
-                self.send_400_response("This server is no proxy.")
-            except httptools.HttpParserError:
-                self.send_400_response("Invalid HTTP request received.")
+                self._refuse(*NO_PROXY)
+            except httptools.HttpParserError as error:
+                self._refuse(*(TOO_LARGE if isinstance(error.__context__, HeadTooLarge) else INVALID))
+            else:
+                # With every read the parser copies what it has of a header, so that a long one costs its square.
+                if self.unplaced > MOST_HEAD:
+                    self._refuse(*TOO_LARGE)
             return
 
     def on_headers_complete(self) -> None:
+        if len(self.headers) > MOST_HEADERS or (self.unplaced > MOST_HEAD and self._head_length() > MOST_HEAD):
+            raise HeadTooLarge
         super().on_headers_complete()
+        self.unplaced = 0
         # What follows a body in chunks is told as headers are, and would be added to the request's, which are read when
         # its application starts: who calls, and from where, would be said by what no proxy has looked at.
         self.headers = []
+
+    def on_body(self, body: bytes) -> None:
+        self.unplaced = 0
+        super().on_body(body)
+
+    def _head_length(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _refuse(self, status: int, message: str) -> None:
+        """Reads no more, and says why where the request that is being read is the next to be answered. Nothing is put
+        into another answer, or behind one: then the connection ends, and so does what it asked for."""
+        if self._is_next():
+            headers = [*self.server_state.default_headers, (b"content-type", b"text/plain; charset=utf-8")]
+            headers += [(b"content-length", b"%d" % len(message)), (b"connection", b"close")]
+            lines = [b"%s: %s\r\n" % header for header in headers]
+            self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", message.encode()]))
+        self.transport.close()
+
+    def _is_next(self) -> bool:
+        newest = self.cycle
+        if newest is not None and newest.scope is self.scope:  # it is being read beyond its head
+            return not newest.response_started and not self.pipeline
+        return newest is None or newest.response_complete
 
     def _should_upgrade(self) -> bool:
         """So that the request is not begun without its body. It is asked only where an upgrade is offered."""

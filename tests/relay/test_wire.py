@@ -1,14 +1,18 @@
 """HTTP at its edges, over raw sockets: what no library of a client sends, and what many at once could do harm with."""
 
+import contextlib
 import json
+import socket
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.kit import client
+from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.plugin import PRICE
+from tests.kit.ports import eventually
 from tests.kit.upstream import Upstream
 
 
@@ -67,3 +71,88 @@ def test_a_trailer_stays_out_of_a_request_whose_offer_to_upgrade_was_declined(
     anonymous = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
     answer = client.send_raw(gateway.url, in_chunks(anonymous, f"Authorization: Bearer {customer.token}"))
     assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+# ---- heads ----------------------------------------------------------------------------------------------------------
+
+MOST = 64 * 1024
+TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+
+
+def connect(gateway: Gateway) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", gateway.servers[0].port), timeout=20)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def in_reads(connection: socket.socket, *parts: bytes) -> None:
+    """Each so that the server reads it by itself."""
+    for part in parts:
+        connection.sendall(part)
+        time.sleep(0.2)
+
+
+def test_a_head_has_64_kib_and_the_byte_after_them_is_refused(gateway: Gateway) -> None:
+    first = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nX-Long: "
+    with connect(gateway) as connection:
+        in_reads(connection, first, *[b"x" * 1024] * 5, b"x" * (MOST - len(first) - 5 * 1024))
+        connection.sendall(b"x")
+        assert rest(connection).startswith(TOO_LARGE)
+
+
+@pytest.mark.parametrize("long", ["path", "header"])
+def test_a_head_of_60_kib_is_read(gateway: Gateway, customer: Customer, long: str) -> None:
+    content = request(customer.token, *(["X-Long: " + "x" * 60_000] if long == "header" else []))
+    if long == "path":
+        content = content.replace(b" HTTP", b"?x=" + b"x" * 60_000 + b" HTTP", 1)
+    assert client.send_raw(gateway.url, content).startswith(b"HTTP/1.1 200 ")
+    assert client.send_raw(gateway.url, content.replace(b"xxxxx", b"x" * 10_000, 1)).startswith(TOO_LARGE)
+
+
+def test_a_body_of_any_length_is_no_part_of_its_head(gateway: Gateway, customer: Customer) -> None:
+    content = request(customer.token, messages=[{"role": "user", "content": "x" * 500_000}])
+    with connect(gateway) as connection:
+        connection.sendall(content * 2 + content.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        assert rest(connection).count(b"HTTP/1.1 200 ") == 3
+
+
+def test_a_request_has_a_hundred_headers_and_no_more(gateway: Gateway, customer: Customer) -> None:
+    usual = 3  # Host, Authorization, Content-Length
+    for more, expected in ((100 - usual, b"HTTP/1.1 200 "), (101 - usual, TOO_LARGE), (2_000, TOO_LARGE)):
+        content = request(customer.token, *[f"X-{number}: a" for number in range(more)])
+        assert client.send_raw(gateway.url, content).startswith(expected)
+    assert len(gateway.calls(customer.key)) == 1
+
+
+def test_trailers_have_the_limit_of_a_head(gateway: Gateway, customer: Customer) -> None:
+    content = in_chunks(head(customer.token)).removesuffix(b"\r\n")
+    with connect(gateway) as connection:
+        in_reads(connection, content, b"X-Long: ", *[b"x" * 16 * 1024] * 4)
+        assert rest(connection).startswith(TOO_LARGE)
+    assert gateway.calls(customer.key) == []
+
+
+def test_a_head_without_end_keeps_nobody_waiting(gateway: Gateway) -> None:
+    with connect(gateway) as connection, contextlib.suppress(ConnectionError):
+        connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+        for sent in range(1000):
+            assert sent < 100, "MiB of one header were taken"
+            connection.sendall(b"x" * (1 << 20))
+
+
+def test_what_cannot_be_read_is_not_answered_within_another_answer(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.endless())
+    with connect(gateway) as connection:
+        connection.sendall(request(customer.token, stream=True, x_script=script))
+        received = connection.recv(65536)
+        connection.sendall(b"no request at all\r\n\r\n")
+        received += rest(connection)
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert not received.endswith(b"0\r\n\r\n")
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert call["state"] == "left"

@@ -1,10 +1,15 @@
 """HTTP as the server speaks it: uvicorn's protocol, and what clients may not do with it."""
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD = 64 * 1024  # bytes of a request's head, or of what follows its body; of one in several reads, to within one
 MOST_HEADERS = 100
+MOST_WAITING = (
+    8  # requests behind one that is being answered, and the bytes of uvicorn's HIGH_WATER_LIMIT in their bodies
+)
 
 NO_PROXY = (400, "This server is no proxy.")
 INVALID = (400, "Invalid HTTP request received.")
@@ -24,6 +29,13 @@ class Protocol(HttpToolsProtocol):
     """
 
     unplaced = 0
+    running: RequestResponseCycle | None = None  # the request that is answered; `cycle` is the newest
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.running is not None and not self.running.response_complete:  # uvicorn tells only the newest
+            self.running.disconnected = True
+            self.running.message_event.set()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -42,7 +54,9 @@ class Protocol(HttpToolsProtocol):
                 # With every read the parser copies what it has of a header, so that a long one costs its square.
                 if self.unplaced > MOST_HEAD:
                     self._refuse(*TOO_LARGE)
-            return
+            break
+        if self.pipeline:
+            self._read_on()
 
     def on_headers_complete(self) -> None:
         if len(self.headers) > MOST_HEADERS or (self.unplaced > MOST_HEAD and self._head_length() > MOST_HEAD):
@@ -60,15 +74,30 @@ class Protocol(HttpToolsProtocol):
     def _head_length(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _read_on(self) -> None:
+        """uvicorn stops reading where a request waits for the one before it, and would not hear of a hang-up. It stays
+        so where more wait than cost little: then it hears of one with the next answer."""
+        waiting = self.pipeline
+        if len(waiting) <= MOST_WAITING and sum(len(cycle.body) for cycle, _ in waiting) <= HIGH_WATER_LIMIT:
+            self.flow.resume_reading()
+        else:
+            self.flow.pause_reading()
+
     def _refuse(self, status: int, message: str) -> None:
         """Reads no more, and says why where the request that is being read is the next to be answered. Nothing is put
-        into another answer, or behind one: then the connection ends, and so does what it asked for."""
+        into another answer, or before one: then the connection ends, and so does what it asked for."""
         if self._is_next():
             headers = [*self.server_state.default_headers, (b"content-type", b"text/plain; charset=utf-8")]
             headers += [(b"content-length", b"%d" % len(message)), (b"connection", b"close")]
             lines = [b"%s: %s\r\n" % header for header in headers]
             self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", message.encode()]))
-        self.transport.close()
+            self.transport.close()
+        else:
+            self.transport.abort()
 
     def _is_next(self) -> bool:
         newest = self.cycle

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -156,3 +158,58 @@ def test_what_cannot_be_read_is_not_answered_within_another_answer(
     assert not received.endswith(b"0\r\n\r\n")
     (call,) = eventually(lambda: gateway.calls(customer.key))
     assert call["state"] == "left"
+
+
+# ---- requests behind one another ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("waiting", [1, 8])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_hanging_up_with_next_requests_sent_already_is_noticed(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool, waiting: int
+) -> None:
+    script = upstream.play(scripts.endless() if streamed else scripts.silence)
+    next_ones = upstream.play(scripts.whole())
+    with connect(gateway) as connection:
+        connection.sendall(request(customer.token, stream=streamed, x_script=script))
+        exchange = upstream.one(script)
+        in_reads(connection, *[request(customer.token, x_script=next_ones)] * waiting)
+    left = time.monotonic()
+    assert eventually(lambda: exchange.closed_at or 0.0) - left < 1
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["error"]) == ("left", "client_left")
+    assert gateway.spent(customer) == call["cost"] <= call["held"]
+    assert upstream.served(next_ones) == []
+
+
+@pytest.mark.parametrize("length", [10, 200_000])
+def test_requests_behind_one_another_are_answered_in_their_order(
+    gateway: Gateway, customer: Customer, upstream: Upstream, length: int
+) -> None:
+    """More than wait where they cost little."""
+    names = [f"answer-{number}" for number in range(20)]
+    played = [upstream.play(scripts.whole(after=0.05, text=name)) for name in names]
+    calls = [request(customer.token, x_script=script, x_filling="x" * length) for script in played]
+    with connect(gateway) as connection:
+        sender = threading.Thread(target=lambda: [connection.sendall(call) for call in calls])
+        sender.start()
+        received = b""
+        while names[-1].encode() not in received:
+            received += connection.recv(65536)
+        sender.join()
+    assert re.findall(rb"answer-\d+", received) == [name.encode() for name in names]
+
+
+def test_what_waits_behind_a_call_is_not_read_without_end(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    script = upstream.play(scripts.whole(after=2))
+    with connect(gateway) as connection:
+        connection.sendall(request(customer.token, x_script=script))
+        upstream.one(script)
+        connection.settimeout(1)
+        content, sent = request(customer.token, x_filling="x" * 100_000), 0
+        with contextlib.suppress(TimeoutError):
+            for _ in range(1000):
+                sent += connection.send(content)
+        assert sent < 50_000_000

@@ -1,6 +1,11 @@
 """HTTP as the server speaks it: uvicorn's protocol, and what clients may not do with it."""
 
+import asyncio
+import socket
+import struct
+
 import httptools
+from django.conf import settings
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -10,6 +15,7 @@ MOST_HEADERS = 100
 MOST_WAITING = (
     8  # requests behind one that is being answered, and the bytes of uvicorn's HIGH_WATER_LIMIT in their bodies
 )
+LOOK_EVERY = 1.0  # seconds
 
 NO_PROXY = (400, "This server is no proxy.")
 INVALID = (400, "Invalid HTTP request received.")
@@ -18,6 +24,33 @@ TOO_LARGE = (431, "The head of the request is too large.")
 
 class HeadTooLarge(Exception):
     """Stops the parser."""
+
+
+class _Sweep:
+    """Looks at every connection of a process once a second: a request sets no timer for it, and a chunk notes nothing.
+    What it ends, it ends to within two looks."""
+
+    def __init__(self) -> None:
+        self.connections: set[Protocol] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def add(self, connection: "Protocol", loop: asyncio.AbstractEventLoop) -> None:
+        self.connections.add(connection)
+        if loop is not self._loop:
+            self._loop = loop
+            loop.call_later(LOOK_EVERY, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self.connections:
+            self._loop = None  # the next connection starts it again
+            return
+        loop.call_later(LOOK_EVERY, self._look, loop)
+        now = loop.time()
+        for connection in list(self.connections):
+            connection.look(now)
+
+
+_sweep = _Sweep()
 
 
 class Protocol(HttpToolsProtocol):
@@ -31,10 +64,36 @@ class Protocol(HttpToolsProtocol):
     unplaced = 0
     running: RequestResponseCycle | None = None  # the request that is answered; `cycle` is the newest
 
+    unsent = 0  # bytes at the last look
+    same_since = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        _sweep.add(self, self.loop)
+
+    def look(self, now: float) -> None:
+        """Lets go of a client that has not taken anything for SEND_STALL though its answer is complete, or has been
+        given up: the transport waits without end before it closes. While an answer is made, whoever makes it waits."""
+        unsent = self.transport.get_write_buffer_size()
+        if self._is_answering() or unsent != self.unsent:
+            self.unsent, self.same_since = unsent, now
+        elif unsent and now - self.same_since >= settings.SEND_STALL:
+            self._reset()
+
+    def _reset(self) -> None:
+        """Closes at once, for the kernel too, which would go on offering what it has taken for minutes."""
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete and not self.transport.is_closing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         if self.running is not None and not self.running.response_complete:  # uvicorn tells only the newest
             self.running.disconnected = True
             self.running.message_event.set()
+        _sweep.connections.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

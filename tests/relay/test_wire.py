@@ -21,7 +21,7 @@ from tests.kit.upstream import Upstream
 @pytest.fixture(scope="module")
 def gateway(upstream: Upstream) -> Iterator[Gateway]:
     """Served by `manage.py serve` itself, behind one proxy."""
-    installation = Gateway("sqlite", TRUSTED_PROXIES="1")
+    installation = Gateway("sqlite", TRUSTED_PROXIES="1", SEND_STALL="1.5")
     installation.model("chat", PRICE, max_output=1000)
     installation.channel("chat", upstream.url, {"chat": "up"})
     installation.start((sys.executable, "manage.py", "serve"))
@@ -81,8 +81,19 @@ MOST = 64 * 1024
 TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
 
 
-def connect(gateway: Gateway) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", gateway.servers[0].port), timeout=20)
+def connect(gateway: Gateway, *, room: int | None = None) -> socket.socket:
+    """A connection; `room` is for what the client has not read."""
+    connection = socket.socket()
+    if room is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    connection.settimeout(20)
+    connection.connect(("127.0.0.1", gateway.servers[0].port))
+    return connection
+
+
+def is_let_go(connection: socket.socket) -> bool:
+    """Whether the server has closed it, though nothing is read from it."""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != 1  # TCP_ESTABLISHED
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -213,3 +224,36 @@ def test_what_waits_behind_a_call_is_not_read_without_end(
             for _ in range(1000):
                 sent += connection.send(content)
         assert sent < 50_000_000
+
+
+# ---- clients that stand still ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["to be closed", "to be kept"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_client_that_does_not_read_its_answer_is_let_go(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool, kept: bool
+) -> None:
+    events = [scripts.event(scripts.delta("up", {"content": "x" * 60_000}))] * 400
+    script = upstream.play(scripts.stream(events) if streamed else scripts.whole(text="x" * 24_000_000))
+    headers = [] if kept else ["Connection: close"]
+    with connect(gateway, room=4096) as connection:
+        connection.sendall(request(customer.token, *headers, stream=streamed, max_tokens=5, x_script=script))
+        eventually(lambda: gateway.calls(customer.key), within=20)
+        eventually(lambda: is_let_go(connection), within=12)
+
+
+def test_a_client_that_reads_slowly_gets_all_of_its_answer(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    """The pauses are shorter than what is allowed, and longer together."""
+    script = upstream.play(scripts.whole(text="x" * 24_000_000))
+    with connect(gateway, room=4096) as connection:
+        connection.sendall(request(customer.token, "Connection: close", max_tokens=5, x_script=script))
+        received = 0
+        for _ in range(8):
+            time.sleep(0.5)
+            for _ in range(100):
+                received += len(connection.recv(65536))
+        received += len(rest(connection))
+    assert received > 24_000_000

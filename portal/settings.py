@@ -69,6 +69,7 @@ TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 # Relay limits, in bytes and seconds.
 MAX_BODY_JSON = env.int("MAX_BODY_JSON", default=32 * 1024 * 1024)
 MAX_ANSWER = env.int("MAX_ANSWER", default=64 * 1024 * 1024)
+HEAD_TIMEOUT = env.float("HEAD_TIMEOUT", default=15.0)
 BODY_TIMEOUT = env.float("BODY_TIMEOUT", default=60.0)
 HOLD_LEASE = env.float("HOLD_LEASE", default=45.0)
 DRAIN_ON_HANGUP = env.float("DRAIN_ON_HANGUP", default=60.0)

@@ -6,19 +6,18 @@ import struct
 
 import httptools
 from django.conf import settings
-from uvicorn._types import ASGI3Application
+from uvicorn._types import ASGI3Application, HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD = 64 * 1024  # bytes of a request's head, or of what follows its body; of one in several reads, to within one
 MOST_HEADERS = 100
-MOST_WAITING = (
-    8  # requests behind one that is being answered, and the bytes of uvicorn's HIGH_WATER_LIMIT in their bodies
-)
+MOST_WAITING = 8  # requests behind the one that is answered; their bodies have uvicorn's HIGH_WATER_LIMIT together
 LOOK_EVERY = 1.0  # seconds
 
 NO_PROXY = (400, "This server is no proxy.")
 INVALID = (400, "Invalid HTTP request received.")
+LATE = (408, "The head of the request did not arrive in time.")
 TOO_LARGE = (431, "The head of the request is too large.")
 
 
@@ -64,7 +63,8 @@ class Protocol(HttpToolsProtocol):
     unplaced = 0
     running: RequestResponseCycle | None = None  # the request that is answered; `cycle` is the newest
 
-    unsent = 0  # bytes at the last look
+    unsent = -1  # bytes at the last look
+    awaited: HTTPScope | None = None  # the request that was being read then
     same_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -72,13 +72,23 @@ class Protocol(HttpToolsProtocol):
         _sweep.add(self, self.loop)
 
     def look(self, now: float) -> None:
-        """Lets go of a client that has not taken anything for SEND_STALL though its answer is complete, or has been
-        given up: the transport waits without end before it closes. While an answer is made, whoever makes it waits."""
+        """Ends what would wait for its client without end: to take its answer, which is complete or has been given up,
+        for SEND_STALL without any progress; or to send a first byte or the rest of a head, for HEAD_TIMEOUT each. While
+        an answer is made whoever makes it waits, and where uvicorn's timer of idle connections runs, that does."""
         unsent = self.transport.get_write_buffer_size()
-        if self._is_answering() or unsent != self.unsent:
-            self.unsent, self.same_since = unsent, now
+        idle = not unsent and self.timeout_keep_alive_task is not None
+        if idle or self._is_answering() or unsent != self.unsent or self.scope is not self.awaited:
+            self.unsent, self.awaited, self.same_since = unsent, self.scope, now
         elif unsent and now - self.same_since >= settings.SEND_STALL:
             self._reset()
+        elif not unsent and now - self.same_since >= settings.HEAD_TIMEOUT:
+            self._end_waiting()
+
+    def _end_waiting(self) -> None:
+        if self.scope and not self._has_head():
+            self._refuse(*LATE)
+        else:  # of a next request nothing has come
+            self.transport.close()
 
     def _reset(self) -> None:
         """Closes at once, for the kernel too, which would go on offering what it has taken for minutes."""
@@ -159,10 +169,13 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _is_next(self) -> bool:
-        newest = self.cycle
-        if newest is not None and newest.scope is self.scope:  # it is being read beyond its head
-            return not newest.response_started and not self.pipeline
-        return newest is None or newest.response_complete
+        if self._has_head():
+            return not self.cycle.response_started and not self.pipeline
+        return self.cycle is None or self.cycle.response_complete
+
+    def _has_head(self) -> bool:
+        """Whether of the request that is being read the head is complete."""
+        return self.cycle is not None and self.cycle.scope is self.scope
 
     def _should_upgrade(self) -> bool:
         """So that the request is not begun without its body. It is asked only where an upgrade is offered."""

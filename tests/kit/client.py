@@ -58,12 +58,17 @@ def send_raw(url: str, data: bytes, *, longest: int = 1 << 20) -> bytes:
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(data)
-        received = b""
-        while len(received) < longest and not _complete(received):
-            part = connection.recv(65536)
-            if not part:
-                break
-            received += part
+        return receive(connection, longest=longest)
+
+
+def receive(connection: socket.socket, *, longest: int = 1 << 20) -> bytes:
+    """What comes until the server closes or has answered."""
+    received = b""
+    while len(received) < longest and not _complete(received):
+        part = connection.recv(65536)
+        if not part:
+            break
+        received += part
     return received
 
 

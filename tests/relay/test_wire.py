@@ -21,7 +21,7 @@ from tests.kit.upstream import Upstream
 @pytest.fixture(scope="module")
 def gateway(upstream: Upstream) -> Iterator[Gateway]:
     """Served by `manage.py serve` itself, behind one proxy."""
-    installation = Gateway("sqlite", TRUSTED_PROXIES="1", SEND_STALL="1.5")
+    installation = Gateway("sqlite", TRUSTED_PROXIES="1", SEND_STALL="1.5", HEAD_TIMEOUT="2")
     installation.model("chat", PRICE, max_output=1000)
     installation.channel("chat", upstream.url, {"chat": "up"})
     installation.start((sys.executable, "manage.py", "serve"))
@@ -202,7 +202,7 @@ def test_requests_behind_one_another_are_answered_in_their_order(
     played = [upstream.play(scripts.whole(after=0.05, text=name)) for name in names]
     calls = [request(customer.token, x_script=script, x_filling="x" * length) for script in played]
     with connect(gateway) as connection:
-        sender = threading.Thread(target=lambda: [connection.sendall(call) for call in calls])
+        sender = threading.Thread(target=connection.sendall, args=(b"".join(calls),))
         sender.start()
         received = b""
         while names[-1].encode() not in received:
@@ -257,3 +257,49 @@ def test_a_client_that_reads_slowly_gets_all_of_its_answer(
                 received += len(connection.recv(65536))
         received += len(rest(connection))
     assert received > 24_000_000
+
+
+HALF = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_a_connection_on_which_nothing_comes_is_closed(gateway: Gateway) -> None:
+    with connect(gateway) as connection:
+        assert rest(connection) == b""
+
+
+def test_a_head_that_stops_or_drips_is_not_waited_for_without_end(gateway: Gateway) -> None:
+    began = time.monotonic()
+    with connect(gateway) as stopped, connect(gateway) as dripping:
+        stopped.sendall(HALF)
+        with contextlib.suppress(ConnectionError):
+            while not is_let_go(dripping):
+                assert time.monotonic() - began < 12
+                dripping.sendall(HALF[:1] if time.monotonic() - began < 0.1 else b"x")
+                time.sleep(0.1)
+        assert rest(stopped).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("sent", [HALF, b"\r\n"], ids=["half a head", "a blank line"])
+def test_a_next_head_that_does_not_come_is_not_waited_for_either(
+    gateway: Gateway, customer: Customer, sent: bytes
+) -> None:
+    with connect(gateway) as connection:
+        connection.sendall(request(customer.token))
+        assert client.receive(connection).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(sent)
+        assert (b"HTTP/1.1 408 " in rest(connection)) == (sent == HALF)
+
+
+def test_an_idle_connection_a_slow_body_and_a_slow_answer_have_longer_than_a_head(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    slow = request(customer.token, x_script=upstream.play(scripts.whole(after=4.5)))
+    content = request(customer.token)
+    with connect(gateway) as idle, connect(gateway) as sending, connect(gateway) as waiting:
+        for connection, part in ((idle, content), (sending, content[:-1]), (waiting, slow + HALF)):
+            connection.sendall(part)
+        assert client.receive(idle).startswith(b"HTTP/1.1 200 ")
+        assert client.receive(waiting).startswith(b"HTTP/1.1 200 ")
+        for connection, part in ((idle, content), (sending, content[-1:])):
+            connection.sendall(part)
+            assert client.receive(connection).startswith(b"HTTP/1.1 200 ")

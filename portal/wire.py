@@ -6,7 +6,7 @@ import struct
 
 import httptools
 from django.conf import settings
-from uvicorn._types import ASGI3Application, HTTPScope
+from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -23,6 +23,21 @@ TOO_LARGE = (431, "The head of the request is too large.")
 
 class HeadTooLarge(Exception):
     """Stops the parser."""
+
+
+class _Unframed(RequestResponseCycle):
+    """An answer to HTTP/1.0, which knows no chunks (RFC 9112, 6.1): one without a length ends with the connection."""
+
+    measured = True
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start":
+            self.measured = any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+            self.chunked_encoding = None if self.measured else False
+            self.keep_alive = False
+        elif message["type"] == "http.response.body" and not self.measured:
+            self.expected_content_length = len(message.get("body", b""))  # whatever it is, it is what was expected
+        await super().send(message)
 
 
 class _Sweep:
@@ -131,6 +146,8 @@ class Protocol(HttpToolsProtocol):
         if len(self.headers) > MOST_HEADERS or (self.unplaced > MOST_HEAD and self._head_length() > MOST_HEAD):
             raise HeadTooLarge
         super().on_headers_complete()
+        if self.scope["http_version"] < "1.1" and not self.parser.should_upgrade():
+            self.cycle.__class__ = _Unframed  # its application has not begun
         self.unplaced = 0
         # What follows a body in chunks is told as headers are, and would be added to the request's, which are read when
         # its application starts: who calls, and from where, would be said by what no proxy has looked at.

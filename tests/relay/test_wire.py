@@ -303,3 +303,27 @@ def test_an_idle_connection_a_slow_body_and_a_slow_answer_have_longer_than_a_hea
         for connection, part in ((idle, content), (sending, content[-1:])):
             connection.sendall(part)
             assert client.receive(connection).startswith(b"HTTP/1.1 200 ")
+
+
+# ---- HTTP/1.0 -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_client_of_http_1_0_gets_no_chunks_and_the_end_of_the_connection(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+) -> None:
+    script = upstream.play(scripts.stream() if streamed else scripts.whole())
+    with connect(gateway) as connection:
+        content = request(customer.token, "Connection: keep-alive", version="1.0", stream=streamed, x_script=script)
+        connection.sendall(content)
+        answered, _, content = rest(connection).partition(b"\r\n\r\n")
+    assert answered.startswith(b"HTTP/1.1 200 ")
+    assert b"transfer-encoding" not in answered
+    assert (b"content-length" in answered) != streamed
+    if streamed:
+        assert content.startswith(b"data: {")
+        assert content.endswith(b"}\n\ndata: [DONE]\n\n")
+    else:
+        assert json.loads(content)["pisces"]["cost"] == "0.0002"
+    assert gateway.calls(customer.key)[0]["state"] == "settled"
+    assert "Exception in ASGI" not in gateway.servers[0].log()

@@ -3,6 +3,7 @@
 Nothing else crosses a layer of the relay: what a library raises is turned into a RelayError where it is called.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from math import ceil
 from typing import Any
@@ -141,6 +142,7 @@ class RelayError(Exception):
 
     `retry_after` is seconds. `provider` is what the provider itself said, kept for clients that match on it. `meant` is
     the status that its error stands for, where that concerns our account with it: not all say so by their answer's.
+    `allow` are the methods that the path takes, where another one was tried.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class RelayError(Exception):
         retry_after: float | None = None,
         provider: dict[str, Any] | None = None,
         meant: int | None = None,
+        allow: Iterable[str] = (),
     ) -> None:
         super().__init__(message)
         self.cause = cause
@@ -163,12 +166,16 @@ class RelayError(Exception):
         self.retry_after = retry_after
         self.provider = provider
         self.meant = meant
+        self.allow = allow
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """`Retry-After` where waiting helps, `x-should-retry: false` where retrying would only cost (openai SDKs)."""
+        """`Retry-After` where waiting helps, `x-should-retry: false` where retrying would only cost (openai SDKs), and
+        `Allow`, which a 405 must have (RFC 9110, 15.5.6)."""
         found: list[tuple[bytes, bytes]] = []
         if self.retry_after is not None:
             found.append((b"retry-after", str(max(1, ceil(self.retry_after))).encode()))
+        if self.allow:
+            found.append((b"allow", ", ".join(self.allow).encode()))
         if self.cause in (Cause.INSUFFICIENT_QUOTA, Cause.IDEMPOTENCY_NOT_STORED):  # SDKs repeat every 409
             found.append((b"x-should-retry", b"false"))
         return found

@@ -110,7 +110,9 @@ def resolve(method: str, path: str) -> tuple[Route, str]:
         raise RelayError(Cause.UNKNOWN_PATH, f"There is no endpoint at {path[:200]!r}.")
     route = methods.get(method)
     if route is None:
-        raise RelayError(Cause.WRONG_METHOD, f"{path[:200]!r} takes {', '.join(sorted(methods))}, not {method}.")
+        allowed = sorted(methods)
+        message = f"{path[:200]!r} takes {', '.join(allowed)}, not {method}."
+        raise RelayError(Cause.WRONG_METHOD, message, allow=allowed)
     return route, parameter
 
 

@@ -125,9 +125,15 @@ def test_unknown_paths_and_methods_are_told_apart(gateway: Gateway, customer: Cu
     for path in ("/v1/nothing", "/v1", "/v1/", "/v1/chat", "/v1/chat/completions/x", "/v1/" + "x" * 3000):
         answer = requests.post(gateway.url + path, json={}, headers=headers, timeout=30)
         refused(gateway, customer, answer, 404, "unknown_path")
-    for method, path in (("GET", "/v1/chat/completions"), ("POST", "/v1/models"), ("DELETE", "/v1/models/chat")):
+    for method, path, allowed in (
+        ("GET", "/v1/chat/completions", "POST"),
+        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/chat", "GET"),
+        ("PUT", "/v1/responses/resp_1", "DELETE, GET"),
+    ):
         answer = requests.request(method, gateway.url + path, headers=headers, timeout=30)
         refused(gateway, customer, answer, 405, "method_not_allowed")
+        assert answer.headers["Allow"] == allowed
 
 
 # ---- size -----------------------------------------------------------------------------------------------------------

@@ -21,16 +21,17 @@ _AT_ONCE, _MOST_WAITING = 4 * BLOCK, 1 << 20
 class Text:
     """One of the texts of an answer: the content of one choice, its reasoning, one call's arguments.
 
-    `raw` takes the insides of JSON strings, one after the other; `fold` is due when it holds more than BLOCK.
+    `raw` takes the insides of JSON strings, one after the other; `fold` is due when it holds more than BLOCK. `spared`
+    is how many of its tokens are known not to be the model's.
     """
 
-    __slots__ = ("_family", "_rest", "_size", "_tokens", "counted", "letters", "raw")
+    __slots__ = ("_family", "_rest", "_size", "_tokens", "counted", "letters", "raw", "spared")
 
     def __init__(self, family: Family) -> None:
         self.raw = bytearray()
         self._family = family
         self._rest = ""
-        self._size = self._tokens = 0
+        self._size = self._tokens = self.spared = 0
         self.counted = self.letters = 0  # bytes and characters of the text that has been counted
 
     @property
@@ -61,7 +62,7 @@ class Text:
         text = self._rest + self._take()
         self._rest = ""
         self._note(tokenizer.count(text, self._family.vocabulary), text)
-        return self._tokens
+        return max(0, self._tokens - self.spared)
 
     def _note(self, tokens: int, text: str) -> None:
         data = text.encode("utf-8", "replace")

@@ -140,6 +140,7 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
         "public-name",
         "gpt-4o",
         "gpt-4",
+        "davinci-002",
         "claude",
         "learnt",
     ):
@@ -153,7 +154,7 @@ def furnish(gateway: Gateway, upstream: Upstream, black_hole: str) -> None:
     gateway.channel("main", upstream.url, main, secret=SECRET)
     # Names that say how tokens are counted.
     named = {"gpt-4o": "gpt-4o-2024-08-06", "gpt-4": "gpt-4-0613", "claude": "claude-sonnet-4", "learnt": "qwen-learnt"}
-    gateway.channel("vendors", upstream.url, named)
+    gateway.channel("vendors", upstream.url, named | {"davinci-002": "davinci-002"})
     gateway.channel("drain", upstream.url, {"drained": "up-drained"}, on_hangup="drain")
     hasty = {"impatient": "up-impatient", "slow-first": "up-slow"}
     gateway.channel("short", upstream.url, hasty, timeouts=SHORT, priority=-1)

@@ -54,6 +54,20 @@ def test_an_answer_without_usage_is_counted_to_the_token(
     assert counted(gateway, customer) == {"input": 3 + 1 + tokens + 3, "output": tokens + ends}
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_an_echoed_prompt_is_paid_for_as_input_alone(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+) -> None:
+    prompt, said = "one two three " * 50, "four"
+    choice = {"index": 0, "text": prompt + said, "logprobs": None, "finish_reason": "length"}
+    answer = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "up", "choices": [choice]}
+    script = scripts.stream([event(answer), DONE]) if streamed else scripts.value(answer)
+    body = {"prompt": prompt, "echo": True, "max_tokens": 1, "stream": streamed, "x_script": upstream.play(script)}
+    got = client.chat(gateway.url, customer.token, path="/v1/completions", model="davinci-002", **body)
+    assert prompt in got.text
+    assert counted(gateway, customer) == {"input": tokenizer.count(prompt, Vocabulary.CL100K), "output": 1}
+
+
 def test_a_long_stream_without_usage_is_counted_to_the_token(
     gateway: Gateway, customer: Customer, upstream: Upstream
 ) -> None:

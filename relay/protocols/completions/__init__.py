@@ -15,7 +15,7 @@ def _path(model: str, stream: bool) -> str:
 
 
 def _passing(asked: request.CompletionRequest, *, model: str, upstream_model: str) -> TextStream:
-    return TextStream(model=model, wants_usage=asked.wants_usage, choices=asked.choices, upstream_model=upstream_model)
+    return TextStream(asked, model=model, wants_usage=asked.wants_usage, upstream_model=upstream_model)
 
 
 DIALECT = codec.Dialect(

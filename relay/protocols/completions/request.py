@@ -39,16 +39,17 @@ class _Wanted(msgspec.Struct):
 
 
 class CompletionRequest(BaseAsked):
-    """`n` is how many answers are made and paid for, `choices` how many of them are given; `texts` are the prompts that
-    are text, `tokens` the number of tokens in those that are none; `echo` whether the prompt begins the answer."""
+    """`n` is how many answers are made and paid for, `choices` how many of them are given; `prompts` are
+    texts or numbers of tokens, `texts` those that are text, `tokens` the number of tokens in those that are none;
+    `echo` whether the prompt begins the answer."""
 
-    __slots__ = ("_fields", "choices", "echo", "several", "suffix", "texts", "tokens", "wants_usage")
+    __slots__ = ("_fields", "choices", "echo", "prompts", "several", "suffix", "texts", "tokens", "wants_usage")
 
     protocol = "completions"
     MEDIA = ()
 
     def __init__(self, body: bytes, wanted: _Wanted, fields: bodies.Fields) -> None:
-        prompts = _prompts(wanted.prompt)
+        prompts = self.prompts = _prompts(wanted.prompt)
         n = wanted.n or 1
         self._fields = fields
         self.texts = [prompt for prompt in prompts if isinstance(prompt, str)]

@@ -10,6 +10,7 @@ from relay.errors import Cause, RelayError
 from relay.protocols import completion_usage, envelope
 from relay.protocols.chunks import ABSENT, Chunk, is_given
 from relay.protocols.codec import Told
+from relay.protocols.completions.echo import Asking, Echoes
 
 
 class Choice(msgspec.Struct, gc=False):
@@ -24,13 +25,13 @@ decoder = msgspec.json.Decoder(Chunk[Choice])
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def note(choice: Choice, seen: Output) -> None:
+def note(choice: Choice, seen: Output, echoes: Echoes) -> None:
     """Adds what a choice put out."""
     if not is_given(choice.text):
         return
     text = seen.text(choice.index or 0, "text")
     if memoryview(choice.text)[0] == 0x22:
-        text.add(choice.text)
+        echoes.add(choice.index or 0, choice.text, text)
     else:
         text.add_json(choice.text)
 
@@ -43,11 +44,12 @@ class TextAnswer(msgspec.Struct):
     usage: Usage | None
     finish: str
     choices: list[Choice]
+    asked: Asking | None = None
 
     def seen(self, upstream_model: str) -> Output:
-        found = Output(upstream_model)
+        found, echoes = Output(upstream_model), Echoes(self.asked)
         for choice in self.choices:
-            note(choice, found)
+            note(choice, found, echoes)
             found.ended += choice.finish_reason not in (None, "length")
         return found
 
@@ -66,8 +68,8 @@ class TextAnswer(msgspec.Struct):
         return msgspec.json.encode(fields)
 
 
-def decode(body: bytes, asked: object = None) -> TextAnswer:
-    """The same whatever was asked. Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
+def decode(body: bytes, asked: Asking | None = None) -> TextAnswer:
+    """Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
     try:
         body.decode()  # what is passed on as raw bytes has not been looked at
         answer = decoder.decode(body)
@@ -78,4 +80,4 @@ def decode(body: bytes, asked: object = None) -> TextAnswer:
     if not answer.choices:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer has no choices.")
     usage = completion_usage.decode(answer.usage)
-    return TextAnswer(body, answer.id or "", usage, answer.choices[0].finish_reason or "", answer.choices)
+    return TextAnswer(body, answer.id or "", usage, answer.choices[0].finish_reason or "", answer.choices, asked)

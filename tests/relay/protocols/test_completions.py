@@ -247,6 +247,57 @@ def test_a_conversation_is_no_text_to_go_on_with() -> None:
 
 # ---- answers --------------------------------------------------------------------------------------------------------
 
+SAID = " upon a time"
+PROMPT = 'Es war "einmal"\n… 👩‍💻 '
+
+
+def counted(texts: dict[int, str], **fields: Any) -> set[int]:
+    """The tokens of output that are counted of an answer with these choices: whole, and streamed in pieces of any
+    size, which may write their characters as escapes."""
+    request = asked(**{"n": len(texts), "echo": True, **fields})
+    choices = [{"index": index, "text": text, "finish_reason": "length"} for index, text in texts.items()]
+    found = {DIALECT.whole(json.dumps({"choices": choices}).encode(), request).seen("davinci-002").baseline()}
+    for size, ascii_only in ((1, False), (7, True), (1000, False)):
+        stream = DIALECT.passing(request, model="m", upstream_model="davinci-002")
+        for index, text in texts.items():
+            for at in range(0, len(text), size):
+                choice = {"index": index, "text": text[at : at + size], "finish_reason": None}
+                event = json.dumps({"choices": [choice]}, ensure_ascii=ascii_only)
+                assert stream.feed(f"data: {event}\n\n".encode())
+        found.add(stream.seen.baseline())
+    return found
+
+
+def tokens(text: str) -> int:
+    return tokenizer.count(text, Vocabulary.CL100K)
+
+
+def test_an_echoed_prompt_is_no_output() -> None:
+    assert counted({0: PROMPT}, prompt=PROMPT) == {0}
+    assert counted({0: PROMPT + SAID}, prompt=PROMPT) == {tokens(SAID)}
+    assert counted({0: PROMPT + SAID}, prompt=PROMPT, echo=False) == {tokens(PROMPT + SAID)}
+
+
+def test_each_choice_begins_with_its_own_prompt() -> None:
+    texts = {0: "a" + SAID, 1: "a", 2: PROMPT + SAID, 3: PROMPT + "!"}
+    assert counted(texts, prompt=["a", PROMPT], n=2) == {2 * tokens(SAID) + 1}
+
+
+def test_what_is_no_echo_is_all_output() -> None:
+    """Some providers do not know the field; and an answer may say its prompt again."""
+    for text in (SAID, PROMPT[:5] + SAID, "E", ""):
+        assert counted({0: f"#{text}"}, prompt=PROMPT) == {tokens(f"#{text}")}
+    assert counted({0: PROMPT[:5] + SAID}, prompt=PROMPT) == {tokens(PROMPT[:5] + SAID)}
+    assert counted({0: PROMPT + PROMPT}, prompt=PROMPT) == {tokens(PROMPT)}
+    assert counted({0: SAID, 7: SAID}, prompt=SAID) == {tokens(SAID)}
+
+
+def test_of_a_prompt_that_came_as_tokens_their_number_is_left_out() -> None:
+    words = "hello world"
+    assert tokens(words) == 2
+    assert counted({0: words + SAID, 1: words}, prompt=[15339, 1917]) == {tokens(SAID)}
+    assert counted({0: "hello", 1: words + SAID}, prompt=[[15339], [15339, 1917]], n=1) == {tokens(SAID)}
+
 
 def test_an_answer_passes_under_the_offered_name_with_what_it_cost() -> None:
     found = DIALECT.whole(whole("text"))

@@ -103,8 +103,8 @@ class Whole(Protocol):
         """What was put out, for counting."""
 
     def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
-        """The client's body, under the offered name, with the gateway's own object in it. Of a chat it tells the
-        upstream's usage, or what was `counted` in its place."""
+        """The client's body, under the offered name, with the gateway's own object in it. It tells the upstream's
+        usage, or what was `counted` in its place where the endpoint's answers tell any."""
 
 
 class Stream(Protocol):

@@ -5,7 +5,7 @@ The fields that the gateway must know are read; everything else stays the bytes 
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
@@ -144,12 +144,18 @@ class OnceAsked(ABC):
 
 
 class OnceWhole:
-    """A whole answer, looked into for its usage and passed on as it came, as `codec.Whole` promises it."""
+    """A whole answer, looked into for its usage and passed on as it came, as `codec.Whole` promises it.
 
-    __slots__ = ("_body", "finish", "id", "output_bytes", "usage")
+    `write_usage` makes the field that tells usage, where the endpoint's answers have one.
+    """
 
-    def __init__(self, body: bytes, *, id: str, usage: Usage | None) -> None:
+    __slots__ = ("_body", "_write_usage", "finish", "id", "output_bytes", "usage")
+
+    def __init__(
+        self, body: bytes, *, id: str, usage: Usage | None, write_usage: Callable[[Usage], Told] | None = None
+    ) -> None:
         self._body = body
+        self._write_usage = write_usage
         self.id = id
         self.usage = usage
         self.finish = ""
@@ -160,12 +166,17 @@ class OnceWhole:
         return Output(upstream_model)
 
     def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
-        """The same answer under the offered name, with the gateway's own object at its end; usage only as it came."""
-        fields: dict[str, Any] = _fields_decoder.decode(self._body)
+        """The same answer under the offered name, with the gateway's own object at its end."""
+        fields: dict[str, Any] = self._fields()
         if "model" in fields:
             fields["model"] = model
+        if counted is not None and self._write_usage is not None:
+            fields |= self._write_usage(counted)
         fields["pisces"] = pisces
         return msgspec.json.encode(fields)
+
+    def _fields(self) -> Fields:
+        return _fields_decoder.decode(self._body)
 
 
 class _Error(msgspec.Struct):
@@ -212,6 +223,11 @@ class _Counted(msgspec.Struct):
 
 
 _counted_decoder = msgspec.json.Decoder(_Counted | None)
+
+
+def write_usage(usage: Usage) -> Told:
+    """As OpenAI's embeddings tell it, and rerankers after them."""
+    return {"usage": {"prompt_tokens": usage.tokens_in, "total_tokens": usage.tokens_in}}
 
 
 def usage(*reports: msgspec.Raw) -> Usage | None:

@@ -133,13 +133,13 @@ def test_base64_of_the_upstream_is_passed_as_it_came(sdk: openai.OpenAI, upstrea
 
 
 @pytest.mark.parametrize(("given", "tokens"), [("hello world", 2), ([15339, 1917, 0], 3), ([[1], [2, 3]], 3)])
-def test_tokens_that_nobody_reports_are_counted(
-    gateway: Gateway, customer: Customer, upstream: Upstream, given: Any, tokens: int
+def test_tokens_that_nobody_reports_are_counted_and_told(
+    sdk: openai.OpenAI, gateway: Gateway, customer: Customer, upstream: Upstream, given: Any, tokens: int
 ) -> None:
     count = 2 if given == [[1], [2, 3]] else 1
     script = upstream.play(scripts.value(scripts.embeddings("up", count, usage=None)))
-    answer = embed(gateway, customer, input=given, x_script=script)
-    assert answer.status_code == 200
+    found = sdk.embeddings.create(model="embed", input=given, extra_body={"x_script": script})
+    assert (found.usage.prompt_tokens, found.usage.total_tokens) == (tokens, tokens)
     assert gateway.spent(customer) == tokens * 1000
     call = record(gateway, customer)
     assert (call["usage"], call["usage_source"]) == ({"input": tokens}, "counted")
@@ -276,8 +276,10 @@ def test_a_ranking_without_a_count_of_tokens_is_counted_or_paid_by_the_call(
     script = upstream.play(scripts.value(scripts.ranking(**cohere)))
     assert rank(gateway, customer, model="rank-by-call", x_script=script).status_code == 200
     assert gateway.spent(customer) == 2_000_000
-    assert rank(gateway, customer, x_script=script).json()["meta"] == cohere["meta"]
+    told = rank(gateway, customer, x_script=script).json()
+    assert told["meta"] == cohere["meta"]
     by_call, counted = gateway.calls(customer.key)
+    assert told["usage"]["total_tokens"] == counted["usage"]["input"] > 0
     assert (by_call["usage_source"], counted["usage_source"], counted["upstream_id"]) == (
         "counted",
         "counted",
@@ -386,5 +388,7 @@ def test_a_single_content_gets_a_single_vector(gateway: Gateway, customer: Custo
     answer = ask(gateway, customer, f"/v1beta/models/{model}:embedContent", **body)
     assert (answer.status_code, answer.json()["embedding"]) == (200, {"values": [0.5, -0.25]}), answer.text
     assert answer.json()["pisces"]["protocol"] == "gemini"
+    call = record(gateway, customer)
+    assert answer.json()["usageMetadata"]["promptTokenCount"] == call["usage"]["input"] > 0
     answer = ask(gateway, customer, f"/v1beta/models/{model}:embedContent", content={"parts": []})
     assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")

@@ -26,4 +26,4 @@ def decode(body: bytes, inputs: int) -> Answer:
 
 def whole(body: bytes, asked: EmbeddingAsked) -> once.OnceWhole:
     found = decode(body, asked.inputs)
-    return once.OnceWhole(body, id=found.id or "", usage=once.usage(found.usage))
+    return once.OnceWhole(body, id=found.id or "", usage=once.usage(found.usage), write_usage=once.write_usage)

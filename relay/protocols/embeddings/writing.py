@@ -52,6 +52,5 @@ def encode_response(
         {"object": "embedding", "index": index, "embedding": write(vector)}
         for index, vector in enumerate(response.vectors)
     ]
-    tokens = usage.tokens_in if usage is not None else 0
-    told = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return msgspec.json.encode({"object": "list", "data": data, "model": model, "usage": told, "pisces": pisces})
+    told = once.write_usage(usage if usage is not None else Usage())
+    return msgspec.json.encode({"object": "list", "data": data, "model": model, **told, "pisces": pisces})

@@ -189,16 +189,16 @@ _embedding_decoder = msgspec.json.Decoder(_Embedding)
 class SingleWhole(once.OnceWhole):
     """The answer to a batch of one, for a client that asked by `:embedContent`."""
 
-    def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:
-        fields: dict[str, Any] = msgspec.json.decode(self._body, type=once.Fields)
+    def _fields(self) -> once.Fields:
+        fields = super()._fields()
         (only,) = msgspec.json.decode(fields.pop("embeddings"), type=list[msgspec.Raw])
-        return msgspec.json.encode({"embedding": only, **fields, "pisces": pisces})
+        return {"embedding": only, **fields}
 
 
 def whole(body: bytes, asked: EmbedAsked) -> once.OnceWhole:
     found = _decode(body, asked.inputs)
     kind = once.OnceWhole if asked.batch else SingleWhole
-    return kind(body, id="", usage=once.usage(found.usageMetadata))
+    return kind(body, id="", usage=once.usage(found.usageMetadata), write_usage=_write_usage)
 
 
 def _decode(body: bytes, inputs: int) -> _Answer:
@@ -225,8 +225,12 @@ def encode_response(
     each = [{"values": vectors.listed(vector)} for vector in response.vectors]
     body: dict[str, Any] = {"embeddings": each} if asked.batch else {"embedding": each[0]}
     if usage is not None:
-        body["usageMetadata"] = {"promptTokenCount": usage.tokens_in, "totalTokenCount": usage.tokens_in}
+        body |= _write_usage(usage)
     return msgspec.json.encode({**body, "pisces": pisces})
+
+
+def _write_usage(usage: Usage) -> Told:
+    return {"usageMetadata": {"promptTokenCount": usage.tokens_in, "totalTokenCount": usage.tokens_in}}
 
 
 def path(model: str) -> str:

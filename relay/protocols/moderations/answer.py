@@ -1,6 +1,6 @@
 """Moderation results: looked into for faults, passed on as the bytes they came in.
 
-OpenAI reports no usage with them; Mistral and others do.
+OpenAI reports no usage with them; Mistral and others do. Nobody misses what was counted, so it is not written in.
 """
 
 import msgspec

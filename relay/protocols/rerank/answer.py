@@ -36,4 +36,5 @@ def whole(body: bytes, asked: RerankAsked) -> once.OnceWhole:
     if any(not 0 <= result.index < len(asked.documents) for result in found.results):
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider ranked a document that it was not given.")
     meta = found.meta or _Meta()
-    return once.OnceWhole(body, id=found.id or "", usage=once.usage(found.usage, meta.billed_units, meta.tokens))
+    usage = once.usage(found.usage, meta.billed_units, meta.tokens)
+    return once.OnceWhole(body, id=found.id or "", usage=usage, write_usage=once.write_usage)

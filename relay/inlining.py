@@ -5,7 +5,7 @@ import base64
 
 from relay.channels import egress
 from relay.errors import Cause, RelayError
-from relay.protocols import pictures
+from relay.protocols import documents, pictures
 from relay.protocols.canonical import Media, Part, Request, ToolResult
 from relay.protocols.capabilities import Capabilities
 
@@ -38,8 +38,13 @@ def _needs(part: Media, caps: Capabilities) -> bool:
         case "image":
             return not caps.picture_urls
         case "document":
-            return not caps.document_urls
+            return not caps.document_urls or not (caps.text_urls or _is_pdf(part))
     return True
+
+
+def _is_pdf(part: Media) -> bool:
+    """As far as is known before it is fetched."""
+    return documents.is_pdf(part.mime or documents.kind_of(part.name) or documents.kind_of(part.url))
 
 
 def _kind(part: Media, found: egress.Fetched) -> str:
@@ -50,5 +55,5 @@ def _kind(part: Media, found: egress.Fetched) -> str:
             raise RelayError(Cause.INVALID_PARAMETER, "A URL gave no picture that is known.", param="messages")
         return sniffed
     if part.kind == "document" and found.data.startswith(b"%PDF"):
-        return "application/pdf"
+        return documents.PDF
     return part.mime or found.mime or "application/octet-stream"

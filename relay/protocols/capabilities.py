@@ -18,14 +18,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`thinking`: how the model is told to think. `effort`: a level by name (OpenAI; Gemini from 3 on); `budget`:
     tokens; `adaptive`: Anthropic's own, with an effort beside it; `none`: not at all. `efforts` are its levels.
 
-    `input` are the kinds of parts; `picture_urls`: it fetches pictures itself, `document_urls` and `files` likewise;
-    `result_media`: pictures may be in a tool's result; `part_resolution`: Gemini's, each picture may say how closely it
-    is to be looked at. `sampling`: temperature and its like; `one_sampling`: either
-    temperature or top_p; `forced_tools`: a tool may be demanded; `prefill`: the last turn may be the model's;
-    `mid_system`: system turns may stand between others; `schema`: answers can be bound to a JSON Schema, `json_mode` to
-    JSON, `schema_with_tools` both with tools; `json_schema`: takes JSON Schema as it is where its protocol also has a
-    dialect of its own; `signatures`: a call in the history has to bear the state that it came with; `new_limit`: takes
-    `max_completion_tokens` only. `max_output`, `context`: tokens, None where nobody wrote it down.
+    `input` are the kinds of parts; `picture_urls`: it fetches pictures itself, `document_urls` likewise, of which
+    `text_urls` are those that are no PDF; `result_media`: pictures may be in a tool's result; `part_resolution`:
+    Gemini's, each picture may say how closely it is to be looked at. `sampling`: temperature and its like;
+    `one_sampling`: either temperature or top_p; `forced_tools`: a tool may be demanded; `prefill`: the last turn may be
+    the model's; `mid_system`: system turns may stand between others; `schema`: answers can be bound to a JSON Schema,
+    `json_mode` to JSON, `schema_with_tools` both with tools; `json_schema`: takes JSON Schema as it is where its
+    protocol also has a dialect of its own; `signatures`: a call in the history has to bear the state that it came with;
+    `new_limit`: takes `max_completion_tokens` only. `max_output`, `context`: tokens, None where nobody wrote it down.
 
     Of OpenAI's wire alone, which many speak differently: `custom_tools`: tools with free text, and `allowed_tools`;
     `verbosity`: that field; `thoughts`: the field of a message in which the model wants its own thoughts back; `marks`:
@@ -51,6 +51,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     input: frozenset[str] = MODALITIES
     picture_urls: bool = True
     document_urls: bool = True
+    text_urls: bool = True
     result_media: bool = False
     part_resolution: bool = False
     schema: bool = True
@@ -82,10 +83,11 @@ _GPT_5 = msgspec.structs.replace(
 )
 _GPT_5_1 = msgspec.structs.replace(_GPT_5, thinking_always=False, efforts=("none", "low", "medium", "high", "xhigh"))
 _INSTRUCT = Capabilities(input=frozenset(("text",)), tools=False, schema=False, completions=True, max_output=4096)
+# Anthropic, "PDF support": a document that is named by its URL has to be a PDF.
 _CLAUDE = Capabilities(
     thinking="budget", efforts=(), most_temperature=1.0, penalties=False, seed=False, logprobs=False, most_stops=None,
-    mid_system=False, input=_TEXT_IMAGE_DOCUMENT, result_media=True, schema=False, json_mode=False,
-    marks="cache_control",
+    mid_system=False, input=_TEXT_IMAGE_DOCUMENT, text_urls=False, result_media=True, schema=False,
+    json_mode=False, marks="cache_control",
     max_output=64_000, context=200_000,
 )  # fmt: skip
 _CLAUDE_STRUCTURED = msgspec.structs.replace(_CLAUDE, schema=True, one_sampling=True)
@@ -168,7 +170,7 @@ def _spoken_by(found: Capabilities, protocol: str) -> Capabilities:
     if protocol == "openai":  # a tool's result is text there
         return msgspec.structs.replace(found, result_media=False, document_urls=False)
     if protocol == "responses":
-        return msgspec.structs.replace(found, result_media=True, document_urls=True, most_stops=0)
+        return msgspec.structs.replace(found, result_media=True, document_urls=True, text_urls=True, most_stops=0)
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from tests.matrix.neutral import Ask, Call, Function, Outcome, Picture, Plan, Result, Turn, Usage
-from tests.matrix.server import PDF, PIXEL
+from tests.matrix.server import NOTES, PDF, PIXEL
 from tests.matrix.views import View
 
 PNG = base64.b64encode(PIXEL).decode()
@@ -154,6 +154,15 @@ def _paper_url_asked(view: View, upstream: str) -> None:
     (paper,) = view.documents
     named = view.passed or upstream in ("anthropic", "responses", "openai")
     assert paper == PAPER or (paper.endswith("/paper.pdf") and named)
+
+
+def _notes_url_asked(view: View, upstream: str) -> None:
+    """Of the four only Responses fetches what is no PDF."""
+    told = "\n".join([*view.documents, *view.texts])
+    if view.passed or upstream == "responses":
+        assert "/notes.txt" in told
+    else:
+        assert NOTES.decode() in told or base64.b64encode(NOTES).decode() in told
 
 
 def _sound_asked(view: View, upstream: str) -> None:
@@ -358,6 +367,13 @@ CASES: tuple[Case, ...] = (
         Ask([Turn("user", "[[pdf-url]] Sum it up.", file_url="{files}/paper.pdf")]),
         Plan(text=ANSWER),
         _paper_url_asked,
+        _text_got,
+    ),
+    Case(
+        "text-url",
+        Ask([Turn("user", "[[text-url]] Sum it up.", file_url="{files}/notes.txt")]),
+        Plan(text=ANSWER),
+        _notes_url_asked,
         _text_got,
     ),
     Case(

@@ -6,6 +6,7 @@
 import base64
 import functools
 import json
+import mimetypes
 from collections.abc import Callable
 from typing import Any
 
@@ -396,7 +397,8 @@ def parts_of(turn: Turn) -> list[types.Part]:
     if turn.pdf:
         parts.append(_inline(turn.pdf, "application/pdf"))
     if turn.file_url:
-        parts.append(types.Part(file_data=types.FileData(file_uri=turn.file_url, mime_type="application/pdf")))
+        file = types.FileData(file_uri=turn.file_url, mime_type=mimetypes.guess_type(turn.file_url)[0])
+        parts.append(types.Part(file_data=file))
     if turn.audio:
         parts.append(_inline(turn.audio, "audio/wav"))
     calls = [types.FunctionCall(id=call.id, name=call.name, args=call.arguments) for call in turn.calls]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import mimetypes
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n%%EOF"
+NOTES = b"We met at nine."
 _CASE = re.compile(rb"\[\[([a-z0-9-]+)\]\]")
 
 
@@ -78,8 +80,8 @@ class Providers:
                 """Nobody reads it."""
 
             def do_GET(self) -> None:
-                files = {"/pixel.png": ("image/png", PIXEL), "/paper.pdf": ("application/pdf", PDF)}
-                mime, content = files.get(self.path, ("text/plain", b""))
+                files = {"/pixel.png": PIXEL, "/paper.pdf": PDF, "/notes.txt": NOTES}
+                mime, content = mimetypes.guess_type(self.path)[0] or "text/plain", files.get(self.path, b"")
                 self._whole(200 if content else 404, content, mime)
 
             def do_POST(self) -> None:

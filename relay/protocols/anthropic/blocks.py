@@ -12,7 +12,6 @@ LONGEST_NAME, LONGEST_ID = 128, 64
 SEARCHED = "web_search_result_location"  # the source of a citation, where it is a page that was found
 _LIFETIMES = ("5m", "1h")
 _PICTURES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
-_PDF = "application/pdf"
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -152,8 +151,8 @@ def _document(part: Media, caps: Capabilities) -> Json:
         if not caps.document_urls:
             raise _refused("The model fetches no documents: send them as base64.")
         return {"type": "url", "url": part.url}
-    if part.mime == _PDF or part.data.startswith("JVBERi"):
-        return {"type": "base64", "media_type": _PDF, "data": part.data}
+    if part.mime == documents.PDF or part.data.startswith("JVBERi"):
+        return {"type": "base64", "media_type": documents.PDF, "data": part.data}
     inside = reading.text_of(part.data) if not part.mime or documents.is_text(part.mime) else None
     if inside is None:
         raise _refused(f"Documents have to be PDF or text, not {part.mime[:100] or 'unknown'}.")

@@ -5,14 +5,13 @@ bare string, `file_url`, thoughts under either name. Sources: OpenAI API referen
 vendors' pages on compatibility.
 """
 
-import mimetypes
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import bodies, fold, markdown
+from relay.protocols import bodies, documents, fold, markdown
 from relay.protocols.canonical import (
     Format,
     Json,
@@ -492,7 +491,7 @@ def _document(data: str, name: str | None) -> Media:
     """`file_data` is a data URI, or base64 alone as OpenAI's reference describes it."""
     if data.startswith("data:"):
         return _linked(data, "document")
-    mime = (name and mimetypes.guess_type(name)[0]) or "application/pdf"
+    mime = documents.kind_of(name) or documents.PDF
     return wire.medium(f"data:{mime};base64,{data}", "document")
 
 

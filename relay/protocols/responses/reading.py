@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import names, states
+from relay.protocols import documents, names, states
 from relay.protocols.canonical import (
     EFFORTS,
     Finish,
@@ -285,7 +285,7 @@ def _document(found: _Content, mark: Mark | None) -> Media:
         _address(document, found.file_data)
         if document.url:  # bare base64
             document.data, document.url = document.url, ""
-        document.mime = document.mime or "application/pdf"
+        document.mime = document.mime or documents.kind_of(found.filename) or documents.PDF
     elif found.file_url:
         _address(document, found.file_url)
     else:

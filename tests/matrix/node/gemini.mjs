@@ -19,7 +19,7 @@ function parts(turn) {
   if (turn.text) found.push({ text: turn.text });
   for (const { url, data } of turn.pictures) found.push(url ? file(url, "image/png") : inline(data, "image/png"));
   if (turn.pdf) found.push(inline(turn.pdf, "application/pdf"));
-  if (turn.file_url) found.push(file(turn.file_url, "application/pdf"));
+  if (turn.file_url) found.push(file(turn.file_url, turn.file_url.endsWith(".pdf") ? "application/pdf" : "text/plain"));
   if (turn.audio) found.push(inline(turn.audio, "audio/wav"));
   found.push(...turn.calls.map(({ id, name, arguments: args }) => ({ functionCall: { id, name, args } })));
   return found;

@@ -7,6 +7,7 @@ import pytest
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
+from relay.protocols import documents
 from relay.protocols.canonical import (
     Finish,
     Json,
@@ -329,6 +330,23 @@ def test_developer_and_system_messages_stay_where_they_were_said() -> None:
 def test_every_spelling_of_a_part_is_read(part: Json, read: Part) -> None:
     """Requirements B7 and B8."""
     assert canonical(messages=[{"role": "user", "content": [part]}]).messages[0].parts == [read]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.txt", "text/plain"),
+        ("no.1 #2?.pdf", "application/pdf"),
+        ("https://e.com/a.pdf?of=b.txt#c.txt", "application/pdf"),
+        ("http://[::1/a.txt", "text/plain"),
+        ("https://e.com/a", ""),
+        ("a", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_name_or_an_address_tells_what_a_file_is(name: str | None, kind: str) -> None:
+    assert documents.kind_of(name) == kind
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from relay.errors import Cause
 from relay.protocols import capabilities, customs, fold
 from relay.protocols.canonical import (
     Finish,
+    Media,
     Response,
     Text,
     ToolCall,
@@ -98,6 +99,17 @@ def test_our_key_and_a_second_spelling_of_a_field_do_not_reach_the_upstream() ->
 def test_a_malformed_request_is_refused_by_the_field_s_name(body: bytes, cause: Cause, param: str | None) -> None:
     error = refused(DIALECT.read, body)
     assert (error.cause, error.param, error.status) == (cause, param, 400)
+
+
+@pytest.mark.parametrize(
+    ("name", "mime"),
+    [("a.txt", "text/plain"), ("a.csv", "text/csv"), ("a.pdf", "application/pdf"), ("a", "application/pdf")],
+)
+@pytest.mark.parametrize("head", ["", "data:;base64,"], ids=["bare", "untyped"])
+def test_a_file_whose_type_nobody_says_is_what_its_name_says(head: str, name: str, mime: str) -> None:
+    file = {"type": "input_file", "filename": name, "file_data": f"{head}aGVsbG8="}
+    (part,) = ask(input=[{"role": "user", "content": [file]}]).canonical().messages[0].parts
+    assert part == Media(kind="document", mime=mime, data="aGVsbG8=", name=name)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from relay.counting import pictures
 from relay.counting.families import Family
 from relay.counting.pictures import Rule
 
+LARGEST_PICTURE = 20 * 1024 * 1024  # bytes
 PAGE_TEXT = 3000
 # No prompt of any vendor is longer than this, so no file in one can be.
 LONGEST_PROMPT = 2**21
@@ -39,6 +40,10 @@ class Picture(msgspec.Struct, frozen=True):
     inside: int
     size: pictures.Size | None
     detail: str = "auto"
+
+    @property
+    def is_too_large(self) -> bool:
+        return self.inside > -(-LARGEST_PICTURE // 3) * 4  # base64 ends in a whole group
 
     def most(self, family: Family) -> int:
         return family.picture.tokens(self.size, self.detail)
@@ -100,8 +105,10 @@ class Blob(msgspec.Struct, frozen=True):
 
 Media = Picture | Document | Sound | Film | Blob
 
-_PICTURE_URI = re.compile(rb'"data:image/[a-zA-Z0-9.+-]{1,20};base64,')
-_DATA_URI = re.compile(rb'"data:[a-zA-Z0-9.+/-]{1,80};base64,')
+# RFC 2397: a type may have parameters, such as a file's name.
+_PARAMETERS = rb'(?:;[^;,"]{1,200}){0,8}?'
+_PICTURE_URI = re.compile(rb'"data:image/[a-zA-Z0-9.+-]{1,20}' + _PARAMETERS + rb";base64,")
+_DATA_URI = re.compile(rb'"data:[a-zA-Z0-9.+/-]{1,80}' + _PARAMETERS + rb";base64,")
 _PDF, _ZIP, _GZIP = b"JVBERi", b"UEsDB", b"H4sI"  # "%PDF", "PK", and gzip's first bytes in base64
 
 
@@ -110,7 +117,8 @@ def picture(url: memoryview, detail: str = "auto") -> Picture:
     match = _PICTURE_URI.match(url)
     if match is None:
         return Picture(0, None, detail)
-    return Picture(len(url), pictures.dimensions(bytes(url[match.end() : match.end() + 400_000])), detail)
+    encoded = url[match.end() : -1]
+    return Picture(len(encoded), pictures.dimensions(bytes(encoded[:400_000])), detail)
 
 
 def document(data: memoryview) -> Document | Blob:

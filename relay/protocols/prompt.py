@@ -19,7 +19,6 @@ from relay.protocols.canonical import (
     ToolResult,
 )
 
-LARGEST_PICTURE = 20 * 1024 * 1024  # bytes
 _HEAD = 400_000  # of a picture's data that may have to be read to find its size
 
 
@@ -59,12 +58,12 @@ def _measured(part: Media) -> media.Media:
     inside = len(part.data)
     match part.kind:
         case "image":
-            if inside * 3 // 4 > LARGEST_PICTURE:
-                raise RelayError(
-                    Cause.INVALID_PARAMETER, f"A picture may have at most {LARGEST_PICTURE >> 20} MB.", param="messages"
-                )
             size = pictures.dimensions(part.data[:_HEAD].encode("ascii", "replace")) if inside else None
-            return media.Picture(inside, size, part.detail or "auto")
+            picture = media.Picture(inside, size, part.detail or "auto")
+            if picture.is_too_large:
+                most = media.LARGEST_PICTURE >> 20
+                raise RelayError(Cause.INVALID_PARAMETER, f"A picture may have at most {most} MB.", param="messages")
+            return picture
         case "document":
             return media.document(memoryview(f'"{part.data}"'.encode())) if inside else media.Document(0)
         case "audio":

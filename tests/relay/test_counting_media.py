@@ -161,6 +161,22 @@ def test_a_picture_that_the_model_shows_is_a_picture_and_not_its_bytes(parts: bo
     assert quoted.shown == 0
 
 
+@pytest.mark.parametrize("parameters", [";name=a.png", ";charset=utf-8;name=my%20picture.png", ";name=base64"])
+def test_a_data_uri_may_have_parameters(parameters: str) -> None:
+    data = png(1024, 1024, padding=90_000)
+    plain, told = (asked(image(uri(data, kind))) for kind in ("image/png", f"image/png{parameters}"))
+    assert told.input_bound("gpt-4o") == plain.input_bound("gpt-4o") + len(parameters)
+    found = media.document(memoryview(json.dumps(uri(b"%PDF-1.4", f"application/pdf{parameters}")).encode()))
+    assert isinstance(found, media.Document)
+
+
+def test_a_picture_of_20_mb_is_taken() -> None:
+    whole = uri(b"\0" * 20 * 2**20)
+    asked(image(whole))
+    with pytest.raises(RelayError):
+        asked(image(whole + "AAAA"))
+
+
 def test_a_picture_past_20_mb_is_a_clear_400() -> None:
     asked(image("data:image/png;base64," + "A" * (20 * 1024 * 1024)))
     for url in (

@@ -12,7 +12,6 @@ from relay.counting.families import Family
 from relay.counting.prompt import Prompt
 from relay.errors import RelayError
 from relay.protocols import once
-from relay.protocols.prompt import LARGEST_PICTURE
 
 MOST_INPUTS = 2048
 
@@ -100,8 +99,8 @@ def _picture(url: msgspec.Raw) -> media.Picture:
     if bytes(memoryview(url)[:1]) != b'"':
         raise once.refused("input", "The `url` of a picture must be a string.")
     found = media.picture(memoryview(url))
-    if found.inside * 3 // 4 > LARGEST_PICTURE:
-        raise once.refused("input", f"A picture may have at most {LARGEST_PICTURE >> 20} MB.")
+    if found.is_too_large:
+        raise once.refused("input", f"A picture may have at most {media.LARGEST_PICTURE >> 20} MB.")
     return found
 
 

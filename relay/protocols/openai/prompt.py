@@ -17,7 +17,6 @@ from relay.protocols.canonical import Media
 
 Fields = dict[str, msgspec.Raw]
 
-LARGEST_PICTURE = 20 * 1024 * 1024  # bytes
 # Top-level fields that are no part of the prompt, or are counted by themselves.
 _BESIDE = frozenset(
     (
@@ -102,9 +101,9 @@ def _picture(part: Fields, address: msgspec.Raw, kind: str) -> media.Picture:
     link = _fields(address)
     url = _view(link["url"]) if "url" in link else _view(address)
     found = media.picture(url, _text(link.get("detail") or part.get("detail")) or "auto")
-    if found.inside * 3 // 4 > LARGEST_PICTURE:
+    if found.is_too_large:
         raise RelayError(
-            Cause.INVALID_PARAMETER, f"A picture may have at most {LARGEST_PICTURE >> 20} MB.", param="messages"
+            Cause.INVALID_PARAMETER, f"A picture may have at most {media.LARGEST_PICTURE >> 20} MB.", param="messages"
         )
     return found
 

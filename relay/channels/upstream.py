@@ -322,10 +322,15 @@ async def _answered(
         upload = _Upload() if body is not None and len(body) > _AT_ONCE else None
         try:
             return Reply(await request(data=body, upload_tracker=upload), upload)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            if _opened.get() or not left:
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if _opened.get() or not left or _has_begun(error):
                 raise
             left -= 1
+
+
+def _has_begun(error: aiohttp.ClientError) -> bool:
+    """Whether the head of an answer had begun when the connection broke."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
 @lru_cache(maxsize=64)

@@ -136,14 +136,20 @@ def test_a_team_has_one_wallet_and_one_account_for_what_it_owes(book: Ledger) ->
 
 
 @on_sqlite
-def test_the_platform_has_one_account_of_each_kind_and_currency(book: Ledger) -> None:
+def test_the_platform_has_one_account_of_each_kind(book: Ledger) -> None:
     promo = ledger.platform_account("promo")
     assert ledger.platform_account("promo") == promo
     assert (promo.kind, promo.team_id, promo.currency) == ("promo", None, settings.CURRENCY)
+
+
+def test_books_of_another_currency_get_no_account_besides(book: Ledger) -> None:
+    before = Account.objects.count()
     with override_settings(CURRENCY="XTS"):
-        other = ledger.platform_account("promo")
-        assert (other.currency, other != promo) == ("XTS", True)
-        assert ledger.wallet_of(book.wallet.team_id or 0).currency == "XTS"
+        with pytest.raises(ledger.OtherCurrency, match=f"kept in {book.wallet.currency}"):
+            ledger.platform_account("promo")
+        with pytest.raises(ledger.OtherCurrency, match="CURRENCY is XTS"):
+            ledger.wallet_of(book.wallet.team_id or 0)
+    assert Account.objects.count() == before
 
 
 @on_sqlite

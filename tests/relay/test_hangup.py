@@ -113,6 +113,8 @@ def test_hanging_up_while_waiting_for_a_turn_after_an_answer_that_broke_off_cost
         script = upstream.play(scripts.in_turn(scripts.half_a_body, second))
         return client.open_socket(gateway.url, customer.token, {"model": "two-channels", "x_script": script}), script
 
+    other, both_fail = gateway.customer(), upstream.play(scripts.error(500))
+    assert client.chat(gateway.url, other.token, model="two-channels", x_script=both_fail).status_code == 502
     busy = [begun(scripts.silence) for _ in range(health.Retries.LEAST)]
     eventually(lambda: all(len(upstream.served(script)) == 2 for _, script in busy))
     waiting, script = begun(scripts.whole())

@@ -10,6 +10,8 @@ from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from relay.ticking import Ticker
+
 MOST_HEAD = 64 * 1024  # bytes of a request's head, or of what follows its body; of one in several reads, to within one
 MOST_HEADERS = 100
 MOST_WAITING = 8  # requests behind the one that is answered; their bodies have uvicorn's HIGH_WATER_LIMIT together
@@ -38,33 +40,6 @@ class _Unframed(RequestResponseCycle):
         elif message["type"] == "http.response.body" and not self.measured:
             self.expected_content_length = len(message.get("body", b""))  # whatever it is, it is what was expected
         await super().send(message)
-
-
-class _Sweep:
-    """Looks at every connection of a process once a second: a request sets no timer for it, and a chunk notes nothing.
-    What it ends, it ends to within two looks."""
-
-    def __init__(self) -> None:
-        self.connections: set[Protocol] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def add(self, connection: "Protocol", loop: asyncio.AbstractEventLoop) -> None:
-        self.connections.add(connection)
-        if loop is not self._loop:
-            self._loop = loop
-            loop.call_later(LOOK_EVERY, self._look, loop)
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self.connections:
-            self._loop = None  # the next connection starts it again
-            return
-        loop.call_later(LOOK_EVERY, self._look, loop)
-        now = loop.time()
-        for connection in list(self.connections):
-            connection.look(now)
-
-
-_sweep = _Sweep()
 
 
 class Protocol(HttpToolsProtocol):
@@ -118,7 +93,7 @@ class Protocol(HttpToolsProtocol):
         if self.running is not None and not self.running.response_complete:  # uvicorn tells only the newest
             self.running.disconnected = True
             self.running.message_event.set()
-        _sweep.connections.discard(self)
+        _sweep.at_work.discard(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -206,3 +181,7 @@ class Protocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as it was
         return b"\r\n".join([*lines, b"", b""])
+
+
+# A request sets no timer for it, and a chunk notes nothing. What it ends, it ends to within two looks.
+_sweep: Ticker[Protocol] = Ticker(LOOK_EVERY)

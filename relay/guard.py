@@ -11,6 +11,8 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
+from relay.ticking import Ticker
+
 TICK = 0.1  # seconds
 
 
@@ -28,35 +30,6 @@ class Interrupted(Exception):
     def __init__(self, why: Why) -> None:
         super().__init__(why)
         self.why = why
-
-
-class _Ticker:
-    """Looks at every guard that is at work, ten times a second, in the event loop that the guards are in."""
-
-    def __init__(self) -> None:
-        self.working: set[Guard] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def add(self, guard: "Guard", loop: asyncio.AbstractEventLoop) -> None:
-        if loop is not self._loop:
-            self._loop = loop
-            self.working = set()
-            loop.call_later(TICK, self._tick, loop)
-        self.working.add(guard)
-
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop is not self._loop:
-            return
-        if not self.working:
-            self._loop = None  # the next guard starts it again
-            return
-        loop.call_later(TICK, self._tick, loop)
-        now = loop.time()
-        for guard in list(self.working):
-            guard.look(now)
-
-
-_ticker = _Ticker()
 
 
 class Guard:
@@ -135,7 +108,7 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        _ticker.working.discard(self)
+        _ticker.at_work.discard(self)
         if self._reason is not None and task is not None:
             task.uncancel()
             if kind is None or issubclass(kind, asyncio.CancelledError):
@@ -145,3 +118,6 @@ class Guard:
         if self._task is not None and self._reason is None:
             self._reason = why
             self._task.cancel()
+
+
+_ticker: Ticker[Guard] = Ticker(TICK)

@@ -2,7 +2,7 @@
 
 from relay.protocols import envelope
 from relay.protocols.codec import Dialect
-from relay.protocols.responses import encoder, errors, reading, request, stream, writing
+from relay.protocols.responses import encoder, errors, received, request, stream, writing
 from relay.protocols.responses.decoder import Decoder
 
 DIALECT = Dialect(
@@ -12,7 +12,7 @@ DIALECT = Dialect(
     whole=stream.ResponsesAnswer,
     passing=stream.ResponsesStream,
     encode_request=writing.encode_request,
-    decode_response=reading.decode_response,
+    decode_response=received.decode_response,
     encode_response=encoder.encode_response,
     decoder=Decoder,
     encoder=encoder.Encoder,

@@ -12,7 +12,7 @@ from relay.errors import Cause, RelayError
 from relay.protocols.canonical import Opaque, Part, Reasoning, Refusal, Text, ToolCall, finish_of
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
 from relay.protocols.fold import bare, text_of
-from relay.protocols.responses import errors, reading, usage
+from relay.protocols.responses import errors, reading, received, usage
 from relay.protocols.responses.reading import ABSENT, BETWEEN, Head
 
 ENDS = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
@@ -145,7 +145,7 @@ class Decoder:
     def _begin(self, response: msgspec.Raw) -> list[Event]:
         if self._started or not reading.is_given(response):
             return []
-        answer = reading.answer_decoder.decode(response)
+        answer = received.answer_decoder.decode(response)
         self._id, self._model = answer.id or "", answer.model or ""
         return self._start()
 
@@ -160,10 +160,10 @@ class Decoder:
         return [Failed(error)]
 
     def _end(self, response: msgspec.Raw) -> list[Event]:
-        answer = reading.answer_decoder.decode(response)
+        answer = received.answer_decoder.decode(response)
         self.usage = usage.decode(answer.usage)
         self._id, self._model = self._id or answer.id or "", self._model or answer.model or ""
-        if (failure := reading.failure_of(answer)) is not None:
+        if (failure := received.failure_of(answer)) is not None:
             return self._fail(failure)
         out = self._start()
         output = answer.output or []
@@ -177,7 +177,7 @@ class Decoder:
                 out += self._whole(item)
         self.finished = True
         calls: list[Part] = [ToolCall(id="", name="")] if self._calls else []
-        out.append(Finished(finish_of(calls, reading.reason_of(answer)), self.usage))
+        out.append(Finished(finish_of(calls, received.reason_of(answer)), self.usage))
         return out
 
     # ---- items ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""From the wire of Responses into the hub: requests, whole answers, and the items that both are made of.
+"""From the wire of Responses into the hub: requests, and the items that they and answers are made of.
 
-Source: OpenAI API reference, "Create a model response" and "The response object". An item that the hub has no word for
+Source: OpenAI API reference, "Create a model response". An item that the hub has no word for
 stays as it is (`Raw`): it passes to an upstream of the same protocol and is refused by name before any other.
 """
 
@@ -14,7 +14,6 @@ from relay.errors import Cause, RelayError
 from relay.protocols import documents, names, states
 from relay.protocols.canonical import (
     EFFORTS,
-    Finish,
     Format,
     Json,
     Mark,
@@ -26,7 +25,6 @@ from relay.protocols.canonical import (
     Reasoning,
     Refusal,
     Request,
-    Response,
     Role,
     Sampling,
     Text,
@@ -35,9 +33,7 @@ from relay.protocols.canonical import (
     ToolCall,
     ToolChoice,
     ToolResult,
-    finish_of,
 )
-from relay.protocols.responses import errors, usage
 
 ABSENT = msgspec.Raw(b"")
 # The ids under which foreign state is wrapped that has no text beside it, or belongs to a call.
@@ -47,6 +43,11 @@ BETWEEN = "\n\n"
 _DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*?;base64,", re.IGNORECASE)
 _FIELD = re.compile(r"\$\.([a-z_]+)")
 _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "system", "assistant": "assistant"}
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """Whether a field is there and not null."""
+    return raw is not ABSENT and bytes(memoryview(raw)[:4]) != b"null"
 
 
 # ---- what is not well-formed ----------------------------------------------------------------------------------------
@@ -544,67 +545,3 @@ def _format(found: _Format | None) -> Format | None:
             return Format(schema=schema, name=found.name, description=found.description or "", strict=found.strict)
     message = "`text.format` must be `text`, `json_object`, or `json_schema` with its `schema`."
     raise RelayError(Cause.INVALID_PARAMETER, message, param="text.format")
-
-
-# ---- answers --------------------------------------------------------------------------------------------------------
-
-
-class Details(msgspec.Struct):
-    reason: str | None = None
-
-
-class Answer(msgspec.Struct):
-    """A response object. Raw: looked into where it is due."""
-
-    id: str | None = None
-    model: str | None = None
-    status: str | None = None
-    output: list[msgspec.Raw] | None = None
-    incomplete_details: Details | None = None
-    usage: msgspec.Raw = ABSENT
-    error: msgspec.Raw = ABSENT
-
-
-answer_decoder = msgspec.json.Decoder(Answer)
-_REASONS = {"max_output_tokens": Finish.LENGTH, "content_filter": Finish.FILTER}
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a field is there and not null."""
-    return raw is not ABSENT and bytes(memoryview(raw)[:4]) != b"null"
-
-
-def decode_response(body: bytes) -> Response:
-    """Raises RelayError (upstream_error) for what is no answer, be it with status 200."""
-    try:
-        body.decode()
-        answer = answer_decoder.decode(body)
-        if (failure := failure_of(answer)) is not None:
-            raise failure
-        parts = adopted([part for item in answer.output or () for part in parts_of(item, head_decoder.decode(item))])
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is not a response object.") from error
-    if answer.output is None:
-        raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer has no output.")
-    return Response(
-        id=answer.id or "",
-        model=answer.model or "",
-        parts=parts,
-        finish=finish_of(parts, reason_of(answer)),
-        usage=usage.decode(answer.usage),
-    )
-
-
-def failure_of(answer: Answer) -> RelayError | None:
-    """What went wrong, None for an answer that has come to its end."""
-    if is_given(answer.error):
-        return errors.decode_in_band(answer.error)
-    if answer.status in (None, "completed", "incomplete"):
-        return None
-    return RelayError(Cause.UPSTREAM_ERROR, f"The provider's answer is {answer.status[:32]}.")
-
-
-def reason_of(answer: Answer) -> Finish:
-    if answer.status != "incomplete":
-        return Finish.STOP
-    return _REASONS.get((answer.incomplete_details and answer.incomplete_details.reason) or "", Finish.LENGTH)

@@ -17,7 +17,7 @@ from relay.protocols.canonical import Finish, Part, ToolCall
 from relay.protocols.codec import Told
 from relay.protocols.fold import text_of
 from relay.protocols.passing import PassedWhole, PassingStream
-from relay.protocols.responses import answer, errors, reading, usage
+from relay.protocols.responses import answer, errors, reading, received, usage
 from relay.protocols.responses.answer import Shell
 from relay.protocols.responses.decoder import ENDS
 from relay.protocols.responses.encoder import PING
@@ -138,7 +138,7 @@ class ResponsesStream(PassingStream):
         self._number = found.sequence_number
         response = _more_decoder.decode(data).response
         if not self.id:
-            self.id = reading.answer_decoder.decode(response).id or ""
+            self.id = received.answer_decoder.decode(response).id or ""
         return answer.event(kind, found.sequence_number, renamed(response, self._asked, self._model))
 
     def _done(self, found: _Event, item: msgspec.Raw) -> None:
@@ -162,14 +162,14 @@ class ResponsesStream(PassingStream):
         seeing.add(self.seen.text(0, "name", number), name)
 
     def _end(self, response: msgspec.Raw, found: _Event) -> None:
-        whole = reading.answer_decoder.decode(response)
+        whole = received.answer_decoder.decode(response)
         self.usage = usage.decode(whole.usage)
         self.id = self.id or whole.id or ""
-        if (failure := reading.failure_of(whole)) is not None:
+        if (failure := received.failure_of(whole)) is not None:
             raise failure
         self._number = found.sequence_number - 1
         self._last, self._status = response, found.type
-        reason = reading.reason_of(whole)
+        reason = received.reason_of(whole)
         self.finish = reason.value
         self.seen.ended += reason is Finish.STOP
         self._begun = self.done = True
@@ -216,7 +216,7 @@ class ResponsesAnswer(PassedWhole):
     __slots__ = ("_asked",)
 
     def __init__(self, body: bytes, asked: ResponsesRequest) -> None:
-        super().__init__(body, reading.decode_response(body), usage.encode)
+        super().__init__(body, received.decode_response(body), usage.encode)
         self._asked = asked
 
     def encode(self, *, model: str, pisces: Told, counted: Usage | None = None) -> bytes:

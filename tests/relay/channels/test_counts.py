@@ -11,7 +11,7 @@ from tests.kit.gateway import Customer, Gateway
 from tests.kit.ports import eventually
 from tests.kit.upstream import Exchange, Upstream
 from tests.relay.channels.conftest import Make
-from tests.relay.channels.test_calls import credentials, row
+from tests.relay.channels.made import credentials, row
 
 IMPATIENT = {"connect": 0.5, "first_byte": 0.5, "idle": 0.5, "total": 2.0}
 

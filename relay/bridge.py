@@ -93,7 +93,10 @@ class Bridge:
                 folder.see(event)
         for event in decoder.close():
             folder.see(event)
-        return folder.whole()
+        found = folder.whole()
+        if decoder.outdated:
+            found.usage = None  # a report that is silent about what came after it is none of the whole
+        return found
 
     def unfolded(self, body: bytes, model: str) -> tuple[Stream, bytes]:
         """A whole answer as the stream that the client wants, of which nothing more will come, and its first bytes."""

@@ -43,7 +43,7 @@ class Way(NamedTuple):
 
 def way(asked: Asked, candidate: Candidate) -> Way:
     """The way of this call to this channel."""
-    return _way(asked.protocol, asked.stream, candidate.protocol, candidate.streams, candidate.caps.completions)
+    return _way(asked.protocol, asked.stream, candidate.protocol, candidate.caps.streams, candidate.caps.completions)
 
 
 @cache  # of so few, and asked twice for every attempt

@@ -42,10 +42,10 @@ class Secret(msgspec.Struct, frozen=True):
 class Candidate(msgspec.Struct, frozen=True):
     """A channel that can serve one offered model, under the upstream's name for it.
 
-    `cost_card` is what the provider charges us, None where nobody wrote it down. `caps` is what the model accepts;
-    `streams` whether it streams: "any" as it is asked, "only" always, "never". `scope` are the channel's rate limits,
-    None where it has none. `keyless`: the provider wants no credential; without this a channel that has none in use
-    serves nothing. `retry_on` are the kinds of failure after which another channel is tried.
+    `cost_card` is what the provider charges us, None where nobody wrote it down. `caps` is what the model accepts.
+    `scope` are the channel's rate limits, None where it has none. `keyless`: the provider wants no credential; without
+    this a channel that has none in use serves nothing. `retry_on` are the kinds of failure after which another channel
+    is tried.
     """
 
     channel: str
@@ -60,7 +60,6 @@ class Candidate(msgspec.Struct, frozen=True):
     credentials: tuple[Secret, ...]
     cost_card: PriceCard | None = None
     caps: Capabilities = Capabilities()
-    streams: str = "any"
     scope: Scope | None = None
     keyless: bool = True
     id: int = 0

@@ -25,7 +25,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     the model's; `mid_system`: system turns may stand between others; `schema`: answers can be bound to a JSON Schema,
     `json_mode` to JSON, `schema_with_tools` both with tools; `json_schema`: takes JSON Schema as it is where its
     protocol also has a dialect of its own; `signatures`: a call in the history has to bear the state that it came with;
-    `new_limit`: takes `max_completion_tokens` only. `max_output`, `context`: tokens, None where nobody wrote it down.
+    `new_limit`: takes `max_completion_tokens` only. `streams`: "any": as it is asked; "only": always; "never": not at
+    all; clients get what they ask for. `max_output`, `context`: tokens, None where nobody wrote it down.
 
     Of OpenAI's wire alone, which many speak differently: `custom_tools`: tools with free text, and `allowed_tools`;
     `verbosity`: that field; `thoughts`: the field of a message in which the model wants its own thoughts back; `marks`:
@@ -65,6 +66,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     thoughts: Literal["", "reasoning_content", "reasoning", "reasoning_details", "extra_content"] = ""
     marks: Literal["", "prompt_cache_breakpoint", "cache_control"] = ""
     completions: bool = False
+    streams: Literal["any", "only", "never"] = "any"
     max_output: int | None = None
     context: int | None = None
 
@@ -116,6 +118,7 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"gpt-4o", msgspec.structs.replace(_OPENAI, max_output=16_384, context=128_000)),
     (r"gpt-4\.1", msgspec.structs.replace(_OPENAI, max_output=32_768, context=1_047_576)),
     (r"o1-mini|o1-preview", msgspec.structs.replace(_REASONER, thinking="none", tools=False, schema=False)),
+    (r"o[13]-pro", msgspec.structs.replace(_REASONER, streams="never")),
     (r"o[134](?![\d.])", _REASONER),
     (r"gpt-5(\.\d)?-chat", msgspec.structs.replace(_OPENAI, new_limit=True, max_output=16_384)),
     (r"gpt-5(?![\d.])", _GPT_5),
@@ -143,6 +146,7 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
         Capabilities(input=frozenset(("text",)), sampling=False, schema=False, thoughts="reasoning_content"),
     ),
     (r"deepseek", Capabilities(input=frozenset(("text",)), schema=False, thoughts="reasoning_content")),
+    (r"qwq|qvq", Capabilities(streams="only")),  # Alibaba Cloud Model Studio, "Deep thinking"
     (r"kimi|moonshot|glm-(4\.[5-9]|[5-9])|minimax", Capabilities(thoughts="reasoning_content")),
 )
 _FAMILIES = tuple((re.compile(rf"(?:^|[/\]:._-]){pattern}"), found) for pattern, found in _TABLE)

@@ -51,6 +51,14 @@ def installation(providers: Providers) -> Iterator[Gateway]:
         for name in offered:
             found.model(name, PRICE, max_output=8000)
         found.channel(protocol, providers.base(protocol), offered, protocol=protocol, secret=f"sk-{protocol}-0001")
+        for streams in ("only", "never"):
+            served = {f"{name}-{streams}": upstream for name, upstream in offered.items()}
+            for name in served:
+                found.model(name, PRICE, max_output=8000)
+            capabilities = {name: {"streams": streams} for name in served}
+            found.channel(
+                f"{protocol}-{streams}", providers.base(protocol), served, protocol=protocol, capabilities=capabilities
+            )
     found.start()
     yield found
     found.stop()
@@ -133,9 +141,13 @@ def _play(
     gateway: Gateway,
     payer: Customer,
     providers: Providers,
+    *,
+    passed: bool | None = None,
+    other: str = "",
 ) -> None:
-    """`client` is its protocol."""
-    model = f"{upstream}-{case.kind}"
+    """`client` is its protocol; `other` what the model's name ends in that is not the usual one; `passed` whether the
+    client's bytes go through, which otherwise is where client and upstream speak the same."""
+    model = f"{upstream}-{case.kind}{other}"
     providers.plans[case.name] = msgspec.structs.replace(
         case.plan, signature=case.plan.signature.replace("{signed}", SIGNED[upstream])
     )
@@ -149,7 +161,7 @@ def _play(
         return
     assert not outcome.error, outcome.text
     (seen,) = came
-    case.asked(msgspec.structs.replace(view(seen), passed=client == upstream), upstream)
+    case.asked(msgspec.structs.replace(view(seen), passed=client == upstream if passed is None else passed), upstream)
     case.got(outcome, client, upstream)
     assert outcome.model == model
     assert seen.body.get("model", MODELS[upstream][case.kind]) == MODELS[upstream][case.kind]
@@ -160,6 +172,21 @@ def _play(
         outcome = sdk(client, gateway.url, payer.token, model, asked, stream=stream, before=outcome)
         assert outcome.text == ANSWER, outcome
         case.again(view(providers.of("again")[-1]), upstream, client)
+
+
+@pytest.mark.parametrize("name", ["text", "tools-parallel", "json-schema", "usage", "thoughts", "thoughts-and-tool"])
+@pytest.mark.parametrize("streams", ["only", "never"])
+@pytest.mark.parametrize("upstream", PROTOCOLS)
+@pytest.mark.parametrize("client", PROTOCOLS)
+def test_a_client_gets_a_stream_or_none_as_it_asks_whatever_the_upstream_does(
+    client: str, upstream: str, streams: str, name: str, installation: Gateway, payer: Customer, providers: Providers
+) -> None:
+    case = next(case for case in CASES if case.name == name)
+    stream = streams == "never"
+    _play(python_sdk, client, upstream, case, stream, installation, payer, providers, passed=False, other=f"-{streams}")
+    asked = providers.of(name)[-1]
+    asked_to_stream = asked.body.get("stream") is True or ":streamGenerateContent" in asked.path
+    assert asked_to_stream is (streams == "only")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

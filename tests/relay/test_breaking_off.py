@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from tests.kit import scripts
+from tests.kit.client import chat
 from tests.kit.gateway import Customer, Gateway
 from tests.kit.plugin import PRICE
 from tests.kit.ports import eventually
@@ -51,9 +52,10 @@ def _channels(gateway: Gateway, stage: Stage) -> None:
     """A model for each protocol, served by a channel that speaks it."""
     furnish(gateway, stage)
     headers = {"Authorization": f"Bearer {gateway.customer().token}"}
-    eventually(
-        lambda: requests.get(f"{gateway.url}/v1/models/of-gemini", headers=headers, timeout=5).status_code == 200
-    )
+    eventually(lambda: requests.get(f"{gateway.url}/v1/models/{LAST}", headers=headers, timeout=5).status_code == 200)
+
+
+LAST = "only-streams-gemini"
 
 
 def furnish(gateway: Gateway, stage: Stage) -> None:
@@ -61,6 +63,14 @@ def furnish(gateway: Gateway, stage: Stage) -> None:
         gateway.model(f"of-{protocol}", PRICE, max_output=1000)
         gateway.channel(f"of-{protocol}", stage.url, {f"of-{protocol}": f"up-{protocol}"}, protocol=protocol)
         gateway.channel(f"more-{protocol}", stage.url, {f"of-{protocol}": "up"}, protocol=protocol, priority=1)
+        gateway.model(f"only-streams-{protocol}", PRICE, max_output=1000)
+        gateway.channel(
+            f"streaming-{protocol}",
+            stage.url,
+            {f"only-streams-{protocol}": "up"},
+            protocol=protocol,
+            capabilities={f"only-streams-{protocol}": {"streams": "only"}},
+        )
 
 
 def opened(
@@ -369,6 +379,18 @@ def test_an_answer_that_ends_well_and_never_told_all_its_output_has_it_counted_a
     assert (call["usage"]["input"], call["usage"]["cache_read"]) == (20, 300)
     assert call["usage"]["output"] > 5
     assert told_last(answer, client) == (320, call["usage"]["output"])
+
+
+@pytest.mark.parametrize("provider", SILENT_ENDS)
+def test_a_whole_answer_of_a_channel_that_only_streams_has_its_output_counted_and_told_too(
+    gateway: Gateway, customer: Customer, stage: Stage, provider: str
+) -> None:
+    stage.now = scripts.stream(SILENT_ENDS[provider])
+    told = chat(gateway.url, customer.token, model=f"only-streams-{provider}", messages=HELLO).json()
+    assert told["choices"][0]["message"]["content"] == "".join(WORDS)
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["usage_source"]) == ("settled", "counted")
+    assert call["usage"]["output"] == told["usage"]["completion_tokens"] > 5
 
 
 def told_last(answer: bytes, client: str) -> tuple[int, int]:

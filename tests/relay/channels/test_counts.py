@@ -1,6 +1,7 @@
 """Counts of tokens at channels: how long one waits, what is sent, and what a failure does to other calls."""
 
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -93,7 +94,8 @@ def test_a_count_is_asked_with_the_channel_s_parameters_that_anthropic_s_endpoin
 def test_a_count_is_asked_with_the_channel_s_parameters_inside_of_google_s_request(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:
-    fields = {"protocol": "gemini", "model": "counted-with", "parameters": {"generationConfig": {"topK": 3}}}
+    counted = f"counted-{uuid.uuid4().hex}"
+    fields = {"protocol": "gemini", "model": counted, "parameters": {"generationConfig": {"topK": 3}}}
     model = offer((upstream.url.removesuffix("/v1"), fields))
     body = {"contents": [{"parts": [{"text": "Hello"}]}], "generationConfig": {"maxOutputTokens": 9}}
     answer = requests.post(
@@ -103,7 +105,7 @@ def test_a_count_is_asked_with_the_channel_s_parameters_inside_of_google_s_reque
         timeout=30,
     )
     assert answer.status_code == 200, answer.text
-    (asked,) = (found for found in upstream.exchanges if found.target.endswith("counted-with:countTokens"))
+    (asked,) = (found for found in upstream.exchanges if found.target.endswith(f"{counted}:countTokens"))
     assert asked.json["generateContentRequest"]["generationConfig"] == {"maxOutputTokens": 9, "topK": 3}
 
 

@@ -201,6 +201,8 @@ async def _counted(by_bytes: int, asked: Asked, call: Call) -> int | None:
 
 def _passed_as_text(asked: Asked, call: Call) -> int:
     """The bytes of pictures that a channel may be sent as the text in which the client shows them."""
+    if not asked.shown:
+        return 0
     passes = any(candidate.protocol == asked.protocol for candidate in call.candidates)
     return asked.shown if passes else 0
 

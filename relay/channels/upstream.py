@@ -8,7 +8,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from functools import lru_cache, partial
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -278,54 +278,59 @@ async def _send(
     sent: Mapping[str, str],
     body: bytes | None,
 ) -> Reply:
-    """The answer's head. Raises RelayError; its text names neither an address nor a credential."""
-    base, own, key = candidate.base_url, candidate.dress, secret.value if secret else None
-    if base == demo.ADDRESS:
-        base, own, key = demo.base_url(), dress.USUAL, demo.secret()
+    """The answer's head. Raises RelayError; its text names neither an address nor a credential.
+
+    A provider may close a connection that has stood idle just as the next request goes out on it (RFC 9112, section
+    9.3.1). That is no failure of the provider's: the request goes out again on another one, where it may be repeated at
+    all after a connection that broke without an answer.
+    """
     try:
-        url = endpoint_url(base, path, own.protocol, own.quirks, candidate.model)
-        if own.auth == "query-key":
-            url = URL(dress.with_key(str(url), own, key))
-        proxy = URL(own.proxy) if own.proxy else None
-        _vet_literal(url, candidate)
-        if proxy is not None:
-            _vet_literal(proxy, candidate)
-        headers = dress.headers(own, sent, key)
+        url, headers, proxy = _addressed(candidate, secret, path, sent)
         # What an operator has removed is not put back. Where nothing is, even an empty list would cost a copy of them.
         removed = [name for name in _AUTOMATIC if name not in headers] or None
-        request = partial(
-            session.request,
-            method,
-            url,
-            headers=headers,
-            skip_auto_headers=removed,
-            allow_redirects=False,
-            timeout=_timeout(candidate.timeouts.connect),
-            proxy=proxy,
-        )
-        return await _answered(request, body, may_repeat=health.Kind.CONNECT in candidate.retry_on)
+        stale = _STALE if health.Kind.CONNECT in candidate.retry_on else 0
+        while True:
+            _opened.set(False)
+            upload = _Upload() if body is not None and len(body) > _AT_ONCE else None
+            try:
+                response = await session.request(
+                    method,
+                    url,
+                    data=body,
+                    headers=headers,
+                    skip_auto_headers=removed,
+                    allow_redirects=False,
+                    timeout=_timeout(candidate.timeouts.connect),
+                    proxy=proxy,
+                    upload_tracker=upload,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if _opened.get() or not stale or _has_begun(error):
+                    raise
+                stale -= 1
+            else:
+                return Reply(response, upload)
     except (TimeoutError, aiohttp.ServerTimeoutError) as error:
         raise RelayError(Cause.UPSTREAM_TIMEOUT, "The provider did not accept a connection in time.") from error
     except (aiohttp.ClientError, ssl.SSLError, OSError, ValueError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, _connect_failure(error)) from error
 
 
-async def _answered(
-    request: Callable[..., Awaitable[aiohttp.ClientResponse]], body: bytes | None, *, may_repeat: bool
-) -> Reply:
-    """The answer's head. A provider may close a connection that has stood idle just as the next request goes out on it
-    (RFC 9112, section 9.3.1). That is no failure of the provider's: the request goes out again on another one, where it
-    may be repeated at all after a connection that broke without an answer."""
-    left = _STALE if may_repeat else 0
-    while True:
-        _opened.set(False)
-        upload = _Upload() if body is not None and len(body) > _AT_ONCE else None
-        try:
-            return Reply(await request(data=body, upload_tracker=upload), upload)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if _opened.get() or not left or _has_begun(error):
-                raise
-            left -= 1
+def _addressed(
+    candidate: Candidate, secret: Secret | None, path: str, sent: Mapping[str, str]
+) -> tuple[URL, dict[str, str], URL | None]:
+    """Where a request goes, with which headers, through which proxy. Raises Forbidden."""
+    base, own, key = candidate.base_url, candidate.dress, secret.value if secret else None
+    if base == demo.ADDRESS:
+        base, own, key = demo.base_url(), dress.USUAL, demo.secret()
+    url = endpoint_url(base, path, own.protocol, own.quirks, candidate.model)
+    if own.auth == "query-key":
+        url = URL(dress.with_key(str(url), own, key))
+    proxy = URL(own.proxy) if own.proxy else None
+    _vet_literal(url, candidate)
+    if proxy is not None:
+        _vet_literal(proxy, candidate)
+    return url, dress.headers(own, sent, key), proxy
 
 
 def _has_begun(error: aiohttp.ClientError) -> bool:

@@ -127,7 +127,7 @@ class ChatRequest:
                 changes["messages"] = own
         if self.stream and not self.wants_usage:
             changes["stream_options"] = bodies.with_usage(given)
-        if limit is None and all(name in given for name in LIMITS):
+        if limit is None and LIMITS[0] in given and LIMITS[1] in given:
             limit = self.limit
         if limit is not None:
             named = self._limit_name(caps or capabilities.of(model, self.protocol))

@@ -126,8 +126,8 @@ class World:
             yield
 
     def pass_time(self, by: dt.timedelta) -> None:
-        """Back by no more than clocks differ, which months allow for."""
-        self.now = max(self.now + by, self.latest - dt.timedelta(minutes=5))
+        """Back by no more than clocks differ, which months allow for, and never before there was a rate of exchange."""
+        self.now = max(self.now + by, self.latest - dt.timedelta(minutes=5), START)
         self.latest = max(self.latest, self.now)
 
     def stamp(self, *calls: uuid.UUID) -> None:

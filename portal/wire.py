@@ -1,8 +1,6 @@
 """HTTP as the server speaks it: uvicorn's protocol, and what clients may not do with it."""
 
 import asyncio
-import socket
-import struct
 
 import httptools
 from django.conf import settings
@@ -10,6 +8,7 @@ from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPScope
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from relay import transports
 from relay.ticking import Ticker
 
 MOST_HEAD = 64 * 1024  # bytes of a request's head, or of what follows its body; of one in several reads, to within one
@@ -70,7 +69,7 @@ class Protocol(HttpToolsProtocol):
         if idle or self._is_answering() or unsent != self.unsent or self.scope is not self.awaited:
             self.unsent, self.awaited, self.same_since = unsent, self.scope, now
         elif unsent and now - self.same_since >= settings.SEND_STALL:
-            self._reset()
+            transports.reset(self.transport)
         elif not unsent and now - self.same_since >= settings.HEAD_TIMEOUT:
             self._end_waiting()
 
@@ -79,12 +78,6 @@ class Protocol(HttpToolsProtocol):
             self._refuse(*LATE)
         else:  # of a next request nothing has come
             self.transport.close()
-
-    def _reset(self) -> None:
-        """Closes at once, for the kernel too, which would go on offering what it has taken for minutes."""
-        connection = self.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete and not self.transport.is_closing()

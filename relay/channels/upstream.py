@@ -5,7 +5,6 @@ import contextlib
 import ipaddress
 import socket
 import ssl
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import lru_cache
@@ -18,7 +17,7 @@ from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from yarl import URL
 
-from relay import demo
+from relay import demo, transports
 from relay.channels import dress, health, presets
 from relay.channels.routing import Candidate, Secret
 from relay.errors import Cause, RelayError
@@ -27,7 +26,6 @@ from relay.guard import Guard
 LONGEST_ERROR = 64 * 1024
 LONGEST_LIST = 4 * 1024 * 1024  # bytes of a provider's list of models
 _AT_ONCE = 64 * 1024  # bytes of a request that a connection takes without waiting for the provider
-_NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): closed with a reset
 _STALE = 3  # kept connections, at most, that a request may find closed
 FINISH_WITHIN, FINISH_BYTES = 0.5, 1024
 _COMMON = {"Accept-Encoding": "identity", "User-Agent": "pisces"}
@@ -170,8 +168,7 @@ class _Upload(aiohttp.UploadTracker):
         """Ends the connection if the request has not been sent to its end, and drops the rest of it."""
         sent = self.upload_complete.done() and self.upload_complete.exception() is None
         if not sent and self._transport is not None:
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            self._transport.abort()
+            transports.reset(self._transport)
 
 
 class Reply:

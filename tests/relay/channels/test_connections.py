@@ -2,8 +2,11 @@
 
 import json
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -121,6 +124,22 @@ def test_a_new_connection_that_closes_without_an_answer_is_a_failure_at_once(
     assert len(there.connections) == 1
 
 
+LONG = [{"role": "user", "content": "x" * (8 << 20)}]
+
+
+@contextmanager
+def taking_long_bodies(url: str) -> Iterator[tuple[Gateway, Customer]]:
+    """An installation that takes bodies as large as they may be, with a channel to this provider."""
+    gateway = Gateway("sqlite")
+    try:
+        gateway.model("chat", PRICE, max_output=10)
+        gateway.channel("early", url, {"chat": "up"})
+        gateway.start()
+        yield gateway, gateway.customer("1000")
+    finally:
+        gateway.stop()
+
+
 def test_a_provider_that_answers_and_reads_no_more_of_a_request_is_let_go(provider: Providing) -> None:
     def early(connection: socket.socket, number: int) -> None:
         connection.recv(1000)
@@ -128,18 +147,30 @@ def test_a_provider_that_answers_and_reads_no_more_of_a_request_is_let_go(provid
         connection.sendall(refusal if number == 1 else answer())
 
     there = provider(early)
-    gateway = Gateway("sqlite")  # which takes bodies as large as they may be
-    try:
-        gateway.model("chat", PRICE, max_output=10)
-        gateway.channel("early", there.url, {"chat": "up"})
-        gateway.start()
-        customer = gateway.customer("1000")
-        long = [{"role": "user", "content": "x" * (8 << 20)}]
-        found = [client.chat(gateway.url, customer.token, messages=long).status_code for _ in range(2)]
+    with taking_long_bodies(there.url) as (gateway, customer):
+        found = [client.chat(gateway.url, customer.token, messages=LONG).status_code for _ in range(2)]
         assert found == [413, 200]
         eventually(lambda: {state(connection) for connection in there.connections} & {ESTABLISHED} == set())
-    finally:
-        gateway.stop()
+
+
+def test_a_provider_that_answers_before_it_has_read_the_request_and_breaks_off_is_what_has_failed(
+    provider: Providing,
+) -> None:
+    def breaking_off(connection: socket.socket, number: int) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100000\r\n\r\n")
+        connection.sendall(b"".join(scripts.chunks("up")[:3]))
+        time.sleep(0.3)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    there = provider(breaking_off)
+    with taking_long_bodies(there.url) as (gateway, customer):
+        told = client.chat(gateway.url, customer.token, messages=LONG, stream=True)
+        assert client.events(told)[-1]["error"]["code"] == "upstream_error"
+        (call,) = eventually(lambda: gateway.calls(customer.key))
+        assert [one["outcome"] for one in call["attempts"]] == ["upstream_error"]
+        assert "Traceback" not in gateway.servers[0].log()
 
 
 def state(connection: socket.socket) -> int:

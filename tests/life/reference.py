@@ -195,7 +195,7 @@ class Customer(msgspec.Struct):
             self._move(at, settled, of_debt=True)
             self._move(at, -change - settled)
         if told.stage == 2:
-            if not order.is_disputed and not self.debt and self.stopped.startswith(f"payment {name} "):
+            if not order.is_disputed and self.stopped.startswith(f"payment {name} "):
                 self.free(told.since)
         elif told.kind == "dispute":
             self.stop(f"payment {name} is disputed")
@@ -258,7 +258,7 @@ class Customer(msgspec.Struct):
         self._move(at, -paid, sold=True)
         if cost > paid:
             self._move(at, paid - cost, of_debt=True, sold=True)
-            self.stopped = "call"
+            self.stop("call")
 
     # ---- plans
 

@@ -248,17 +248,16 @@ def test_anthropic_s_tool_runner_goes_on_without_a_thread(
         return f"4 degrees in {city} [[again]]"
 
     already = len(providers.seen)
-    runner = anthropic.Anthropic(
-        base_url=installation.url, api_key=payer.token, max_retries=0
-    ).beta.messages.tool_runner(
-        model=f"{upstream}-plain",
-        max_tokens=1000,
-        system="Be short.",
-        tools=[get_weather],
-        messages=[{"role": "user", "content": "[[tool]] What is the weather?"}],
-        stream=stream,
-    )
-    (said,) = runner.until_done().content
+    with anthropic.Anthropic(base_url=installation.url, api_key=payer.token, max_retries=0) as sdk:
+        runner = sdk.beta.messages.tool_runner(
+            model=f"{upstream}-plain",
+            max_tokens=1000,
+            system="Be short.",
+            tools=[get_weather],
+            messages=[{"role": "user", "content": "[[tool]] What is the weather?"}],
+            stream=stream,
+        )
+        (said,) = runner.until_done().content
     assert said.type == "text"
     assert said.text == ANSWER
     asked, answered = (view(seen) for seen in providers.seen[already:])

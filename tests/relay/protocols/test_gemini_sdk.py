@@ -38,7 +38,8 @@ class Answering(HTTPServer):
         thread.start()
         try:
             options = types.HttpOptions(base_url=f"http://127.0.0.1:{self.server_port}")
-            yield genai.Client(api_key="k", http_options=options)
+            with genai.Client(api_key="k", http_options=options) as client:
+                yield client
         finally:
             self.shutdown()
             self.server_close()

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from billing.usage import Usage
-from relay import bridge, counting, dialects, dispatch, pipeline, records, snapshot, standing
+from relay import bridge, counting, dialects, dispatch, pipeline, snapshot, standing
 from relay.channels import health, quirks, routing, upstream
 from relay.channels.health import Kind
 from relay.channels.routing import Candidate, Target
@@ -188,9 +188,7 @@ async def _answer(attempt: Attempt, way: _Way, body: bytes, request: Request, gu
     with contextlib.closing(reply):
         attempt.status = reply.status
         if reply.status != 200:
-            content, attempt.retry_after = await reply.read_error(), reply.retry_after
-            attempt.said = records.clean(content[:300].decode(errors="replace"), 300)
-            raise dialect.decode_error(reply.status, content, retry_after=reply.retry_after)
+            raise await dispatch.refused(reply, attempt, dialect.decode_error)
         guard.expect(Why.IDLE, candidate.timeouts.idle)
         content = await reply.read(guard)
         return Count(way.decode(content), _fields(content))

@@ -243,19 +243,19 @@ async def _posted(
         attempt.status = reply.status
         if reply.status == 200:
             return reply
-        error = await _refusal(bridge, reply, attempt)
+        error = await refused(reply, attempt, bridge.error)
         if last or not refusals.is_of_state(error) or not bridge.forget_state():
             raise error
         guard.expect(Why.FIRST_BYTE, attempt.candidate.timeouts.first_byte)
     raise AssertionError("the last refusal is raised")
 
 
-async def _refusal(bridge: Bridge | Single, reply: Reply, attempt: Attempt) -> RelayError:
-    """What an answer with an error's status means."""
+async def refused(reply: Reply, attempt: Attempt, decode: Callable[..., RelayError]) -> RelayError:
+    """What an answer with an error's status means, as its protocol is decoded. Notes in the attempt what was said."""
     with contextlib.closing(reply):
         content, attempt.retry_after = await reply.read_error(), reply.retry_after
     attempt.said = records.clean(content[:300].decode(errors="replace"), 300)
-    return bridge.error(reply.status, content, retry_after=reply.retry_after)
+    return decode(reply.status, content, retry_after=reply.retry_after)
 
 
 async def _bridge(asked: Asked, candidate: Candidate, limit: int | None, *, strict: bool) -> Bridge | Single:

@@ -54,6 +54,10 @@ UNPAID = frozenset((
     "insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "exceeded_current_quota_error",
     "Arrearage", "1113", "AccountOverdueError", "insufficient_user_quota",
 ))  # fmt: skip
+# Alibaba's Model Studio has one of these codes, and OpenAI's very words, for its limit of tokens a minute, which most
+# calls find free again within that minute: "Error codes", Throttling.AllocationQuota/insufficient_quota, the section
+# that its text links to.
+_TOKENS_A_MINUTE = "error-code#token-limit"
 
 
 def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
@@ -61,7 +65,7 @@ def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayErro
     detail = _detail(content)
     text = detail.message or error_text(content)
     provider = {key: value for key in ("type", "code") if isinstance(value := getattr(detail, key), str)}
-    if not UNPAID.isdisjoint(provider.values()):
+    if not UNPAID.isdisjoint(provider.values()) and _TOKENS_A_MINUTE not in text:
         return refusals.of_account(402)
     details = google.details(detail.details)
     if isinstance(detail.status, str) and (refused := google.of_account(status, text, details)) is not None:

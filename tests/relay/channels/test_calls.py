@@ -301,6 +301,17 @@ def test_an_account_that_cannot_pay_rests_for_long_whatever_the_status_and_the_c
     assert 250 <= int(client.chat(gateway.url, customer.token, model=alone).headers["Retry-After"]) <= 300
 
 
+def test_alibaba_s_limit_of_tokens_a_minute_is_a_limit_though_its_code_and_words_are_those_of_an_account_without_money(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    said = "You exceeded your current quota, please check your plan and billing details. For details, see: "
+    said += "https://help.aliyun.com/zh/model-studio/error-code#token-limit"
+    content = {"error": {"message": said, "type": "insufficient_quota", "param": None, "code": "insufficient_quota"}}
+    script = upstream.play(scripts.body(json.dumps(content).encode(), status=429))
+    told = client.chat(gateway.url, customer.token, model=offer((upstream.url, {})), x_script=script)
+    assert (told.status_code, told.headers["Retry-After"]) == (429, "5")
+
+
 # ---- who is asked next ----------------------------------------------------------------------------------------------
 
 

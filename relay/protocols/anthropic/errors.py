@@ -53,8 +53,9 @@ def encode_event(error: RelayError, pisces: dict[str, Any]) -> bytes:
     return b"event: error\ndata: " + encode(error, pisces) + b"\n\n"
 
 
-# How the text of a 400 begins that speaks of our account; a beginning, because no request's text can stand there.
-_UNPAID = "Your credit balance is too low"
+# How the text of a 400 begins that speaks of our account: without money, or at the limit that its owner has set for a
+# month (Claude Console, "Spend limits"). A beginning, because no request's text can stand there.
+_UNPAID = ("Your credit balance is too low", "You have reached your specified API usage limits")
 
 
 class _Details(msgspec.Struct):

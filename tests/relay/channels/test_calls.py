@@ -275,6 +275,7 @@ UNPAID = [
     ("openai", 429, OPENAI_UNPAID, "You exceeded your current quota, please check your plan and billing details."),
     ("openai", 400, DASHSCOPE_UNPAID, "Access denied, please make sure your account is in good standing."),
     ("anthropic", 400, ANTHROPIC_UNPAID, "Your credit balance is too low to access the Anthropic API."),
+    ("anthropic", 400, ANTHROPIC_UNPAID, "You have reached your specified API usage limits. You will regain access on …"),
 ]
 
 

@@ -1,5 +1,6 @@
 """OpenAI's envelope of errors, the same at all of its endpoints: written for clients, read from upstreams. Pure."""
 
+import re
 from typing import Any
 
 import msgspec
@@ -58,6 +59,10 @@ UNPAID = frozenset((
 # calls find free again within that minute: "Error codes", Throttling.AllocationQuota/insufficient_quota, the section
 # that its text links to.
 _TOKENS_A_MINUTE = "error-code#token-limit"
+# xAI has neither types nor codes of its own, and says the same 403 of a key without rights, of an account without money
+# (429 too) and of a prompt. How these texts begin, where no request's text can stand.
+_TEAM_UNPAID = re.compile(r"your (?:newly created )?teams?\b[^.]{0,100}\bcredits\b", re.IGNORECASE)
+_AGAINST_GUIDELINES = "Content violates usage guidelines."  # behind it stand our team and the key's id
 
 
 def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
@@ -67,11 +72,22 @@ def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayErro
     provider = {key: value for key in ("type", "code") if isinstance(value := getattr(detail, key), str)}
     if not UNPAID.isdisjoint(provider.values()) and _TOKENS_A_MINUTE not in text:
         return refusals.of_account(402)
+    if (said := _of_xai(status, text)) is not None:
+        return said
     details = google.details(detail.details)
     if isinstance(detail.status, str) and (refused := google.of_account(status, text, details)) is not None:
         return refused
     param = detail.param if isinstance(detail.param, str) else None
     return refusals.of(status, text, param=param, provider=provider, retry_after=retry_after or google.delay(details))
+
+
+def _of_xai(status: int, text: str) -> RelayError | None:
+    """What xAI means by a 403 or a 429 that is not about the key."""
+    if status in (403, 429) and _TEAM_UNPAID.match(text):
+        return refusals.of_account(402)
+    if status == 403 and text.startswith(_AGAINST_GUIDELINES):
+        return refusals.of(400, _AGAINST_GUIDELINES)
+    return None
 
 
 def _detail(content: bytes) -> _Error:

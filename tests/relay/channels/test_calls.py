@@ -275,7 +275,7 @@ UNPAID = [
     ("openai", 429, OPENAI_UNPAID, "You exceeded your current quota, please check your plan and billing details."),
     ("openai", 400, DASHSCOPE_UNPAID, "Access denied, please make sure your account is in good standing."),
     ("anthropic", 400, ANTHROPIC_UNPAID, "Your credit balance is too low to access the Anthropic API."),
-    ("anthropic", 400, ANTHROPIC_UNPAID, "You have reached your specified API usage limits. You will regain access on …"),
+    ("anthropic", 400, ANTHROPIC_UNPAID, "You have reached your specified API usage limits. You will regain …"),
 ]
 
 
@@ -300,6 +300,22 @@ def test_an_account_that_cannot_pay_rests_for_long_whatever_the_status_and_the_c
     assert (told.status_code, told.json()["error"]["code"]) == (502, "upstream_error")
     assert message not in told.text
     assert 250 <= int(client.chat(gateway.url, customer.token, model=alone).headers["Retry-After"]) <= 300
+
+
+TEAM_UNPAID = "Your team 0a1b has either used all available credits or reached its monthly spending limit. To …"
+
+
+@pytest.mark.parametrize("status", [403, 429])
+@pytest.mark.parametrize("said", [TEAM_UNPAID, "Your newly created teams doesn't have any credits yet."])
+def test_an_account_of_xai_s_without_money_rests_and_is_not_taken_for_a_bad_key(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, status: int, said: str
+) -> None:
+    content = {"code": "The caller does not have permission to execute the specified operation", "error": said}
+    script = upstream.play(scripts.body(json.dumps(content).encode(), status=status))
+    model = offer((upstream.url, {"preset": "xai"}))
+    told = client.chat(gateway.url, customer.token, model=model, x_script=script)
+    assert (told.status_code, "team" in told.text) == (502, False)
+    assert 250 <= int(client.chat(gateway.url, customer.token, model=model).headers["Retry-After"]) <= 300
 
 
 def test_alibaba_s_limit_of_tokens_a_minute_is_a_limit_though_its_code_and_words_are_those_of_an_account_without_money(

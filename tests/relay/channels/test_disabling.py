@@ -63,6 +63,21 @@ def test_words_of_one_team_that_google_quotes_shut_no_channel(
     assert [answered(gateway.url, customer, model) for _ in range(4)] == [400] * 4
 
 
+def test_prompts_that_xai_refuses_with_403_are_refused_to_their_client_and_shut_no_channel(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """It names our team and the key's id beside, which are nobody's business."""
+    said = "Content violates usage guidelines. Team: t-our, API key ID: k-our, Failed check: SAFETY_CHECK_TYPE_BIO"
+    content = {"code": "The caller does not have permission to execute the specified operation", "error": said}
+    bad = upstream.play(scripts.body(json.dumps(content).encode(), status=403))
+    model = offer((upstream.url, {"preset": "xai", "secret": "xai-guideline-001"}))
+    for _ in range(4):
+        told = client.chat(gateway.url, customer.token, model=model, x_script=bad)
+        assert (told.status_code, "Content violates usage guidelines." in told.text) == (400, True)
+        assert "-our" not in told.text
+    assert answered(gateway.url, customer, model, x_script=upstream.play(scripts.whole())) == 200
+
+
 @pytest.mark.parametrize("protocol", ["gemini", "openai"])
 def test_what_google_says_of_a_limit_and_how_long_it_lasts_reaches_the_caller(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, protocol: str

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from relay.errors import RelayError
+from relay.errors import Cause, RelayError
 from relay.protocols import refusals
 
 
@@ -31,6 +31,9 @@ _decoder = msgspec.json.Decoder(list[Detail])
 _OURS = re.compile(
     r"api key (?:not|expired)|user location is not supported|gemini api free tier is not available", re.IGNORECASE
 )
+# A 403 that begins so is about a file that the request names: files are those of one project, and whoever names one of
+# another project's, or none at all, is told this (googleapis/python-genai#1218).
+_FILE = "You do not have permission to access the File"
 
 
 def details(raw: msgspec.Raw) -> list[Detail]:
@@ -42,7 +45,9 @@ def details(raw: msgspec.Raw) -> list[Detail]:
 
 
 def of_account(status: int, text: str, found: Sequence[Detail]) -> RelayError | None:
-    """What a 400 means that is about our account there; None for any other error."""
+    """What a 400 means that is about our account there, or a 403 that is not; None for any other error."""
+    if status == 403 and text.startswith(_FILE):
+        return RelayError(Cause.UPSTREAM_ERROR, "The provider does not know a file that the request names.", meant=404)
     if status == 400 and any(one.reason == "API_KEY_INVALID" for one in found):
         return refusals.of_account(401)  # Google says 400 where others say 401 or 403
     if status == 400 and not any(one.fieldViolations for one in found) and _OURS.match(text):

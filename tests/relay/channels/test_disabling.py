@@ -79,6 +79,21 @@ def test_prompts_that_xai_refuses_with_403_are_refused_to_their_client_and_shut_
 
 
 @pytest.mark.parametrize("protocol", ["gemini", "openai"])
+def test_a_file_of_somebody_else_s_that_a_prompt_names_does_not_disable_a_key_of_google_s(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, protocol: str
+) -> None:
+    """403 "You do not have permission to access the File … or it may not exist." whoever asks (python-genai#1218)."""
+    said = "You do not have permission to access the File abc or it may not exist."
+    bad = scripts.body(google_error(protocol, 403, "PERMISSION_DENIED", said, {}), status=403)
+    parameters = {"x_script": upstream.play(bad)}
+    fields = {"preset": "gemini", "protocol": protocol, "secret": f"google-{protocol}-003", "parameters": parameters}
+    model = offer((upstream.url, fields))
+    assert [answered(gateway.url, customer, model) for _ in range(5)] == [502] * 5
+    (only,) = credentials(gateway, model, 0)
+    assert row(gateway, only)["disabled_at"] is None
+
+
+@pytest.mark.parametrize("protocol", ["gemini", "openai"])
 def test_what_google_says_of_a_limit_and_how_long_it_lasts_reaches_the_caller(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make, protocol: str
 ) -> None:

@@ -96,10 +96,13 @@ _CLAUDE_STRUCTURED = msgspec.structs.replace(_CLAUDE, schema=True, one_sampling=
 _CLAUDE_ADAPTIVE = msgspec.structs.replace(
     _CLAUDE_STRUCTURED, thinking="adaptive", efforts=("low", "medium", "high", "max"), prefill=False,
 )  # fmt: skip
-_CLAUDE_LATEST = msgspec.structs.replace(
-    _CLAUDE_ADAPTIVE, thinking_always=True, efforts=("low", "medium", "high", "xhigh", "max"), sampling=False,
-    forced_tools=False, mid_system=True, max_output=128_000,
-)  # fmt: skip
+# Anthropic, "Effort": from Opus 4.7 on there is a level between `high` and `max`.
+_CLAUDE_5_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+_CLAUDE_4_7 = msgspec.structs.replace(_CLAUDE_ADAPTIVE, efforts=_CLAUDE_5_EFFORTS, sampling=False, max_output=128_000)
+# They think unless told not to, and take forced tools: what Anthropic's "What's new in Claude Opus 5.5" and its likes
+# call changes is true from 5.5 on.
+_CLAUDE_5 = msgspec.structs.replace(_CLAUDE_4_7, mid_system=True)
+_CLAUDE_LATEST = msgspec.structs.replace(_CLAUDE_5, thinking_always=True, forced_tools=False)
 _GEMINI = Capabilities(
     thinking="none", mid_system=False, parallel_switch=False, most_stops=5, picture_urls=False, document_urls=False,
     schema_with_tools=False, thoughts="extra_content", max_output=65_536, context=1_048_576,
@@ -124,9 +127,11 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"gpt-5(?![\d.])", _GPT_5),
     (r"gpt-5\.([6-9]|\d\d)|gpt-[6-9]", msgspec.structs.replace(_GPT_5_1, marks="prompt_cache_breakpoint")),
     (r"gpt-5\.\d", _GPT_5_1),
-    (r"claude-(opus|sonnet)-5|claude-(fable|mythos)", _CLAUDE_LATEST),
-    (r"claude-haiku-5", msgspec.structs.replace(_CLAUDE_LATEST, forced_tools=True)),
-    (r"claude-opus-4-[78]", msgspec.structs.replace(_CLAUDE_ADAPTIVE, sampling=False, max_output=128_000)),
+    (r"claude-(opus|sonnet)-5-[5-9]|claude-(fable|mythos)", _CLAUDE_LATEST),
+    (r"claude-(opus|sonnet|haiku)-5", _CLAUDE_5),
+    (r"claude-opus-4-8", _CLAUDE_5),
+    (r"claude-opus-4-7", _CLAUDE_4_7),
+    (r"claude-opus-4-6", msgspec.structs.replace(_CLAUDE_ADAPTIVE, max_output=128_000)),
     (r"claude-(opus|sonnet)-4-6", _CLAUDE_ADAPTIVE),
     (r"claude-(opus|sonnet|haiku)-4-5", _CLAUDE_STRUCTURED),
     (r"claude-opus-4-1", msgspec.structs.replace(_CLAUDE, one_sampling=True, max_output=32_000)),

@@ -461,6 +461,31 @@ def test_adaptive_models_are_told_a_level_and_to_show_their_thoughts() -> None:
     assert (hidden["thinking"], "output_config" in hidden) == ({"type": "adaptive", "display": "omitted"}, False)
 
 
+@pytest.mark.parametrize("model", ["claude-opus-5", "claude-sonnet-5", "claude-haiku-5-5", "claude-opus-4-8"])
+def test_models_before_5_5_and_haiku_may_be_forced_to_call_and_told_not_to_think(model: str) -> None:
+    """Anthropic, "What's new in Claude Opus 5.5": neither is refused by Opus 5."""
+    caps = capabilities.of(model, "anthropic")
+    request = asked(tools=[Tool(name="f")], choice=ToolChoice(mode="any"), thinking=Thinking(effort="none"))
+    body, losses = sent(request, caps)
+    assert (body["thinking"], body["tool_choice"]["type"], losses) == ({"type": "disabled"}, "any", [])
+    system = written(asked(user(), Message(role="system", parts=[Text(text="s")]), assistant(), user()), caps)
+    assert [message["role"] for message in system["messages"]] == ["user", "system", "user"]
+
+
+@pytest.mark.parametrize(
+    ("model", "effort"),
+    [
+        ("claude-opus-4-6", "high"),
+        ("claude-opus-4-7", "xhigh"),
+        ("claude-opus-4-8", "xhigh"),
+        ("claude-opus-5", "xhigh"),
+    ],
+)
+def test_the_level_between_high_and_max_is_there_from_opus_4_7_on(model: str, effort: str) -> None:
+    body = written(asked(thinking=Thinking(effort="xhigh")), capabilities.of(model, "anthropic"))
+    assert body["output_config"] == {"effort": effort}
+
+
 def test_an_effort_of_anthropic_s_own_clients_is_no_wish_to_think() -> None:
     alone = asked(thinking=Thinking(effort="high"), owner="anthropic")
     body, losses = sent(alone, ADAPTIVE)

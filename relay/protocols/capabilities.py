@@ -83,7 +83,17 @@ _REASONER = msgspec.structs.replace(
 _GPT_5 = msgspec.structs.replace(
     _REASONER, efforts=_OPENAI_EFFORTS, custom_tools=True, verbosity=True, max_output=128_000
 )
-_GPT_5_1 = msgspec.structs.replace(_GPT_5, thinking_always=False, efforts=("none", "low", "medium", "high", "xhigh"))
+# OpenAI API reference, `reasoning_effort`: gpt-5.1 knows no `xhigh`, gpt-5-pro nothing but `high`; "Using GPT-6": `max`
+# is there from gpt-6 on, and gpt-6.1-sol cannot but think.
+_GPT_5_1 = msgspec.structs.replace(_GPT_5, thinking_always=False, efforts=("none", "low", "medium", "high"))
+_GPT_5_2 = msgspec.structs.replace(_GPT_5_1, efforts=("none", "low", "medium", "high", "xhigh"))
+_GPT_5_PRO = msgspec.structs.replace(_GPT_5, efforts=("medium", "high", "xhigh"))
+_GPT_6 = msgspec.structs.replace(
+    _GPT_5_1, efforts=("none", "low", "medium", "high", "xhigh", "max"), marks="prompt_cache_breakpoint"
+)
+_GPT_6_THINKING = msgspec.structs.replace(
+    _GPT_6, thinking_always=True, efforts=("low", "medium", "high", "xhigh", "max")
+)
 _INSTRUCT = Capabilities(input=frozenset(("text",)), tools=False, schema=False, completions=True, max_output=4096)
 # Anthropic, "PDF support": a document that is named by its URL has to be a PDF.
 _CLAUDE = Capabilities(
@@ -124,9 +134,15 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"o[13]-pro", msgspec.structs.replace(_REASONER, streams="never")),
     (r"o[134](?![\d.])", _REASONER),
     (r"gpt-5(\.\d)?-chat", msgspec.structs.replace(_OPENAI, new_limit=True, max_output=16_384)),
+    (r"gpt-5-pro", msgspec.structs.replace(_GPT_5, efforts=("high",))),
     (r"gpt-5(?![\d.])", _GPT_5),
-    (r"gpt-5\.([6-9]|\d\d)|gpt-[6-9]", msgspec.structs.replace(_GPT_5_1, marks="prompt_cache_breakpoint")),
-    (r"gpt-5\.\d", _GPT_5_1),
+    (r"gpt-6-(astra|rosalind)|gpt-6\.1-sol", _GPT_6_THINKING),
+    (r"gpt-[6-9]", _GPT_6),
+    (r"gpt-5\.\d+-pro", _GPT_5_PRO),
+    (r"gpt-5\.([6-9]|\d\d)", msgspec.structs.replace(_GPT_5_2, marks="prompt_cache_breakpoint")),
+    (r"gpt-5\.1-codex-max", msgspec.structs.replace(_GPT_5, efforts=("low", "medium", "high", "xhigh"))),
+    (r"gpt-5\.1", _GPT_5_1),
+    (r"gpt-5\.\d", _GPT_5_2),
     (r"claude-(opus|sonnet)-5-[5-9]|claude-(fable|mythos)", _CLAUDE_LATEST),
     (r"claude-(opus|sonnet|haiku)-5", _CLAUDE_5),
     (r"claude-opus-4-8", _CLAUDE_5),

@@ -69,6 +69,21 @@ def test_thinking_is_asked_for_as_near_as_the_model_has_it(
     assert encoded(said(Text(text="hi"), thinking=thinking, owner=owner)).body["reasoning"] == expected
 
 
+@pytest.mark.parametrize(
+    ("model", "asked", "told"),
+    [
+        ("gpt-5.1", "xhigh", "high"), ("gpt-5.1-codex-max", "xhigh", "xhigh"), ("gpt-5.2", "max", "xhigh"),
+        ("gpt-5-pro", "low", "high"), ("gpt-5.5-pro", "none", "medium"), ("gpt-5.5", "none", "none"),
+        ("gpt-6-sol", "max", "max"), ("gpt-6-sol", "none", "none"), ("gpt-6.1-sol", "none", "low"),
+        ("gpt-6-astra", "minimal", "low"),
+    ],
+)  # fmt: skip
+def test_no_model_of_openai_s_is_told_a_level_that_it_would_refuse(model: str, asked: str, told: str) -> None:
+    """400 "Unsupported value: 'xhigh' is not supported with the 'gpt-5.1' model." """
+    body = encoded(said(Text(text="hi"), thinking=Thinking(effort=asked)), model).body
+    assert body["reasoning"]["effort"] == told
+
+
 def test_what_there_is_no_field_for_is_named_as_the_client_wrote_it() -> None:
     sampling = Sampling(temperature=0.2, top_p=0.9, top_k=40, seed=7, stop=["\n"], frequency_penalty=1.0, logprobs=2)
     names = {

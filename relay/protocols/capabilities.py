@@ -73,7 +73,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 _TEXT_IMAGE = frozenset(("text", "image"))
 _TEXT_IMAGE_DOCUMENT = frozenset(("text", "image", "document"))
-_OPENAI_EFFORTS = ("minimal", "low", "medium", "high")
+_USUAL_EFFORTS = ("low", "medium", "high")
+_OPENAI_EFFORTS = ("minimal", *_USUAL_EFFORTS)
 
 _OPENAI = Capabilities(input=frozenset(("text", "image", "document")), document_urls=False)
 _REASONER = msgspec.structs.replace(
@@ -118,6 +119,8 @@ _GEMINI = Capabilities(
     schema_with_tools=False, thoughts="extra_content", max_output=65_536, context=1_048_576,
 )  # fmt: skip
 _GEMINI_25 = msgspec.structs.replace(_GEMINI, thinking="budget", least_budget=512, json_schema=True)
+# The levels of each are in Google's "Gemini 3.8 Flash developer guide". What is called the latest is of this family,
+# which alone is left: it wants the states of calls back, and takes the levels that all of it have.
 _GEMINI_3 = msgspec.structs.replace(
     _GEMINI, thinking="effort", thinking_always=True, efforts=("low", "high"), schema_with_tools=True,
     result_media=True, part_resolution=True, json_schema=True, signatures=True,
@@ -158,7 +161,8 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     (r"gemini-2\.5-flash-image", msgspec.structs.replace(_GEMINI, tools=False, schema=False, json_mode=False)),
     (r"gemini-2\.5-pro", msgspec.structs.replace(_GEMINI_25, thinking_always=True, least_budget=128)),
     (r"gemini-2\.5", _GEMINI_25),
-    (r"gemini-3.*flash", msgspec.structs.replace(_GEMINI_3, efforts=("minimal", "low", "medium", "high"))),
+    (r"gemini-(3\.1-pro|3\.[7-9]-flash|[a-z-]+-latest)", msgspec.structs.replace(_GEMINI_3, efforts=_USUAL_EFFORTS)),
+    (r"gemini-3.*flash", msgspec.structs.replace(_GEMINI_3, efforts=("minimal", *_USUAL_EFFORTS))),
     (r"gemini-[3-9]", _GEMINI_3),
     (r"gemini", msgspec.structs.replace(_GEMINI, max_output=8192)),
     (r"deepseek-r1", Capabilities(input=frozenset(("text",)), sampling=False, schema=False)),

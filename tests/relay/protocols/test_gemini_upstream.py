@@ -506,6 +506,22 @@ def test_thinking_is_asked_for_as_the_model_is_told(
     assert encoded(ask(thinking=thinking), caps)["generationConfig"]["thinkingConfig"] == config
 
 
+@pytest.mark.parametrize(
+    ("model", "effort", "level"),
+    [
+        ("gemini-3.1-pro-preview", "medium", "MEDIUM"), ("gemini-3.1-pro-preview", "minimal", "LOW"),
+        ("gemini-3.8-flash", "minimal", "LOW"), ("gemini-3.8-flash", "none", "LOW"),
+        ("gemini-3.6-flash", "minimal", "MINIMAL"), ("gemini-3-pro-preview", "medium", "HIGH"),
+        ("gemini-flash-latest", "medium", "MEDIUM"), ("gemini-flash-lite-latest", "none", "LOW"),
+    ],
+)  # fmt: skip
+def test_each_model_is_told_a_level_of_its_own(model: str, effort: str, level: str) -> None:
+    """3.1 Pro and, from 3.7 on, Flash have LOW, MEDIUM and HIGH, and no MINIMAL."""
+    caps = capabilities.of(model, "gemini")
+    told = encoded(ask(thinking=Thinking(effort=effort)), caps)["generationConfig"]["thinkingConfig"]
+    assert told["thinkingLevel"] == level
+
+
 def test_a_model_that_cannot_think_loses_the_wish_but_not_the_wish_not_to() -> None:
     for thinking, losses in ((Thinking(effort="high"), ["reasoning_effort"]), (Thinking(effort="none"), [])):
         sent = DIALECT.encode_request(ask(thinking=thinking), model="m", limit=None, caps=CAPS_OLD)

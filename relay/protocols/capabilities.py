@@ -171,7 +171,7 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
         Capabilities(input=frozenset(("text",)), sampling=False, schema=False, thoughts="reasoning_content"),
     ),
     (r"deepseek", Capabilities(input=frozenset(("text",)), schema=False, thoughts="reasoning_content")),
-    (r"qwq|qvq", Capabilities(streams="only")),  # Alibaba Cloud Model Studio, "Deep thinking"
+    (r"qwq|qvq|qwen[\d.]*-omni", Capabilities(streams="only")),  # Alibaba Cloud Model Studio, "Streaming output"
     (r"kimi|moonshot|glm-(4\.[5-9]|[5-9])|minimax", Capabilities(thoughts="reasoning_content")),
 )
 _FAMILIES = tuple((re.compile(rf"(?:^|[/\]:._-]){pattern}"), found) for pattern, found in _TABLE)

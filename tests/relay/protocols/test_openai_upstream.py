@@ -287,6 +287,18 @@ def test_an_effort_is_the_nearest_that_the_model_has(
     assert sent(of(user("x"), thinking=wanted), caps).body.get("reasoning_effort") == told_as
 
 
+@pytest.mark.parametrize(
+    ("model", "streams"),
+    [
+        ("qwq-plus", "only"), ("qvq-max", "only"), ("qwen-omni-turbo", "only"), ("qwen2.5-omni-7b", "only"),
+        ("Qwen/Qwen3-Omni-30B-A3B-Instruct", "only"), ("qwen3.5-omni-plus", "only"), ("qwen3-max", "any"),
+    ],
+)  # fmt: skip
+def test_models_that_alibaba_serves_as_streams_alone_are_asked_for_streams(model: str, streams: str) -> None:
+    """400 "This model only support stream mode" otherwise."""
+    assert capabilities.of(model, "openai").streams == streams
+
+
 def test_what_a_model_cannot_take_in_is_refused_and_never_dropped() -> None:
     """Requirement B14."""
     text_only = capabilities.of("deepseek-chat", "openai")

@@ -171,6 +171,8 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
         Capabilities(input=frozenset(("text",)), sampling=False, schema=False, thoughts="reasoning_content"),
     ),
     (r"deepseek", Capabilities(input=frozenset(("text",)), schema=False, thoughts="reasoning_content")),
+    # xAI, "Reasoning": all three are errors there.
+    (r"grok-(?!.*non-reasoning)(3-mini|4|code)", Capabilities(penalties=False, most_stops=0)),
     (r"qwq|qvq|qwen[\d.]*-omni", Capabilities(streams="only")),  # Alibaba Cloud Model Studio, "Streaming output"
     (r"kimi|moonshot|glm-(4\.[5-9]|[5-9])|minimax", Capabilities(thoughts="reasoning_content")),
 )

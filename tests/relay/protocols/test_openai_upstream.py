@@ -288,6 +288,19 @@ def test_an_effort_is_the_nearest_that_the_model_has(
 
 
 @pytest.mark.parametrize(
+    "model", ["grok-4", "grok-4.3", "grok-3-mini", "grok-code-fast-1", "x-ai/grok-4-fast-reasoning"]
+)
+def test_a_grok_that_thinks_is_sent_neither_stops_nor_penalties(model: str) -> None:
+    """xAI, "Reasoning": each of the three is refused by models that reason."""
+    sampling = Sampling(temperature=0.5, stop=["x"], frequency_penalty=1.0, presence_penalty=1.0)
+    found = sent(of(user("x"), sampling=sampling), capabilities.of(model, "openai"))
+    assert found.body.keys() & {"temperature", "stop", "frequency_penalty", "presence_penalty"} == {"temperature"}
+    assert found.losses == ["frequency_penalty", "presence_penalty", "stop"]
+    plain = sent(of(user("x"), sampling=sampling), capabilities.of("grok-4-fast-non-reasoning", "openai"))
+    assert (plain.body["stop"], plain.losses) == (["x"], [])
+
+
+@pytest.mark.parametrize(
     ("model", "streams"),
     [
         ("qwq-plus", "only"), ("qvq-max", "only"), ("qwen-omni-turbo", "only"), ("qwen2.5-omni-7b", "only"),

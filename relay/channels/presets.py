@@ -33,7 +33,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
 
     `rename`: it knows a field by another name. `drop`: it refuses these. `only`: it refuses all but these. `ones`:
     refuses these unless they are 1. `message_drop`: refuses these inside a message and its calls. `values`: it has
-    another word for a field's value. `path` stands before the protocol's path where the base URL has no version
+    another word for a field's value. `call_ids`: so many letters and digits are the id of a call. `path` stands before the protocol's path where the base URL has no version
     ({model} is the upstream's name), `query` behind it. `unversioned`: the base URL needs no version. `lacks`: the
     kinds of models that it has no endpoint for, though its protocol has one.
     """
@@ -44,6 +44,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     ones: frozenset[str] = frozenset()
     message_drop: frozenset[str] = frozenset()
     values: tuple[tuple[str, str, str], ...] = ()
+    call_ids: int = 0
     path: str = ""
     query: str = ""
     unversioned: bool = False
@@ -57,7 +58,8 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def edits(self) -> bool:
         """Whether a body may have to be changed at all."""
-        return bool(self.rename or self.drop or self.only or self.ones or self.message_drop or self.values)
+        fields = self.rename or self.drop or self.only or self.ones or self.values
+        return bool(fields or self.message_drop or self.call_ids)
 
 
 PLAIN = Quirks()
@@ -107,6 +109,9 @@ _MISTRAL = Quirks(
     # It answers 422 to any field that it does not know, and reports usage without being asked to. Its own thoughts are
     # part of the content.
     message_drop=THOUGHTS | _ANSWERED,
+    # "Tool call id was … but must be a-z, A-Z, 0-9, with a length of 9": 400, whoever made the call (mistral-common,
+    # "Tools"). Its own pass as they are.
+    call_ids=9,
     rename=(("max_completion_tokens", "max_tokens"), ("seed", "random_seed")),
     values=(("tool_choice", "required", "any"),),
     only=frozenset((

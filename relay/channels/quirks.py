@@ -4,6 +4,7 @@ A body that needs no change is handed back as it is, without being read.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from relay.channels.presets import THOUGHTS, Quirks
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _NOTHING = (b"null", b"[]")
+_WITH_IDS = ("tool_calls", "tool_call_id")
 # What nobody misses where a provider does not know it: what the gateway adds by itself, and thoughts of other models,
 # which no translated conversation has either.
 _UNTOLD = frozenset(("stream_options", *(f"messages[].{name}" for name in THOUGHTS)))
@@ -88,6 +90,7 @@ def _concerned(body: bytes, quirks: Quirks) -> bool:
     if quirks.only:
         return True
     names = (*quirks.drop, *quirks.ones, *quirks.message_drop, *(old for old, _ in quirks.rename))
+    names += _WITH_IDS if quirks.call_ids else ()
     names += tuple(name for name, _, _ in quirks.values)
     return _mentions(body, names)
 
@@ -108,29 +111,46 @@ def _edit(fields: dict[str, Any], quirks: Quirks) -> list[str]:
     dropped += [name for name in quirks.ones if name in fields and bytes(fields[name]).strip() != b"1"]
     for name in dropped:
         del fields[name]
-    if quirks.message_drop and "messages" in fields and _mentions(bytes(fields["messages"]), quirks.message_drop):
-        dropped += _edit_messages(fields, quirks.message_drop)
+    inside = (*quirks.message_drop, *(_WITH_IDS if quirks.call_ids else ()))
+    if inside and "messages" in fields and _mentions(bytes(fields["messages"]), inside):
+        dropped += _edit_messages(fields, quirks)
     return sorted(set(dropped) - _UNTOLD)
 
 
-def _edit_messages(fields: dict[str, Any], names: frozenset[str]) -> list[str]:
+def _edit_messages(fields: dict[str, Any], quirks: Quirks) -> list[str]:
     messages = _messages.decode(fields["messages"])
-    found = [taken for message in messages for taken in _strip(message, names)]
-    if found:
+    edited = [_edit_message(message, quirks) for message in messages]
+    if any(changed for changed, _ in edited):
         fields["messages"] = messages
+    found = [taken for _, all_taken in edited for taken in all_taken]
     return [f"messages[].{name}" for name, value in found if bytes(value) not in _NOTHING]
 
 
-def _strip(message: dict[str, Any], names: frozenset[str]) -> list[tuple[str, msgspec.Raw]]:
-    """Takes these out of a message and of its calls; what was there."""
-    found = [(name, message.pop(name)) for name in names if name in message]
-    with contextlib.suppress(msgspec.DecodeError):  # the provider says what is wrong with them
-        calls = _messages.decode(message.get("tool_calls", b"[]"))
-        inner = [(name, call.pop(name)) for call in calls for name in names if name in call]
-        if inner:
-            message["tool_calls"] = calls
-        found += inner
-    return found
+def _edit_message(message: dict[str, Any], quirks: Quirks) -> tuple[bool, list[tuple[str, msgspec.Raw]]]:
+    """Whether it had to be changed, and what was taken out of it and of its calls."""
+    calls = _calls(message)
+    taken = [(name, one.pop(name)) for one in (message, *calls) for name in quirks.message_drop if name in one]
+    holders = [(message, "tool_call_id"), *((call, "id") for call in calls)] if quirks.call_ids else []
+    changed = bool(taken) | any([_fit_id(holder, name, quirks.call_ids) for holder, name in holders])
+    if changed and calls:
+        message["tool_calls"] = calls
+    return changed, taken
+
+
+def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """None of what is no list of calls: the provider says what is wrong with it."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return _messages.decode(message.get("tool_calls", b"[]"))
+    return []
+
+
+def _fit_id(holder: dict[str, Any], name: str, length: int) -> bool:
+    """Whether it had to be changed. An id comes out the same wherever and whenever it stands there."""
+    given = msgspec.json.decode(holder[name]) if name in holder else None
+    if not isinstance(given, str) or (len(given) == length and given.isascii() and given.isalnum()):
+        return False
+    holder[name] = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:length]
+    return True
 
 
 def _patch(fields: dict[str, Any], patch: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Bodies as providers take them; rows of the table; addresses and headers."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -66,9 +67,9 @@ def test_no_provider_s_quirks_of_chats_touch_calls_of_another_kind(name: str, ki
 
 
 def _thinking(**beside: Any) -> dict[str, Any]:
-    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"reasoning": "extra_content"}'}}
+    call = {"id": "D681PevKs", "type": "function", "function": {"name": "f", "arguments": '{"reasoning": "extra_content"}'}}
     message = {"role": "assistant", "content": "reasoning_content", "tool_calls": [call | beside, call]}
-    return {"model": "m", "messages": [message | beside, {"role": "tool", "tool_call_id": "a", "content": "r"}]}
+    return {"model": "m", "messages": [message | beside, {"role": "tool", "tool_call_id": "D681PevKs", "content": "r"}]}
 
 
 @pytest.mark.parametrize("name", ["mistral", "groq"])
@@ -87,6 +88,21 @@ def test_an_answer_of_ours_may_come_back_to_mistral_whole() -> None:
     refused = {"role": "assistant", "content": None, "refusal": "No."}
     body, dropped = applied("mistral", {"model": "m", "messages": [refused]})
     assert (body["messages"], dropped) == ([{"role": "assistant", "content": None}], ("messages[].refusal",))
+
+
+def test_calls_that_other_models_made_come_to_mistral_with_ids_that_it_takes() -> None:
+    """400 "Tool call id was call_abc but must be a-z, A-Z, 0-9, with a length of 9."."""
+    ids = ("call_PTLP8xhu3uwZk4l3nlnrrJha", "toolu_01A09q90qw90lq917835lq9", "D681PevKs")
+    calls = [{"id": one, "type": "function", "function": {"name": "f", "arguments": "{}"}} for one in ids]
+    results = [{"role": "tool", "tool_call_id": one, "content": "r"} for one in ids]
+    asked = {"model": "m", "messages": [{"role": "assistant", "tool_calls": calls, "refusal": None}, *results]}
+    sent, dropped = applied("mistral", asked)
+    said = [call["id"] for call in sent["messages"][0]["tool_calls"]]
+    assert [message["tool_call_id"] for message in sent["messages"][1:]] == said
+    assert all(re.fullmatch("[a-zA-Z0-9]{9}", one) for one in said)
+    assert (len(set(said)), said[2], dropped) == (3, "D681PevKs", ())
+    assert applied("mistral", asked)[0] == sent, "the prefix stays as it is, for caches"
+    assert applied("openai", asked)[0] == asked
 
 
 @pytest.mark.parametrize("calls", [None, "x", ["x"]])

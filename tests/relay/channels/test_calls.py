@@ -270,10 +270,12 @@ def test_another_credential_of_a_channel_that_is_down_is_not_tried(
 OPENAI_UNPAID = {"type": "insufficient_quota", "param": None, "code": "credit_balance_exhausted"}
 ANTHROPIC_UNPAID = {"type": "invalid_request_error"}
 DASHSCOPE_UNPAID = {"type": "Arrearage", "param": None, "code": "Arrearage"}
+NEW_API_UNPAID = {"type": "new_api_error", "param": "", "code": "pre_consume_token_quota_failed"}
 UNPAID = [
     ("openai", 402, {"type": "unknown_error"}, "Insufficient Balance"),
     ("openai", 429, OPENAI_UNPAID, "You exceeded your current quota, please check your plan and billing details."),
     ("openai", 400, DASHSCOPE_UNPAID, "Access denied, please make sure your account is in good standing."),
+    ("openai", 403, NEW_API_UNPAID, "token quota is not enough, token remain quota: $0.10, need quota: $0.20"),
     ("anthropic", 400, ANTHROPIC_UNPAID, "Your credit balance is too low to access the Anthropic API."),
     ("anthropic", 400, ANTHROPIC_UNPAID, "You have reached your specified API usage limits. You will regain …"),
 ]

@@ -59,9 +59,10 @@ UNPAID = frozenset((
 # calls find free again within that minute: "Error codes", Throttling.AllocationQuota/insufficient_quota, the section
 # that its text links to.
 _TOKENS_A_MINUTE = "error-code#token-limit"
-# xAI has neither types nor codes of its own, and says the same 403 of a key without rights, of an account without money
-# (429 too) and of a prompt. How these texts begin, where no request's text can stand.
+# xAI has neither types nor codes of its own; it says 400 of a bad key, and the same 403 of one without rights, of an
+# account without money (429 too) and of a prompt. How these texts begin, where no request's text can stand.
 _TEAM_UNPAID = re.compile(r"your (?:newly created )?teams?\b[^.]{0,100}\bcredits\b", re.IGNORECASE)
+_BAD_KEY = "Incorrect API key provided"  # a 400
 _AGAINST_GUIDELINES = "Content violates usage guidelines."  # behind it stand our team and the key's id
 
 
@@ -82,7 +83,9 @@ def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayErro
 
 
 def _of_xai(status: int, text: str) -> RelayError | None:
-    """What xAI means by a 403 or a 429 that is not about the key."""
+    """What xAI means by an error whose status says something else."""
+    if status == 400 and text.startswith(_BAD_KEY):
+        return refusals.of_account(401)
     if status in (403, 429) and _TEAM_UNPAID.match(text):
         return refusals.of_account(402)
     if status == 403 and text.startswith(_AGAINST_GUIDELINES):

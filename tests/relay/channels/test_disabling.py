@@ -63,6 +63,19 @@ def test_words_of_one_team_that_google_quotes_shut_no_channel(
     assert [answered(gateway.url, customer, model) for _ in range(4)] == [400] * 4
 
 
+def test_a_bad_key_of_xai_s_disables_itself_although_xai_says_400(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    said = "Incorrect API key provided: xa***01. You can obtain an API key from https://console.x.ai."
+    content = json.dumps({"code": "Client specified an invalid argument", "error": said}).encode()
+    script = upstream.play(scripts.body(content, status=400))
+    model = offer((upstream.url, {"preset": "xai", "secret": "xai-bad-key-00001"}))
+    (only,) = credentials(gateway, model, 0)
+    told = client.chat(gateway.url, customer.token, model=model, x_script=script)
+    assert (told.status_code, "xa***" in told.text) == (502, False)
+    eventually(lambda: row(gateway, only)["disabled_at"])
+
+
 def test_prompts_that_xai_refuses_with_403_are_refused_to_their_client_and_shut_no_channel(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:

@@ -103,15 +103,35 @@ def _detail(content: bytes) -> _Error:
     return _Error(message=found) if isinstance(found, str) else found or _Error()
 
 
+class _Fault(msgspec.Struct):
+    """One of what is wrong with a request, as FastAPI lists it."""
+
+    msg: str = ""
+    loc: list[str | int] = msgspec.field(default_factory=list)
+
+
 class _ErrorObject(msgspec.Struct):
-    message: str | None = None
+    """`detail` is what servers built with FastAPI say (Jina's, and Mistral's with 422), in a message or alone."""
+
+    message: "str | _ErrorObject | None" = None
+    detail: "str | list[_Fault] | _ErrorObject | None" = None
+
+    def text(self) -> str:
+        for said in (self.message, self.detail):
+            if isinstance(said, _ErrorObject):
+                return said.text()
+            if isinstance(said, list):
+                return "; ".join(f"{'.'.join(map(str, fault.loc))}: {fault.msg}" for fault in said)
+            if said:
+                return said
+        return ""
 
 
 def error_text(raw: bytes | msgspec.Raw) -> str:
     """The text of an error object or string, at most 500 characters."""
     try:
         found = msgspec.json.decode(raw, type=_ErrorObject | str)
+        text = found if isinstance(found, str) else found.text()
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return "no reason given"
-    text = found if isinstance(found, str) else found.message
     return (text or "no reason given")[:500]

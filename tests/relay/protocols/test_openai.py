@@ -109,6 +109,24 @@ def test_decoded_usage_is_never_negative_and_never_more_than_was_told(wire: dict
         assert found.tokens_out == wire["completion_tokens"]
 
 
+FAULTS = [{"type": "extra_forbidden", "loc": ["body", "top_k"], "msg": "Extra inputs are not permitted", "input": 5}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"detail": FAULTS}, "body.top_k: Extra inputs are not permitted"),
+        ({"object": "error", "message": {"detail": FAULTS}}, "body.top_k: Extra inputs are not permitted"),
+        ({"detail": "Input text exceeds the maximum length."}, "Input text exceeds the maximum length."),
+        ({"detail": {"message": "No."}}, "No."),
+        ({"detail": [], "message": None}, "no reason given"),
+    ],
+)
+def test_what_a_provider_says_in_detail_reaches_the_caller(content: dict[str, Any], said: str) -> None:
+    refused = errors.decode(422, json.dumps(content).encode(), retry_after=None)
+    assert (refused.status, refused.message) == (422, said)
+
+
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_no_bytes_break_usage_errors_or_answers(data: bytes) -> None:
     usage.decode(data)

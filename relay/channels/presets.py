@@ -33,9 +33,10 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
 
     `rename`: it knows a field by another name. `drop`: it refuses these. `only`: it refuses all but these. `ones`:
     refuses these unless they are 1. `message_drop`: refuses these inside a message and its calls. `values`: it has
-    another word for a field's value. `call_ids`: so many letters and digits are the id of a call. `path` stands before the protocol's path where the base URL has no version
-    ({model} is the upstream's name), `query` behind it. `unversioned`: the base URL needs no version. `lacks`: the
-    kinds of models that it has no endpoint for, though its protocol has one.
+    another word for a field's value, `roles` for a message's role. `call_ids`: the id of a call has so many letters
+    and digits. `path` stands before the protocol's path where the base URL has no version ({model} is the upstream's
+    name), `query` behind it. `unversioned`: the base URL needs no version. `lacks`: the kinds of models that it has no
+    endpoint for, though its protocol has one.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
@@ -44,6 +45,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     ones: frozenset[str] = frozenset()
     message_drop: frozenset[str] = frozenset()
     values: tuple[tuple[str, str, str], ...] = ()
+    roles: tuple[tuple[str, str], ...] = ()
     call_ids: int = 0
     path: str = ""
     query: str = ""
@@ -59,7 +61,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     def edits(self) -> bool:
         """Whether a body may have to be changed at all."""
         fields = self.rename or self.drop or self.only or self.ones or self.values
-        return bool(fields or self.message_drop or self.call_ids)
+        return bool(fields or self.message_drop or self.roles or self.call_ids)
 
 
 PLAIN = Quirks()
@@ -133,6 +135,8 @@ _GROQ = Quirks(
     message_drop=THOUGHTS - {"reasoning"} | {"name"},  # its own thoughts come in `reasoning`
 )
 _OLD_LIMIT = Quirks(rename=(("max_completion_tokens", "max_tokens"),))
+# 400 "unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`".
+_DEEPSEEK = msgspec.structs.replace(_OLD_LIMIT, roles=(("developer", "system"),))
 
 TABLE: tuple[Preset, ...] = (
     Preset(
@@ -167,7 +171,7 @@ TABLE: tuple[Preset, ...] = (
         unavailable="Requests to Bedrock have to be signed (SigV4), which is not built yet.",
     ),
     Preset(
-        name="deepseek", label="DeepSeek", quirks=_OLD_LIMIT,
+        name="deepseek", label="DeepSeek", quirks=_DEEPSEEK,
         base_urls={"openai": "https://api.deepseek.com/v1", "anthropic": "https://api.deepseek.com/anthropic"},
     ),
     Preset(

@@ -90,7 +90,7 @@ def _concerned(body: bytes, quirks: Quirks) -> bool:
     if quirks.only:
         return True
     names = (*quirks.drop, *quirks.ones, *quirks.message_drop, *(old for old, _ in quirks.rename))
-    names += _WITH_IDS if quirks.call_ids else ()
+    names += (*(_WITH_IDS if quirks.call_ids else ()), *(role for role, _ in quirks.roles))
     names += tuple(name for name, _, _ in quirks.values)
     return _mentions(body, names)
 
@@ -111,7 +111,7 @@ def _edit(fields: dict[str, Any], quirks: Quirks) -> list[str]:
     dropped += [name for name in quirks.ones if name in fields and bytes(fields[name]).strip() != b"1"]
     for name in dropped:
         del fields[name]
-    inside = (*quirks.message_drop, *(_WITH_IDS if quirks.call_ids else ()))
+    inside = (*quirks.message_drop, *(_WITH_IDS if quirks.call_ids else ()), *(role for role, _ in quirks.roles))
     if inside and "messages" in fields and _mentions(bytes(fields["messages"]), inside):
         dropped += _edit_messages(fields, quirks)
     return sorted(set(dropped) - _UNTOLD)
@@ -131,10 +131,19 @@ def _edit_message(message: dict[str, Any], quirks: Quirks) -> tuple[bool, list[t
     calls = _calls(message)
     taken = [(name, one.pop(name)) for one in (message, *calls) for name in quirks.message_drop if name in one]
     holders = [(message, "tool_call_id"), *((call, "id") for call in calls)] if quirks.call_ids else []
-    changed = bool(taken) | any([_fit_id(holder, name, quirks.call_ids) for holder, name in holders])
+    fitted = [_fit_id(holder, name, quirks.call_ids) for holder, name in holders]
+    changed = any((taken, _rename_role(message, quirks.roles), *fitted))
     if changed and calls:
         message["tool_calls"] = calls
     return changed, taken
+
+
+def _rename_role(message: dict[str, Any], roles: Iterable[tuple[str, str]]) -> bool:
+    for role, known in roles:
+        if "role" in message and msgspec.json.decode(message["role"]) == role:
+            message["role"] = known
+            return True
+    return False
 
 
 def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -67,7 +67,11 @@ def test_no_provider_s_quirks_of_chats_touch_calls_of_another_kind(name: str, ki
 
 
 def _thinking(**beside: Any) -> dict[str, Any]:
-    call = {"id": "D681PevKs", "type": "function", "function": {"name": "f", "arguments": '{"reasoning": "extra_content"}'}}
+    call = {
+        "id": "D681PevKs",
+        "type": "function",
+        "function": {"name": "f", "arguments": '{"reasoning": "extra_content"}'},
+    }
     message = {"role": "assistant", "content": "reasoning_content", "tool_calls": [call | beside, call]}
     return {"model": "m", "messages": [message | beside, {"role": "tool", "tool_call_id": "D681PevKs", "content": "r"}]}
 
@@ -88,6 +92,16 @@ def test_an_answer_of_ours_may_come_back_to_mistral_whole() -> None:
     refused = {"role": "assistant", "content": None, "refusal": "No."}
     body, dropped = applied("mistral", {"model": "m", "messages": [refused]})
     assert (body["messages"], dropped) == ([{"role": "assistant", "content": None}], ("messages[].refusal",))
+
+
+def test_deepseek_is_told_of_a_developer_as_the_system() -> None:
+    """400 "unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`"."""
+    messages = [{"role": "developer", "content": "developer"}, {"role": "user", "content": "hi"}]
+    sent, dropped = applied("deepseek", {"model": "m", "messages": messages})
+    assert (sent["messages"], dropped) == ([{"role": "system", "content": "developer"}, messages[1]], ())
+    other = {"model": "m", "messages": [{"role": "user", "content": '"developer"'}]}
+    assert applied("deepseek", other) == (other, ())
+    assert applied("openai", {"model": "m", "messages": messages})[0]["messages"] == messages
 
 
 def test_calls_that_other_models_made_come_to_mistral_with_ids_that_it_takes() -> None:

@@ -137,6 +137,8 @@ _GROQ = Quirks(
 _OLD_LIMIT = Quirks(rename=(("max_completion_tokens", "max_tokens"),))
 # 400 "unknown variant `developer`, expected one of `system`, `user`, `assistant`, `tool`".
 _DEEPSEEK = msgspec.structs.replace(_OLD_LIMIT, roles=(("developer", "system"),))
+# 400 "Unknown name "store": Cannot find field.", at its OpenAI-compatible address (litellm#7748, ed-donner/agents#45).
+_GOOGLE_AS_OPENAI = Quirks(drop=frozenset(("store", "metadata", "frequency_penalty")))
 
 TABLE: tuple[Preset, ...] = (
     Preset(
@@ -157,6 +159,7 @@ TABLE: tuple[Preset, ...] = (
             "gemini": "https://generativelanguage.googleapis.com",
             "openai": "https://generativelanguage.googleapis.com/v1beta/openai",
         },
+        quirks_by={"openai": _GOOGLE_AS_OPENAI},
     ),
     Preset(
         name="vertex", label="Google Vertex AI", base_urls={"gemini": ""}, auth="bearer", probe="",

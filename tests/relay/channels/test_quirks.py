@@ -104,6 +104,15 @@ def test_deepseek_is_told_of_a_developer_as_the_system() -> None:
     assert applied("openai", {"model": "m", "messages": messages})[0]["messages"] == messages
 
 
+def test_google_s_openai_compatible_address_gets_no_field_that_it_cannot_find() -> None:
+    asked = {**BODY, "store": False, "metadata": {}, "frequency_penalty": 0.5, "presence_penalty": 0.5}
+    edited = quirks.apply(json.dumps(asked).encode(), presets.of("gemini").quirks_for("openai"))
+    assert json.loads(edited.body) == {**BODY, "presence_penalty": 0.5}
+    assert edited.dropped == ("frequency_penalty", "metadata", "store")
+    body = b'{"generationConfig": {"frequencyPenalty": 0.5}, "store": false}'
+    assert quirks.apply(body, presets.of("gemini").quirks_for("gemini")).body is body
+
+
 def test_calls_that_other_models_made_come_to_mistral_with_ids_that_it_takes() -> None:
     """400 "Tool call id was call_abc but must be a-z, A-Z, 0-9, with a length of 9."."""
     ids = ("call_PTLP8xhu3uwZk4l3nlnrrJha", "toolu_01A09q90qw90lq917835lq9", "D681PevKs")

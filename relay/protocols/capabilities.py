@@ -174,6 +174,8 @@ _TABLE: tuple[tuple[str, Capabilities], ...] = (
     # xAI, "Reasoning": all three are errors there.
     (r"grok-(?!.*non-reasoning)(3-mini|4|code)", Capabilities(penalties=False, most_stops=0)),
     (r"qwq|qvq|qwen[\d.]*-omni", Capabilities(streams="only")),  # Alibaba Cloud Model Studio, "Streaming output"
+    # Kimi API, "Parameter Comparison": 400 "invalid temperature: only 1 is allowed for this model"; others too.
+    (r"kimi-k(2\.[5-9]|[3-9])", Capabilities(thoughts="reasoning_content", sampling=False, penalties=False)),
     (r"kimi|moonshot|glm-(4\.[5-9]|[5-9])|minimax", Capabilities(thoughts="reasoning_content")),
 )
 _FAMILIES = tuple((re.compile(rf"(?:^|[/\]:._-]){pattern}"), found) for pattern, found in _TABLE)

@@ -300,6 +300,17 @@ def test_a_grok_that_thinks_is_sent_neither_stops_nor_penalties(model: str) -> N
     assert (plain.body["stop"], plain.losses) == (["x"], [])
 
 
+@pytest.mark.parametrize("model", ["kimi-k2.5", "kimi-k2.7-code", "kimi-k3.1-pro", "moonshotai/kimi-k3"])
+def test_a_kimi_whose_sampling_is_fixed_is_sent_none(model: str) -> None:
+    sampling = Sampling(temperature=0.5, top_p=0.9, presence_penalty=1.0)
+    caps = capabilities.of(model, "openai")
+    found = sent(of(user("x"), sampling=sampling), caps)
+    assert not found.body.keys() & {"temperature", "top_p", "presence_penalty"}
+    assert (sorted(found.losses), caps.thoughts) == (["presence_penalty", "temperature", "top_p"], "reasoning_content")
+    plain = sent(of(user("x"), sampling=sampling), capabilities.of("moonshot-v1-128k", "openai"))
+    assert (plain.body["temperature"], plain.body["top_p"]) == (0.5, 0.9)
+
+
 @pytest.mark.parametrize(
     ("model", "streams"),
     [

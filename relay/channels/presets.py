@@ -178,9 +178,11 @@ TABLE: tuple[Preset, ...] = (
         base_urls={"openai": "https://api.deepseek.com/v1", "anthropic": "https://api.deepseek.com/anthropic"},
     ),
     Preset(
-        name="dashscope", label="Qwen (DashScope)", quirks=_OLD_LIMIT,
+        name="dashscope", label="Qwen (DashScope)",
+        quirks=msgspec.structs.replace(_OLD_LIMIT, lacks=frozenset(("rerank",))),
         base_urls=_same("https://dashscope.aliyuncs.com/compatible-mode/v1", "openai"),
-        note="Outside China: https://dashscope-intl.aliyuncs.com/compatible-mode/v1.",
+        note="Outside China: https://dashscope-intl.aliyuncs.com/compatible-mode/v1. Its rerankers are at another "
+        "address (/compatible-api/v1/reranks), which is not built yet: they cannot be called.",
     ),
     Preset(
         name="ark", label="Doubao (Volcengine Ark)", probe="",

@@ -118,6 +118,23 @@ def test_vertex_ai_is_not_asked_for_embeddings_at_an_address_that_it_does_not_ha
     upstream.one(script)
 
 
+def test_dashscope_is_not_asked_for_rankings_at_an_address_that_it_does_not_have(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    """Alibaba Cloud Model Studio, "Rerank": POST /compatible-api/v1/reranks."""
+    dashscope = (upstream.url + "/compatible-mode", {"preset": "dashscope"})
+    script = upstream.play(scripts.value(scripts.ranking()))
+    helped = (upstream.url, {"priority": 1, "parameters": {"x_script": script}})
+    alone, two = offer(dashscope, kind="rerank"), offer(dashscope, helped, kind="rerank")
+    given = {"query": "q", "documents": ["a", "b"]}
+    refused = ask(gateway, customer, "/v1/rerank", model=alone, **given)
+    assert refused.status_code == 404, refused.text
+    assert "has no endpoint for rerank models" in refused.json()["error"]["message"]
+    assert [sent for sent in upstream.exchanges if "compatible-mode" in sent.target] == []
+    assert ask(gateway, customer, "/v1/rerank", model=two, **given).status_code == 200
+    upstream.one(script)
+
+
 def test_calls_go_through_the_channel_s_proxy(
     gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
 ) -> None:

@@ -79,8 +79,8 @@ class MessagesRequest(BaseAsked):
         return found
 
     def stateless(self) -> Self | None:
-        rest = foreign.without_thoughts(self._messages)
-        if rest is self._messages:
+        rest = foreign.without_thoughts(self._history)
+        if rest is self._history:
             return None
         found = copy.copy(self)
         found._own = rest

@@ -170,6 +170,16 @@ def test_a_source_that_anthropic_has_not_found_does_not_reach_it() -> None:
     assert untouched.encode(model="m", limit=None) is untouched.body
 
 
+def test_what_is_asked_for_again_without_thoughts_is_without_other_vendors_sources_too() -> None:
+    """An account that cannot read the thoughts would refuse it for these instead."""
+    source = {"type": "web_search_result_location", "url": "http://u", "title": "t", "cited_text": ""}
+    said = {"type": "text", "text": "Hello"}
+    again = read(messages=[ASKED, turn("assistant", OWN, {**said, "citations": [source]}), ASKED]).stateless()
+    assert again is not None
+    assert json.loads(again.encode(model="m", limit=None))["messages"] == [ASKED, turn("assistant", said), ASKED]
+    assert read(messages=[ASKED, turn("assistant", FOREIGN, said), ASKED]).stateless() is None
+
+
 @pytest.mark.parametrize(
     ("body", "cause", "param"),
     [

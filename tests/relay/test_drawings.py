@@ -83,6 +83,30 @@ def test_modalities_that_a_model_does_not_have_are_named(
     assert (refused.status_code, "`modalities`" in refused.json()["error"]["message"]) == (400, True)
 
 
+def test_a_conversation_with_a_picture_goes_on_with_a_model_that_sees_none(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    gateway.channel("writes", upstream.url, {"writes": "deepseek-chat"})
+    gateway.model("writes", {"input": "1", "output": "1"}, max_output=1000)
+    eventually(lambda: client.models(gateway.url, customer.token, "writes").status_code == 200)
+    messages = [
+        {"role": "user", "content": "Draw a cat."},
+        {"role": "assistant", "content": f"Here: ![image](data:image/png;base64,{PICTURE})"},
+        {"role": "user", "content": "Name it."},
+    ]
+    fields: Any = {"model": "writes", "messages": messages, "max_tokens": 100, "path": "/v1/messages"}
+    answer = client.chat(gateway.url, customer.token, **fields).json()
+    came = [one.json for one in upstream.exchanges if one.json.get("model") == "deepseek-chat"][-1]
+    assert [(turn["role"], turn["content"]) for turn in came["messages"]] == [
+        ("user", "Draw a cat."),
+        ("assistant", "Here: "),
+        ("user", "Name it."),
+    ]
+    assert answer["pisces"]["dropped"] == ["image"]
+    refused = client.chat(gateway.url, customer.token, headers={"X-Pisces-Strict": "true"}, **fields)
+    assert (refused.status_code, "`image`" in refused.json()["error"]["message"]) == (400, True)
+
+
 def test_an_upstream_of_the_client_s_own_protocol_gets_the_text_as_it_came_and_it_is_held_for(
     gateway: Gateway, customer: Customer, upstream: Upstream
 ) -> None:

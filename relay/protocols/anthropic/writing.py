@@ -91,7 +91,9 @@ class _RequestWriter:
 
     def _spoken(self) -> list[Message]:
         """The turns in which there is something for this vendor."""
-        messages, strangers = hosted.passed_over(self._request.messages, known=lambda part: part.owner == "anthropic")
+        messages, strangers = hosted.passed_over(
+            self._request.messages, known=lambda part: part.owner == "anthropic", kinds=self._caps.input
+        )
         self._losses += strangers + resolution.lost(messages, self._request.owner)
         if any(message.name for message in messages):
             self._losses.append("name")

@@ -60,7 +60,9 @@ class _Writer:
     """One request on its way; `_losses` are named as the client named them."""
 
     def __init__(self, request: Request, limit: int | None, caps: Capabilities) -> None:
-        messages, self._losses = hosted.passed_over(request.messages, known=lambda part: part.owner == "gemini")
+        messages, self._losses = hosted.passed_over(
+            request.messages, known=lambda part: part.owner == "gemini", kinds=caps.input
+        )
         levels = media.LEVELS if caps.part_resolution else ()
         beside = () if caps.result_media else levels  # where a result's pictures stand beside it, they are any others
         self._losses += resolution.lost(messages, request.owner, told=levels, in_results=beside)

@@ -73,7 +73,7 @@ _CALLED: dict[Wire, dict[str, str]] = {
 
 def encode_request(request: Request, *, model: str, limit: int | None, caps: Capabilities) -> Encoded:
     """Raises RelayError (400) for what has no meaning to this model. `limit` replaces the request's own."""
-    messages, strangers = hosted.passed_over(request.messages, known=content.is_known)
+    messages, strangers = hosted.passed_over(request.messages, known=content.is_known, kinds=caps.input)
     turns.refuse_without_turns(messages)
     writer = _Writer(msgspec.structs.replace(request, messages=messages), caps)
     writer.losses += strangers

@@ -128,7 +128,9 @@ def encode_request(request: Request, *, model: str, limit: int | None, caps: Cap
     losses = _Losses(request.owner)
     renamed = names.tools((tool.name for tool in request.tools if tool.raw is None), LONGEST_NAME)
     body: Json = {"model": model, "stream": request.stream, "store": False}
-    messages, strangers = hosted.passed_over(request.messages, known=lambda part: part.owner == "responses")
+    messages, strangers = hosted.passed_over(
+        request.messages, known=lambda part: part.owner == "responses", kinds=caps.input
+    )
     losses.found += strangers
     losses.found += resolution.lost(messages, request.owner, told=resolution.OPENAI, in_results=resolution.OPENAI)
     if any(message.name for message in messages):

@@ -5,7 +5,7 @@ OpenAI wants every call answered. Histories that clients have cut keep to none o
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -87,6 +87,27 @@ def called_at_once(messages: Iterable[Message]) -> list[Message]:
         waits = calls and message.role == "assistant"
         out.append(msgspec.structs.replace(message, parts=[*message.parts]) if waits else message)
     return out
+
+
+def drawn_as_seen(messages: list[Message], *, may_stay: Callable[[Media], bool]) -> list[Message]:
+    """What a model drew, and what may not stay in its turns where it goes, is what the user shows it right after."""
+    out: list[Message] = []
+    drawn: list[Part] = []
+    for message in messages:
+        if message.role == "assistant":
+            stays = [not isinstance(part, Media) or may_stay(part) for part in message.parts]
+            drawn += [part for part, stay in zip(message.parts, stays, strict=True) if not stay]
+            kept = [part for part, stay in zip(message.parts, stays, strict=True) if stay]
+            message = msgspec.structs.replace(message, parts=kept)
+        elif message.role == "user" and drawn:
+            message = msgspec.structs.replace(message, parts=[*_shown(drawn), *message.parts])
+            drawn = []
+        out.append(message)
+    return [*out, Message(role="user", parts=_shown(drawn))] if drawn else out
+
+
+def _shown(drawn: list[Part]) -> list[Part]:
+    return [Text(text="What you drew:"), *drawn]
 
 
 def without_empty_text(messages: Iterable[Message]) -> list[Message]:

@@ -98,7 +98,8 @@ class _RequestWriter:
         if any(message.name for message in messages):
             self._losses.append("name")
         messages = [msgspec.structs.replace(one, parts=[*self._own(one)]) for one in messages]
-        return [message for message in turns.without_empty_text(_drawn_as_seen(messages)) if message.parts]
+        messages = turns.drawn_as_seen(messages, may_stay=lambda part: False)  # assistants' turns have no pictures here
+        return [message for message in turns.without_empty_text(messages) if message.parts]
 
     def _own(self, message: Message) -> Iterator[Part]:
         """Without the thoughts, state and sources of other vendors' models, which Anthropic refuses. Refusals are text
@@ -285,24 +286,6 @@ def _calls_of(request: Request) -> list[str]:
 
 def _plain(block: Json) -> Json:
     return {"type": "text", "text": block.get("text")}
-
-
-def _drawn_as_seen(messages: list[Message]) -> list[Message]:
-    """A picture that a model drew goes into the user's next turn: assistants' turns have none here."""
-    out: list[Message] = []
-    drawn: list[Part] = []
-    for message in messages:
-        if message.role == "assistant":
-            drawn += [part for part in message.parts if isinstance(part, Media)]
-            message = msgspec.structs.replace(
-                message, parts=[part for part in message.parts if not isinstance(part, Media)]
-            )
-        elif message.role == "user" and drawn:
-            seen: list[Part] = [Text(text="What you drew:"), *drawn]
-            message = msgspec.structs.replace(message, parts=[*seen, *message.parts])
-            drawn = []
-        out.append(message)
-    return out
 
 
 def _calls_without_thought(messages: list[Message]) -> bool:

@@ -255,6 +255,8 @@ def test_a_picture_that_the_model_drew_is_seen_in_the_next_turn() -> None:
     )
     assert [block["type"] for block in body["messages"][1]["content"]] == ["text"]
     assert [block["type"] for block in body["messages"][2]["content"]] == ["text", "image", "text"]
+    last = written(asked(user(), assistant(Media(kind="image", mime="image/png", data=PNG))))["messages"][-1]
+    assert [block["type"] for block in last["content"][-2:]] == ["text", "image"]
 
 
 def test_only_thoughts_that_anthropic_has_signed_are_sent() -> None:

@@ -15,6 +15,8 @@ from relay.protocols.gemini import media, parts, signatures
 
 def encode(messages: list[Message], renamed: Mapping[str, str], caps: Capabilities) -> tuple[list[Json], list[Json]]:
     """The parts of the system instruction, and the contents. Raises RelayError where there is nothing to answer."""
+    if caps.signatures:
+        messages = turns.drawn_as_seen(messages, may_stay=_is_signed)
     system, rest = turns.instructed(messages)
     spoken = turns.merged(turns.without_empty_text(turns.system_as_user(rest)))
     history = turns.user_first(turns.answered(turns.told_apart(spoken)))
@@ -27,6 +29,12 @@ def encode(messages: list[Message], renamed: Mapping[str, str], caps: Capabiliti
         else:
             contents += _user(message, renamed, calls, caps)
     return _system(system), contents
+
+
+def _is_signed(part: Media) -> bool:
+    """From Gemini 3 on a picture in the model's turn has to bear the signature that it was drawn with ("Image part is
+    missing a thought_signature in content position 2"), which clients of text have no field for."""
+    return part.kind != "image" or signatures.for_upstream(part.state) != ""
 
 
 def _system(messages: list[Message]) -> list[Json]:

@@ -434,6 +434,26 @@ def test_what_gemini_has_no_field_for_is_named() -> None:
     assert "generationConfig" not in sent.body
 
 
+def test_a_picture_without_the_signature_it_was_drawn_with_is_shown_to_the_model_from_gemini_3_on() -> None:
+    """In the model's own turn it is refused: "Image part is missing a thought_signature in content position 2"."""
+    unsigned = Media(kind="image", mime="image/png", data=PICTURE)
+    own = msgspec.structs.replace(unsigned, state=Opaque("gemini", SIGNATURE))
+    foreign = msgspec.structs.replace(unsigned, state=Opaque("anthropic", "c"))
+    inline = {"inlineData": {"mimeType": "image/png", "data": PICTURE}}
+
+    def found(drawn: Media, caps: Capabilities, *last: Message) -> list[tuple[str, list[dict[str, Any]]]]:
+        return contents(ask(said("Draw."), said("Here:", drawn, role="assistant"), *last), caps)[1:]
+
+    seen = [{"text": "What you drew:"}, inline]
+    here, red = {"text": "Here:"}, {"text": "In red."}
+    for drawn in (unsigned, foreign):
+        assert found(drawn, CAPS_3, said("In red.")) == [("model", [here]), ("user", [*seen, red])]
+    assert found(unsigned, CAPS_3) == [("model", [here]), ("user", seen)]
+    signed = {**inline, "thoughtSignature": SIGNATURE}
+    assert found(own, CAPS_3, said("In red.")) == [("model", [here, signed]), ("user", [red])]
+    assert found(unsigned, CAPS_25, said("In red.")) == [("model", [here, inline]), ("user", [red])]
+
+
 def test_models_that_draw_are_asked_for_pictures() -> None:
     sent = DIALECT.encode_request(
         ask(extra={"modalities": ["image", "text"]}),

@@ -3,6 +3,8 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Self
 
+import msgspec
+
 from relay.counting import families, media
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
@@ -10,12 +12,15 @@ from relay.protocols import prompt, sse
 from relay.protocols.canonical import Request
 from relay.protocols.capabilities import Capabilities
 
+_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
 
 class BaseAsked(ABC):
     """A request as `codec.Asked` promises it, by what its protocol's subclass reads.
 
     A subclass says with MEDIA which words a body with pictures, files or sound must contain: only with one of them is
     the body decoded just to bound what it costs. JSON may write any of them with an escape, so `\\u` is one of them.
+    PROMPT are the fields that the model is given to read.
     """
 
     __slots__ = ("_canonical", "_inside", "_things", "body", "limit", "model", "n", "stream")
@@ -24,6 +29,7 @@ class BaseAsked(ABC):
     kind: ClassVar[str] = "chat"
     stream_type: bytes = sse.CONTENT_TYPE
     MEDIA: ClassVar[tuple[bytes, ...]]
+    PROMPT: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, body: bytes, *, model: str, stream: bool, limit: int | None, n: int = 1) -> None:
         self.body = body
@@ -39,8 +45,8 @@ class BaseAsked(ABC):
     def encode(self, *, model: str, limit: int | None, caps: Capabilities | None = None) -> bytes: ...
 
     @abstractmethod
-    def _decode(self) -> Request:
-        """The body in the hub's values. Raises RelayError."""
+    def _decode(self, body: bytes) -> Request:
+        """A body in the hub's values. Raises RelayError."""
 
     @property
     def losses(self) -> list[str]:
@@ -67,8 +73,20 @@ class BaseAsked(ABC):
 
     def _decoded(self) -> Request:
         if self._canonical is None:
-            self._canonical = self._decode()
+            self._canonical = self._decode(self.body)
         return self._canonical
+
+    def _counted(self) -> Request:
+        """The request as it is counted: its prompt alone where a setting is none that is known here, for an upstream of
+        the same protocol may know it. Raises RelayError."""
+        try:
+            return self._decoded()
+        except RelayError:
+            fields = _fields_decoder.decode(self.body)
+            alone = {name: raw for name, raw in fields.items() if name in self.PROMPT}
+            if not alone:
+                raise
+            return self._decode(msgspec.json.encode(alone))
 
     def input_bound(self, *upstream_models: str) -> int:
         has_tools = b"tools" in self.body
@@ -79,9 +97,9 @@ class BaseAsked(ABC):
         return self.text_bytes + most
 
     def prompt(self) -> Prompt:
-        return prompt.read(self._decoded())
+        return prompt.read(self._counted())
 
     def _find_media(self) -> list[media.Media]:
         if not any(word in self.body for word in self.MEDIA):
             return []
-        return prompt.media_of(self._decoded())
+        return prompt.media_of(self._counted())

@@ -46,6 +46,7 @@ class MessagesRequest(BaseAsked):
 
     protocol = "anthropic"
     MEDIA = (b'"image"', b'"document"', markdown.MARK, b"\\u")
+    PROMPT = frozenset(("system", "messages", "tools"))
 
     def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw], model: str, stream: bool) -> None:
         self._fields = fields
@@ -99,7 +100,7 @@ class MessagesRequest(BaseAsked):
         """This protocol has no other pictures in the model's turns."""
         if markdown.MARK not in self.body:
             return 0
-        turns = [message for message in self._decoded().messages if message.role == "assistant"]
+        turns = [message for message in self._counted().messages if message.role == "assistant"]
         return sum(len(part.data) for turn in turns for part in turn.parts if isinstance(part, Media))
 
     @property
@@ -128,8 +129,8 @@ class MessagesRequest(BaseAsked):
         except (msgspec.DecodeError, RecursionError):
             return _Thinking()  # the upstream says what is wrong with it
 
-    def _decode(self) -> Request:
-        return reading.decode_request(self.body, model=self.model, stream=self.stream)
+    def _decode(self, body: bytes) -> Request:
+        return reading.decode_request(body, model=self.model, stream=self.stream)
 
 
 class CountRequest(MessagesRequest):

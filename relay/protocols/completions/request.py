@@ -89,8 +89,8 @@ class CompletionRequest(BaseAsked):
         self._refuse_untranslatable()
         return super().canonical()
 
-    def _decode(self) -> Request:
-        return reading.decode_request(self.body, self._fields, prompt=self.texts[0], limit=self.limit)
+    def _decode(self, body: bytes) -> Request:
+        return reading.decode_request(body, self._fields, prompt=self.texts[0], limit=self.limit)
 
     def _refuse_untranslatable(self) -> None:
         if self.several:

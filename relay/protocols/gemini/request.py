@@ -66,6 +66,7 @@ class GeminiRequest(BaseAsked):
 
     protocol = "gemini"
     MEDIA = (b"inlineData", b"inline_data", b"fileData", b"file_data", b"\\u")
+    PROMPT = frozenset(("systemInstruction", "system_instruction", "contents", "tools"))
 
     def __init__(
         self,
@@ -127,8 +128,8 @@ class GeminiRequest(BaseAsked):
             return False
         return all(self.body.count(name) < 2 for name in _QUOTED)
 
-    def _decode(self) -> Request:
-        return reading.decode_request(self.body, model=self.model, stream=self.stream)
+    def _decode(self, body: bytes) -> Request:
+        return reading.decode_request(body, model=self.model, stream=self.stream)
 
 
 def read(body: bytes, *, model: str = "", stream: bool | None = None, array: bool = False) -> GeminiRequest:

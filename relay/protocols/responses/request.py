@@ -44,6 +44,7 @@ class ResponsesRequest(BaseAsked):
 
     protocol = "responses"
     MEDIA = (b"input_image", b"input_file", b"input_audio", b"image_generation_call", b"\\u")
+    PROMPT = frozenset(("instructions", "input", "tools"))
 
     def __init__(self, body: bytes, wanted: _Wanted, fields: dict[str, msgspec.Raw], *, answer: uuid.UUID) -> None:
         self.fields = fields
@@ -107,8 +108,8 @@ class ResponsesRequest(BaseAsked):
             return {}  # what is no list the upstream refuses in its own words
         return {"include": [*included, reading.STATE_OF_THOUGHTS]}
 
-    def _decode(self) -> Request:
-        return reading.decode_request(self.body)
+    def _decode(self, body: bytes) -> Request:
+        return reading.decode_request(body)
 
 
 _THOUGHT = b'"reasoning"'

@@ -54,6 +54,25 @@ def test_a_request_passes_byte_for_byte() -> None:
     assert (asked.model, asked.stream, asked.limit, asked.n) == ("claude-opus-5-5", True, 32000, 1)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"tool_choice": {"type": "newer"}}, {"service_tier": {"name": "newer"}}, {"metadata": {"user_id": 5}}],
+)
+def test_a_setting_that_is_not_known_here_passes_with_pictures_too_and_the_prompt_is_counted(
+    setting: dict[str, Any],
+) -> None:
+    picture = {"type": "image", "source": {"type": "url", "url": "https://pictures.example/1.png"}}
+    drawn = {"role": "assistant", "content": f"![image](data:image/png;base64,{PNG})"}
+    fields = {"system": "Be brief.", "messages": [turn("user", picture), drawn, ASKED]}
+    known, asked = read(**fields), read(**fields, **setting)
+    assert asked.encode(model="m", limit=None) is asked.body
+    assert asked.input_bound("m") - asked.text_bytes == known.input_bound("m") - known.text_bytes > 0
+    assert asked.prompt() == known.prompt()
+    assert asked.shown == known.shown == len(PNG)
+    with pytest.raises(RelayError):
+        asked.canonical()
+
+
 def test_what_has_to_differ_is_all_that_differs() -> None:
     out = request.read(BODY).encode(model="up", limit=2000)
     fields = msgspec.json.decode(out, type=dict[str, msgspec.Raw])

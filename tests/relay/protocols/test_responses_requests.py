@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay import dialects
-from relay.errors import Cause
+from relay.errors import Cause, RelayError
 from relay.protocols import capabilities, customs, fold
 from relay.protocols.canonical import (
     Finish,
@@ -34,6 +34,30 @@ def test_the_client_s_bytes_are_untouched_where_nothing_has_to_change() -> None:
     assert asked.encode(model="m", limit=None) is asked.body
     changed = json.loads(asked.encode(model="up", limit=77))
     assert changed == {"model": "up", "input": "hi", "unknown": [1.5, {"z": None}], "max_output_tokens": 77}
+
+
+@pytest.mark.parametrize(
+    "settings_of_tomorrow",
+    [
+        {"tool_choice": "newer"},
+        {"reasoning": {"effort": "ultra"}},
+        {"text": {"format": {"type": "grammar"}}},
+        {"truncation": {"type": "newer"}},
+    ],
+)
+def test_a_setting_that_is_not_known_here_passes_with_pictures_too_and_the_prompt_is_counted(
+    settings_of_tomorrow: dict[str, Any],
+) -> None:
+    picture = {"type": "input_image", "image_url": "https://pictures.example/1.png"}
+    words = {"type": "input_text", "text": "What is it?"}
+    fields = {"model": "m", "instructions": "Be brief.", "input": [{"role": "user", "content": [words, picture]}]}
+    known = DIALECT.read(json.dumps(fields).encode())
+    asked = DIALECT.read(json.dumps({**fields, **settings_of_tomorrow}).encode())
+    assert asked.encode(model="m", limit=None) is asked.body
+    assert asked.input_bound("m") - asked.text_bytes == known.input_bound("m") - known.text_bytes > 0
+    assert asked.prompt() == known.prompt()
+    with pytest.raises(RelayError):
+        asked.canonical()
 
 
 STATE = "reasoning.encrypted_content"

@@ -9,12 +9,12 @@ import msgspec
 from relay import counting, dialects
 from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
-from relay.protocols import sse, states, surrogates
+from relay.protocols import states, surrogates
 from relay.protocols.canonical import Request as CanonicalRequest
 from relay.protocols.canonical import Response
 from relay.protocols.codec import Asked, Chat, Dialect, Encoded, Encoder, Stream, Told, Vectors, VectorsAsked, Whole
-from relay.protocols.fold import Folder, unfold
-from relay.protocols.translating import TranslatedStream, TranslatedVectors, TranslatedWhole
+from relay.protocols.fold import unfold
+from relay.protocols.translating import Folding, TranslatedStream, TranslatedVectors, TranslatedWhole
 
 _NOTHING_SENT = Encoded({})
 
@@ -83,20 +83,11 @@ class Bridge:
         body = surrogates.mended(body)
         if self._passes:
             return self.upstream.whole(body, self._asked)
-        return self._translated(self._folded(body) if self.streams else self.upstream.decode_response(body))
+        return self._translated(self.upstream.decode_response(body))
 
-    def _folded(self, body: bytes) -> Response:
-        decoder, folder, splitter = self.upstream.decoder(), Folder(), sse.Splitter()
-        for frame in [*splitter.feed(body), *splitter.close()]:
-            data = sse.payload(frame)
-            for event in decoder.feed(data) if data is not None else ():
-                folder.see(event)
-        for event in decoder.close():
-            folder.see(event)
-        found = folder.whole()
-        if decoder.outdated:
-            found.usage = None  # a report that is silent about what came after it is none of the whole
-        return found
+    def folding(self) -> Folding:
+        """The whole answer that the client wants, of an upstream that streams it."""
+        return Folding(self.upstream.decoder(), self._translated, upstream_model=self._candidate.model)
 
     def unfolded(self, body: bytes, model: str) -> tuple[Stream, bytes]:
         """A whole answer as the stream that the client wants, of which nothing more will come, and its first bytes."""

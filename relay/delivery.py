@@ -8,10 +8,8 @@ import structlog
 from django.conf import settings
 
 from billing import failpoints, holds, money
-from billing import usage as usages
-from billing.operations import Progress
-from billing.usage import Source, Usage
-from relay import counting, settlement, stored_responses
+from billing.usage import Source
+from relay import counting, settlement, stored_responses, streams
 from relay.channels.upstream import Reply
 from relay.dispatch import Begun, note_end, note_failure
 from relay.errors import Cause, RelayError
@@ -24,7 +22,6 @@ from relay.settlement import Ending
 
 log = structlog.get_logger(__name__)
 
-AFTER_FINISH = 2.0  # seconds that usage and the end of a stream may take once all of its answers are finished
 CLIENT_LEFT = 499  # nginx's number for it; no client ever sees it
 
 
@@ -87,7 +84,7 @@ async def _forward(
     """Chunk by chunk until the upstream has ended. What went wrong, or None; a client that left is `guard.left`."""
     assert call.hold is not None
     number, model = len(call.attempts), call.attempts[-1].candidate.model
-    holds.watch(call.hold, lambda: _stream_progress(stream, asked, number, model))
+    holds.watch(call.hold, lambda: streams.progress(stream, asked, number, model))
     failpoints.hit("after_first_byte")
     idle = call.attempts[-1].candidate.timeouts.idle
     guard.expect(Why.IDLE, idle)
@@ -96,7 +93,7 @@ async def _forward(
             outlet.put(first)
             while not stream.done and stream.failure is None:
                 if stream.finished:
-                    guard.expect(Why.IDLE, AFTER_FINISH)
+                    guard.expect(Why.IDLE, streams.AFTER_FINISH)
                 data = await reply.chunk()
                 guard.signs += 1
                 out = stream.feed(data) if data else stream.close()
@@ -120,26 +117,6 @@ async def _forward(
     except RelayError as error:
         return error
     return stream.failure
-
-
-def _stream_progress(stream: Stream, asked: Asked, number: int, model: str) -> Progress:
-    """How far the stream has come. What its report does not tell of is in `usage` too, as far as bytes say."""
-    failpoints.hit("mid_stream")
-    told, input_bytes, output_bytes = stream.usage, asked.text_bytes, stream.output_bytes
-    if told is not None and not _tells_all(stream):
-        come = Usage(input=counting.estimate(input_bytes, model), output=counting.estimate(output_bytes, model))
-        told = usages.completed(told, come)
-    buckets = dict(told.buckets()) if told else None
-    return Progress(number, input_bytes, output_bytes, answering=True, usage=buckets)
-
-
-def _tells_all(stream: Stream) -> bool:
-    """Whether the provider's report is of all that was seen. In mid-answer a 0 says that nothing was counted yet."""
-    told = stream.usage
-    if told is None or stream.outdated:
-        return False
-    ended = stream.finished and stream.failure is None
-    return ended or bool(told.tokens_in and told.tokens_out)
 
 
 async def _finish_stream(
@@ -176,8 +153,7 @@ async def _finish_stream(
 
 
 async def _stream_ending(stream: Stream, asked: Asked, call: Call, guard: Guard, failure: RelayError | None) -> Ending:
-    """Reported usage is believed; what no report tells of is counted as it was seen. An answer that failed without any
-    output costs nothing; whoever left after its first event pays for the input at least."""
+    """How the stream ended, and what it used."""
     model = call.attempts[-1].candidate.model
     call.upstream_id, call.finish = stream.id, stream.finish
     if failure is not None:
@@ -186,16 +162,7 @@ async def _stream_ending(stream: Stream, asked: Asked, call: Call, guard: Guard,
         ending = Ending("left", status=CLIENT_LEFT, error="client_left")
     else:
         ending = Ending("settled", status=200)
-    told = stream.usage
-    if told is not None and _tells_all(stream):
-        ending.usage, ending.source = told, Source.REPORTED
-        if ending.state == "settled":
-            ending.error = settlement.doubt(stream)
-            counting.learn(asked, lambda: stream.seen, model, told)
-    elif stream.output_bytes or ending.state != "failed":
-        ending.usage, ending.source = await counting.usage(asked, stream.seen, model), Source.COUNTED
-        if told is not None:
-            ending.usage, ending.source = usages.completed(told, ending.usage), Source.PARTIAL
+    await streams.reckon(ending, stream, asked, model)
     return ending
 
 

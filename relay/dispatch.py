@@ -1,5 +1,6 @@
 """A call's attempts at its channels, until one answers or the first bytes of its stream are there."""
 
+import asyncio
 import contextlib
 import os
 import random
@@ -12,7 +13,7 @@ from django.conf import settings
 from billing import failpoints, holds
 from billing.operations import Progress
 from keys import limits
-from relay import dialects, inlining, records, retrying, snapshot, standing
+from relay import dialects, inlining, records, retrying, snapshot, standing, streams
 from relay.bridge import Bridge, Single
 from relay.channels import health, quirks, routing, upstream
 from relay.channels.health import Kind
@@ -23,6 +24,7 @@ from relay.guard import Guard, Interrupted, Why
 from relay.http import Request
 from relay.protocols import refusals
 from relay.protocols.codec import Asked, Chat, Stream, Whole
+from relay.protocols.translating import Folding
 from relay.records import Attempt, Call
 
 source = random.Random(os.urandom(32))
@@ -186,6 +188,7 @@ async def _attempt(
     attempt: Attempt, limit: int | None, asked: Asked, call: Call, guard: Guard, request: Request, *, strict: bool
 ) -> Whole | Begun:
     timeouts = attempt.candidate.timeouts
+    call.folding = None  # of an attempt before
     guard.limit(timeouts.total)
     guard.expect(Why.FIRST_BYTE, timeouts.first_byte)
     reply: Reply | None = None
@@ -198,6 +201,8 @@ async def _attempt(
             if isinstance(bridge, Bridge) and asked.stream and bridge.streams:
                 begun = await _first_events(reply, bridge.stream(call.model), attempt, call)
                 return begun
+            if isinstance(bridge, Bridge) and bridge.streams:
+                return await _folded(reply, bridge.folding(), attempt, asked, call, guard)
             _note_first_byte(attempt, call)
             holds.watch(call.hold, _arrival(reply, asked, call))
             failpoints.hit("after_first_byte")
@@ -271,6 +276,36 @@ def _arrival(reply: Reply, asked: Asked, call: Call) -> Callable[[], Progress]:
     """How much of a whole answer has come."""
     number = len(call.attempts)
     return lambda: Progress(number, asked.text_bytes, reply.received, answering=True)
+
+
+async def _folded(reply: Reply, folding: Folding, attempt: Attempt, asked: Asked, call: Call, guard: Guard) -> Whole:
+    """The whole answer of an upstream that streams it. Its own end counts, and not that of the connection, as it does
+    for a client that gets the stream; so does what has come where the client leaves."""
+    call.folding = folding
+    with reply.reading, contextlib.suppress(TimeoutError):  # then only the report of its usage did not come
+        while not folding.done and folding.failure is None:
+            async with asyncio.timeout(streams.AFTER_FINISH if folding.finished else None):
+                data = await reply.part()
+            folding.feed(data) if data else folding.close()
+            if attempt.first_byte_ms is not None:
+                guard.signs += 1
+            elif folding.begun:
+                _note_first_byte(attempt, call)
+                _watch(folding, attempt, asked, call)
+                guard.expect(Why.IDLE, attempt.candidate.timeouts.idle)
+    attempt.whole = True
+    if not folding.done and folding.failure is None:
+        folding.close()
+    found = folding.whole()
+    await reply.finish()
+    return found
+
+
+def _watch(stream: Stream, attempt: Attempt, asked: Asked, call: Call) -> None:
+    assert call.hold
+    number, model = len(call.attempts), attempt.candidate.model
+    holds.watch(call.hold, lambda: streams.progress(stream, asked, number, model))
+    failpoints.hit("after_first_byte")
 
 
 async def _first_events(reply: Reply, stream: Stream, attempt: Attempt, call: Call) -> Begun:

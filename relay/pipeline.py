@@ -19,7 +19,7 @@ from keys import limits
 from keys import services as keys
 from keys.models import KeyType
 from keys.services import Principal
-from relay import counting, delivery, demo, dispatch, settlement, snapshot
+from relay import counting, delivery, demo, dispatch, settlement, snapshot, streams
 from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted
@@ -269,8 +269,7 @@ async def void(asked: Asked, call: Call, failure: BaseException) -> None:
         if attempt is not None and not attempt.outcome:  # one that has failed is owed nothing
             dispatch.note_end(attempt, "client_left", call)
             if attempt.first_byte_ms is not None:
-                ending.usage = await counting.usage(asked, call.arrived, attempt.candidate.model)
-                ending.source = Source.COUNTED
+                await _reckon(ending, asked, call, attempt.candidate.model)
         settlement.price(call, ending)
         await settlement.book(call, ending)
         return
@@ -278,3 +277,11 @@ async def void(asked: Asked, call: Call, failure: BaseException) -> None:
     if attempt is not None and not attempt.outcome:
         dispatch.note_failure(attempt, error, call)
     await settlement.book(call, Ending("failed", status=error.status, error=error.entry.code))
+
+
+async def _reckon(ending: Ending, asked: Asked, call: Call, model: str) -> None:
+    """What is owed for an answer that was to come whole and did not."""
+    if call.folding is not None:
+        await streams.reckon(ending, call.folding, asked, model)
+    else:
+        ending.usage, ending.source = await counting.usage(asked, call.arrived, model), Source.COUNTED

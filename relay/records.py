@@ -18,6 +18,7 @@ from keys.limits.headers import Headers
 from keys.services import Principal
 from relay.channels.health import Passage
 from relay.channels.routing import Candidate, Secret, Target
+from relay.protocols.codec import Stream
 
 CALL = Table(
     "relay_calllog",
@@ -125,7 +126,8 @@ class Call(msgspec.Struct):
     upstream_id: str = ""
     finish: str = ""
     closed: bool = False  # the books have been told what became of the hold
-    arrived: int = 0  # bytes of an answer that its client did not wait for
+    arrived: int = 0  # bytes of an answer that its client did not wait for,
+    folding: Stream | None = None  # or as much as has come of the stream that was to be one
     charge: Charge | None = None
     claim: Claim | None = None  # the caller's idempotency key
     candidates: list[Candidate] = msgspec.field(default_factory=list)  # where it may go, in order

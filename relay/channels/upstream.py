@@ -194,13 +194,19 @@ class Reply:
         """The whole body, each part a sign of life. Raises RelayError where it breaks off or passes MAX_ANSWER."""
         parts = []
         with self.reading:
-            while part := await self.chunk():
+            while part := await self.part():
                 guard.signs += 1
-                self.received += len(part)
                 parts.append(part)
-                if self.received > settings.MAX_ANSWER:
-                    raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is too large.")
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def part(self) -> bytes:
+        """The next bytes of an answer that nobody is given before its end. Raises RelayError where it passes
+        MAX_ANSWER."""
+        part = await self.chunk()
+        self.received += len(part)
+        if self.received > settings.MAX_ANSWER:
+            raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer is too large.")
+        return part
 
     async def read_error(self) -> bytes:
         """The beginning of an error's body, whatever happens to the rest."""

@@ -37,6 +37,11 @@ class Folder:
             case Failed(error=error):
                 raise error
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything has come but failures."""
+        return self._started is not None
+
     def whole(self) -> Response:
         if self._started is None or self._finished is None:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider's stream ended before its answer did.")

@@ -10,8 +10,9 @@ from relay.errors import Cause, RelayError
 from relay.protocols import customs, sse, surrogates, vectors
 from relay.protocols import seen as seeing
 from relay.protocols.canonical import Response, ToolCall
-from relay.protocols.codec import Decoder, Encoded, Encoder, Told
+from relay.protocols.codec import Decoder, Encoded, Encoder, Told, Whole
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartStarted, Started
+from relay.protocols.fold import Folder
 
 
 class TranslatedWhole:
@@ -166,3 +167,48 @@ class TranslatedStream:
                 self._usage, self.finish = event.usage, event.reason.value
                 self.seen.ended += 1
                 self.done = True
+
+
+class _Unwritten:
+    """An encoder for a client that gets nothing of the stream."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    def feed(self, event: Event) -> bytes:
+        self._folder.see(event)
+        return b""
+
+    def last(self, pisces: Told, counted: Usage | None = None) -> bytes:
+        return b""
+
+    def fail(self, error: RelayError, pisces: Told) -> bytes:
+        return b""
+
+    def ping(self) -> bytes:
+        return b""
+
+
+class Folding(TranslatedStream):
+    """A stream that becomes a whole answer, once it is `done` or closed. `write` is what the client's protocol makes of
+    that."""
+
+    __slots__ = ("_folder", "_write")
+
+    def __init__(self, decoder: Decoder, write: Callable[[Response], Whole], *, upstream_model: str) -> None:
+        self._folder = Folder()
+        self._write = write
+        super().__init__(decoder, _Unwritten(self._folder), Encoded({}), upstream_model=upstream_model)
+
+    @property
+    def begun(self) -> bool:
+        return self._folder.begun
+
+    def whole(self) -> Whole:
+        """Raises RelayError where the stream failed."""
+        if self.failure is not None:
+            raise self.failure
+        found = self._folder.whole()
+        if self.outdated:
+            found.usage = None  # a report that is silent about what came after it is none of the whole
+        return self._write(found)

@@ -393,6 +393,55 @@ def test_a_whole_answer_of_a_channel_that_only_streams_has_its_output_counted_an
     assert call["usage"]["output"] == told["usage"]["completion_tokens"] > 5
 
 
+# ---- whole answers of channels that only stream ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", [*SILENT_ENDS, "responses"])
+def test_a_whole_answer_of_a_channel_that_only_streams_ends_with_its_stream_and_not_with_the_connection(
+    gateway: Gateway, customer: Customer, stage: Stage, provider: str
+) -> None:
+    recorded = (WIRE / "responses" / "text.sse").read_bytes()
+    stage.now = scripts.stalling_after(SILENT_ENDS.get(provider, [recorded]))
+    told = chat(gateway.url, customer.token, model=f"only-streams-{provider}", messages=HELLO)
+    assert told.status_code == 200
+    assert told.json()["choices"][0]["message"]["content"].startswith("Hello")
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert call["state"] == "settled"
+
+
+def left_early(gateway: Gateway, customer: Customer, model: str, *, after: float = 1.0) -> dict[str, Any]:
+    """The record of a call whose client did not wait for its whole answer."""
+    with pytest.raises(requests.Timeout):
+        requests.post(
+            f"{gateway.url}/v1/chat/completions",
+            json={"model": model, "messages": HELLO, "max_tokens": 500},
+            headers={"Authorization": f"Bearer {customer.token}"},
+            timeout=after,
+        )
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["status"], call["error"]) == ("left", 499, "client_left")
+    return call
+
+
+@pytest.mark.parametrize("provider", BEGINNINGS)
+def test_whoever_leaves_a_whole_answer_that_is_streamed_to_us_pays_for_its_text_and_not_for_its_events(
+    gateway: Gateway, customer: Customer, stage: Stage, provider: str
+) -> None:
+    stage.now = scripts.stalling_after(BEGINNINGS[provider])
+    call = left_early(gateway, customer, f"only-streams-{provider}")
+    assert 0 < call["usage"]["output"] <= 12
+    if provider in ("anthropic", "gemini"):  # which report the prompt at once
+        assert (call["usage"]["input"], call["usage"]["cache_read"]) == (20, 300)
+
+
+def test_leaving_a_whole_answer_that_is_streamed_to_us_costs_nothing_before_its_first_event(
+    gateway: Gateway, customer: Customer, stage: Stage
+) -> None:
+    stage.now = scripts.stalling_after([b": PROCESSING\n\n"])
+    call = left_early(gateway, customer, "only-streams-openai")
+    assert (call["cost"], call["first_byte_ms"]) == (0, None)
+
+
 def told_last(answer: bytes, client: str) -> tuple[int, int]:
     """The tokens of input and of output that the stream ends with."""
     events = [json.loads(line[6:]) for line in answer.splitlines() if line.startswith(b"data: {")]

@@ -14,6 +14,7 @@ from relay.channels.presets import THOUGHTS, Quirks
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_text = msgspec.json.Decoder(str)
 _NOTHING = (b"null", b"[]")
 _WITH_IDS = ("tool_calls", "tool_call_id")
 # What nobody misses where a provider does not know it: what the gateway adds by itself, and thoughts of other models,
@@ -81,8 +82,9 @@ def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
 
 def _says(raw: msgspec.Raw, word: str) -> bool:
     """Google writes such words in capitals, and with the name of the field before them."""
-    value = msgspec.json.decode(raw)
-    return isinstance(value, str) and value.lower().endswith(word)
+    with contextlib.suppress(msgspec.DecodeError):  # what is no text is the provider's to judge
+        return _text.decode(raw).lower().endswith(word)
+    return False
 
 
 def _concerned(body: bytes, quirks: Quirks) -> bool:
@@ -163,12 +165,14 @@ def _fit_id(holder: dict[str, Any], name: str, length: int) -> bool:
 
 
 def _patch(fields: dict[str, Any], patch: Mapping[str, Any]) -> None:
+    """RFC 7396: objects are merged, null removes, anything else replaces."""
     for written, value in patch.items():
         name = _spelt(written, fields)
         if value is None:
             fields.pop(name, None)
         elif isinstance(value, Mapping):
-            fields[name] = merged(_decoded(fields.get(name)), value)
+            fields[name] = _object(fields.get(name))
+            _patch(fields[name], value)
         else:
             fields[name] = value
 
@@ -179,21 +183,11 @@ def _spelt(name: str, fields: Mapping[str, Any]) -> str:
     return next((own for own in fields if _folded(own) == folded), name) if folded in _HOLDERS else name
 
 
-def _decoded(value: Any) -> Any:
-    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
-
-
-def merged(target: Any, patch: Any) -> Any:
-    """RFC 7396: objects are merged, null removes, anything else replaces."""
-    if not isinstance(patch, Mapping):
-        return patch
-    found = dict(target) if isinstance(target, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            found.pop(name, None)
-        else:
-            found[name] = merged(found.get(name), value)
-    return found
+def _object(value: Any) -> dict[str, Any]:
+    """Its fields as they are written: JSON may have numbers that nobody here could read. Empty for what is none."""
+    if isinstance(value, msgspec.Raw):
+        return dict(_fields.decode(value)) if bytes(memoryview(value)[:1]) == b"{" else {}
+    return value if isinstance(value, dict) else {}
 
 
 def forbidden(patch: Mapping[str, Any]) -> str:

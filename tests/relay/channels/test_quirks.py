@@ -160,6 +160,16 @@ def test_other_words_for_how_a_call_is_served_pass(name: str, value: Any) -> Non
     assert quirks.apply(body, PLAIN).body is body
 
 
+@pytest.mark.parametrize("value", [b"1e999", b"-1e999", b"[1e999]"])
+def test_a_value_that_nobody_here_can_read_is_the_provider_s_to_judge(value: bytes) -> None:
+    """JSON's numbers have no bounds (RFC 8259, section 6); Python's have."""
+    body = b'{"model":"m","speed":%s,"generationConfig":{"topP":%s,"a":{"b":1,"c":%s}}}' % (value, value, value)
+    assert quirks.apply(body, PLAIN).body is body
+    edited = quirks.apply(body, PLAIN, {"generationConfig": {"topK": 3, "a": {"b": None}}})
+    patched = b'{"model":"m","speed":%s,"generationConfig":{"topP":%s,"a":{"c":%s},"topK":3}}'
+    assert edited.body == patched % (value, value, value)
+
+
 def test_groq_gets_neither_probabilities_nor_names_nor_several_answers() -> None:
     sent, dropped = applied("groq", {**BODY, "n": 2, "logprobs": True, "logit_bias": {}, "temperature": 0})
     assert sent == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, "temperature": 0}

@@ -237,6 +237,7 @@ async def _posted(
         if attempt.passage is not None and not attempt.sent:
             attempt.passage.sent()
         attempt.sent = True
+        attempt.status, attempt.retry_after, attempt.said = None, None, ""  # of what was asked before
         reply = await upstream.post(
             attempt.candidate,
             attempt.secret,

@@ -8,6 +8,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -235,6 +236,24 @@ def test_what_a_channel_s_calls_are_not_tried_again_after_is_the_operator_s_choi
         script = upstream.play(scripts.in_turn(scripts.error(status, Retry_After="0"), scripts.whole()))
         assert answered(gateway.url, customer, model, x_script=script) == told
         assert len(upstream.served(script)) == attempts
+
+
+def test_what_a_provider_said_of_a_call_s_thoughts_is_not_how_it_failed_when_asked_without_them(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    first = {"protocol": "anthropic", "retry_on": ["connect"]}
+    model = offer((upstream.url, first), (upstream.url, {"protocol": "anthropic", "priority": 1}))
+    unread = scripts.error(400, "messages.1.content.0: Invalid `signature` in `thinking` block", Retry_After="9")
+    answer = (Path(__file__).parents[2] / "wire" / "anthropic" / "text.json").read_bytes()
+    script = upstream.play(scripts.in_turn(unread, scripts.hang_up, scripts.body(answer)))
+    thought = {"type": "thinking", "thinking": "Hm.", "signature": "of another account"}
+    said = {"role": "assistant", "content": [thought, {"type": "text", "text": "Hello"}]}
+    messages = [*client.HELLO, said, {"role": "user", "content": "And?"}]
+    told = ask(gateway, customer, "/v1/messages", model=model, max_tokens=9, messages=messages, x_script=script)
+    assert told.status_code == 200
+    assert [b"signature" in exchange.body for exchange in upstream.served(script)] == [True, False, True]
+    (call,) = gateway.calls(customer.key)
+    assert [attempt["status"] for attempt in call["attempts"]] == [None, 200]
 
 
 @pytest.mark.parametrize("kind", ["garbage", "cut"])

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from django.conf import settings
 from yarl import URL
@@ -156,13 +156,15 @@ class _Reading:
 
 
 class _Upload(aiohttp.UploadTracker):
-    """A request that is sent in several pieces. A provider may answer before it has read all of them, and read no more:
-    the connection would wait for ever until it does."""
+    """A request that is sent in several pieces. A provider may have answered, or have been given up, before it has read
+    all of them, and read no more: the connection would wait for ever until it does."""
 
-    def goes_on(self, response: aiohttp.ClientResponse) -> None:
-        """The answer has begun."""
-        connection = response.connection
-        self._transport = connection.transport if connection is not None else None
+    _transport: asyncio.WriteTransport | None = None
+
+    def _attempt_writing(self, gen: int, writer: AbstractStreamWriter) -> None:
+        """The body begins to go out."""
+        self._transport = writer.transport
+        super()._attempt_writing(gen, writer)
 
     def end(self) -> None:
         """Ends the connection if the request has not been sent to its end, and drops the rest of it."""
@@ -182,8 +184,6 @@ class Reply:
     def __init__(self, response: aiohttp.ClientResponse, upload: "_Upload | None" = None) -> None:
         self._response = response
         self._upload = upload
-        if upload is not None:
-            upload.goes_on(response)
         self.status = response.status
         self.received = 0
         self.retry_after = response.headers.get("Retry-After")
@@ -307,8 +307,10 @@ async def _send(
                     proxy=proxy,
                     upload_tracker=upload,
                 )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if _opened.get() or not stale or _has_begun(error):
+            except BaseException as error:
+                if upload is not None:
+                    upload.end()
+                if not _was_kept_too_long(error) or not stale:
                     raise
                 stale -= 1
             else:
@@ -336,9 +338,11 @@ def _addressed(
     return url, dress.headers(own, sent, key), proxy
 
 
-def _has_begun(error: aiohttp.ClientError) -> bool:
-    """Whether the head of an answer had begun when the connection broke."""
-    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
+def _was_kept_too_long(error: BaseException) -> bool:
+    """Whether a kept connection broke before an answer's head had begun."""
+    if _opened.get() or not isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError):
+        return False
+    return not isinstance(error, aiohttp.ServerDisconnectedError) or isinstance(error.message, str)
 
 
 @lru_cache(maxsize=64)

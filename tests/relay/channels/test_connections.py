@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
-from tests.kit.plugin import PRICE
+from tests.kit.plugin import PRICE, SHORT
 from tests.kit.ports import eventually
 from tests.relay.channels.conftest import Make
 
@@ -128,12 +129,12 @@ LONG = [{"role": "user", "content": "x" * (8 << 20)}]
 
 
 @contextmanager
-def taking_long_bodies(url: str) -> Iterator[tuple[Gateway, Customer]]:
+def taking_long_bodies(url: str, **fields: Any) -> Iterator[tuple[Gateway, Customer]]:
     """An installation that takes bodies as large as they may be, with a channel to this provider."""
     gateway = Gateway("sqlite")
     try:
         gateway.model("chat", PRICE, max_output=10)
-        gateway.channel("early", url, {"chat": "up"})
+        gateway.channel("early", url, {"chat": "up"}, **fields)
         gateway.start()
         yield gateway, gateway.customer("1000")
     finally:
@@ -151,6 +152,16 @@ def test_a_provider_that_answers_and_reads_no_more_of_a_request_is_let_go(provid
         found = [client.chat(gateway.url, customer.token, messages=LONG).status_code for _ in range(2)]
         assert found == [413, 200]
         eventually(lambda: {state(connection) for connection in there.connections} & {ESTABLISHED} == set())
+
+
+def test_a_provider_that_neither_reads_a_request_nor_answers_is_let_go(provider: Providing) -> None:
+    def silent(connection: socket.socket, number: int) -> None:
+        connection.recv(1000)
+
+    there = provider(silent)
+    with taking_long_bodies(there.url, timeouts=SHORT) as (gateway, customer):
+        assert client.chat(gateway.url, customer.token, messages=LONG).status_code == 504
+        eventually(lambda: [state(connection) != ESTABLISHED for connection in there.connections] == [True])
 
 
 def test_a_provider_that_answers_before_it_has_read_the_request_and_breaks_off_is_what_has_failed(

@@ -73,8 +73,9 @@ class Guard:
         self._silence, self._silence_why = within, why
 
     def limit(self, seconds: float) -> None:
-        """The whole work must end within these seconds."""
-        self.deadline = self._loop.time() + seconds
+        """The whole work must end within these seconds; what a client that left has given it goes on to count."""
+        ends = self._loop.time() + seconds
+        self.deadline = min(self.deadline, ends) if self.left else ends
 
     def client_left(self, *, drain: float | None) -> None:
         """Told by whoever watches the client: the work stops now, or after at most `drain` seconds."""

@@ -60,6 +60,20 @@ def test_draining_gives_the_work_its_seconds_and_no_more() -> None:
     assert asyncio.run(asyncio.wait_for(scene(), 2)) is Why.TOTAL
 
 
+def test_draining_goes_on_to_end_when_it_should_though_another_provider_is_asked() -> None:
+    async def scene() -> Why:
+        guard = Guard()
+        guard.limit(60)
+        guard.client_left(drain=0.05)
+        guard.expect(Why.FIRST_BYTE, 60)
+        guard.limit(60)
+        with pytest.raises(Interrupted) as stopped, guard:
+            await asyncio.sleep(5)
+        return stopped.value.why
+
+    assert asyncio.run(asyncio.wait_for(scene(), 2)) is Why.TOTAL
+
+
 def test_a_cancellation_from_elsewhere_stays_a_cancellation() -> None:
     async def scene() -> None:
         guard = Guard()

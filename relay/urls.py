@@ -13,8 +13,9 @@ View = Callable[[Request, Call, str], Awaitable[Answer]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """`path` works with `/v1`, with `/v1beta` and without either. `{name}` at its end takes the rest, slashes included;
-    before more of the path it takes all up to that.
+    """`path` works with `/v1`, with `/v1beta`, without either, and with several: an SDK that adds a version of its own
+    may have been given a base URL that ends with one. `{name}` at its end takes the rest, slashes included; before more
+    of the path it takes all up to that.
 
     A `paid` route may cost money: it takes `Idempotency-Key`. Views find the caller in `call.principal` and, for POST,
     the body in `request.body`. `protocol` is "" where several share the path: then the caller's headers tell.
@@ -131,8 +132,9 @@ def _find(path: str) -> tuple[dict[str, Route] | None, str]:
 
 def _without_version(path: str) -> str:
     path = path.rstrip("/") or "/"
-    head, slash, rest = path[1:].partition("/")
-    return f"/{rest}" if slash and f"/{head}" in VERSIONS else path
+    while path.startswith(_BELOW_A_VERSION):
+        path = path[path.index("/", 1) :]
+    return path
 
 
 def belongs(path: str) -> bool:

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 import requests
+from google import genai
 from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolParam
 
 from relay import demo
@@ -167,3 +169,20 @@ def test_an_old_sdk_s_base_without_the_version(gateway: Gateway, customer: Custo
     with openai.OpenAI(base_url=gateway.url, api_key=customer.token, max_retries=0) as client:
         answer = client.chat.completions.create(model="chat", messages=HELLO)
     assert answer.choices[0].message.content == "Hello, world."
+
+
+@pytest.mark.parametrize("base", ["", "/v1", "/v1/", "/v1beta"])
+def test_every_sdk_takes_a_base_with_the_version_and_without_it(
+    gateway: Gateway, customer: Customer, base: str
+) -> None:
+    """As the quick start says. Anthropic's and Google's add a version of their own to whatever they are given."""
+    url = gateway.url + base
+    with openai.OpenAI(base_url=url, api_key=customer.token, max_retries=0) as chat:
+        assert chat.chat.completions.create(model="chat", messages=HELLO).choices[0].message.content == "Hello, world."
+    with anthropic.Anthropic(base_url=url, api_key=customer.token, max_retries=0) as claude:
+        said = claude.messages.create(model="chat", max_tokens=10, messages=[{"role": "user", "content": "Hello"}])
+        assert [block.text for block in said.content if block.type == "text"] == ["Hello, world."]
+        assert claude.models.retrieve("chat").id == "chat"
+    with genai.Client(api_key=customer.token, http_options=genai.types.HttpOptions(base_url=url)) as gemini:
+        assert gemini.models.generate_content(model="chat", contents="Hello").text == "Hello, world."
+        assert gemini.models.get(model="chat").name == "models/chat"

@@ -105,9 +105,13 @@ for _route in ROUTES:
 
 
 def resolve(method: str, path: str) -> tuple[Route, str]:
-    """The route and its parameter. Raises RelayError for a path or a method that there is none for."""
+    """The route and its parameter. Raises RelayError for a path or a method that there is none for.
+
+    What is posted to below a parameter is a verb, such as `models/x:predict` or `responses/compact`: one that there is
+    none for is no other method of the thing itself.
+    """
     methods, parameter = _find(_without_version(path))
-    if methods is None:
+    if methods is None or (method == "POST" and all(route.path.endswith("}") for route in methods.values())):
         raise RelayError(Cause.UNKNOWN_PATH, f"There is no endpoint at {path[:200]!r}.")
     route = methods.get(method)
     if route is None:

@@ -136,6 +136,22 @@ def test_unknown_paths_and_methods_are_told_apart(gateway: Gateway, customer: Cu
         assert answer.headers["Allow"] == allowed
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1beta/models/chat:predict", "/v1/models/chat:batchGenerateContent", "/models/[M]vendor/model-1:predict",
+        "/v1/responses/compact", "/v1/responses/input_tokens",
+    ],
+)  # fmt: skip
+def test_a_verb_that_there_is_none_for_is_an_unknown_path(gateway: Gateway, customer: Customer, path: str) -> None:
+    """And not a matter of the method: GET would look for a model or a response of that name (PROTOCOLS 0)."""
+    headers = {"Authorization": f"Bearer {customer.token}"}
+    answer = requests.post(gateway.url + path, json={}, headers=headers, timeout=30)
+    told = answer.json()["error"]
+    assert (answer.status_code, told["message"]) == (404, f"There is no endpoint at {path!r}.")
+    assert "Allow" not in answer.headers
+
+
 # ---- size -----------------------------------------------------------------------------------------------------------
 
 LIMIT = 512 * 1024  # of the tests' gateway

@@ -4,7 +4,17 @@ from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.urls import include, path
 
-from portal import key_views, limit_views, plan_views, redeem_views, usage_views, views, wallet_views, webhooks
+from portal import (
+    key_views,
+    limit_views,
+    not_found,
+    plan_views,
+    redeem_views,
+    usage_views,
+    views,
+    wallet_views,
+    webhooks,
+)
 from portal.access import member, public
 from portal.docs import views as docs
 from portal.invoices import views as invoices
@@ -68,3 +78,5 @@ urlpatterns = [
     public("readyz", readyz, "readyz"),
     path("admin/", admin.site.urls),
 ]
+
+handler404 = not_found.answer

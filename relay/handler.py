@@ -15,7 +15,7 @@ from relay import bridge, demo, idempotency, pipeline, urls
 from relay.delivery import pisces
 from relay.errors import Cause, RelayError
 from relay.guard import Interrupted
-from relay.http import Answer, ClientGone, Outlet, Receive, Request, Scope, Send
+from relay.http import Answer, ClientGone, Headers, Message, Outlet, Receive, Request, Scope, Send
 from relay.records import Call
 from relay.urls import Route
 from relay.views import door
@@ -29,8 +29,7 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         await demo.app(scope, receive, send)
         return
     request = Request(scope, receive)
-    call = Call(request_id="", endpoint="", protocol=door.protocol_of(request), client_ip=request.client_ip)
-    call.request_id = _request_id(request) or str(call.id)
+    call = _call_of(request)
     # The server makes a task for each request, and cancels it only when it ends itself, never because a client left:
     # then the call pays for what it used, tells its client, and returns.
     outlet = Outlet(send)
@@ -39,14 +38,34 @@ async def handle(scope: Scope, receive: Receive, send: Send) -> None:
     request.client.close()
 
 
+def refuse_unknown(scope: Scope) -> Answer | None:
+    """What a program is told that asks for what neither the relay nor the portal has; None for a reader.
+
+    A program brings a key, in a header or the query, and does not ask for HTML.
+    """
+    request = Request(scope, _unread)
+    call = _call_of(request)
+    if b"text/html" in request.headers.get(b"accept", b"") or door.token_in_headers(request, call.protocol) is None:
+        return None
+    answer = _error_answer(urls.unknown(request.path), call)
+    return Answer(answer.status, _labelled(answer, call), answer.body)
+
+
+async def _unread() -> Message:
+    raise ClientGone
+
+
+def _call_of(request: Request) -> Call:
+    call = Call(request_id="", endpoint="", protocol=door.protocol_of(request), client_ip=request.client_ip)
+    call.request_id = _request_id(request) or str(call.id)
+    return call
+
+
 async def _serve(request: Request, call: Call, outlet: Outlet) -> None:
     """Answers the request into the outlet."""
     try:
         answer = await _answer(request, call)
-        label = call.request_id.encode("ascii")
-        headers = [*answer.headers, *call.rate_headers, (b"x-request-id", label)]
-        if call.protocol == "anthropic":
-            headers.append((b"request-id", label))  # where that vendor's clients look for it
+        headers = _labelled(answer, call)
         if answer.pump is None:
             headers.append((b"content-length", str(len(answer.body)).encode()))
             outlet.head(answer.status, headers)
@@ -59,6 +78,15 @@ async def _serve(request: Request, call: Call, outlet: Outlet) -> None:
             outlet.end()
     finally:
         call.leave_limits()
+
+
+def _labelled(answer: Answer, call: Call) -> Headers:
+    """The answer's headers, those of the limits and the request's id."""
+    label = call.request_id.encode("ascii")
+    headers = [*answer.headers, *call.rate_headers, (b"x-request-id", label)]
+    if call.protocol == "anthropic":
+        headers.append((b"request-id", label))  # where that vendor's clients look for it
+    return headers
 
 
 async def _answer(request: Request, call: Call) -> Answer:

@@ -112,13 +112,17 @@ def resolve(method: str, path: str) -> tuple[Route, str]:
     """
     methods, parameter = _find(_without_version(path))
     if methods is None or (method == "POST" and all(route.path.endswith("}") for route in methods.values())):
-        raise RelayError(Cause.UNKNOWN_PATH, f"There is no endpoint at {path[:200]!r}.")
+        raise unknown(path)
     route = methods.get(method)
     if route is None:
         allowed = sorted(methods)
         message = f"{path[:200]!r} takes {', '.join(allowed)}, not {method}."
         raise RelayError(Cause.WRONG_METHOD, message, allow=allowed)
     return route, parameter
+
+
+def unknown(path: str) -> RelayError:
+    return RelayError(Cause.UNKNOWN_PATH, f"There is no endpoint at {path[:200]!r}.")
 
 
 def _find(path: str) -> tuple[dict[str, Route] | None, str]:

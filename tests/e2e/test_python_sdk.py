@@ -1,6 +1,7 @@
 """The official OpenAI SDK for Python as the client, on both databases."""
 
 import asyncio
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -186,3 +187,22 @@ def test_every_sdk_takes_a_base_with_the_version_and_without_it(
     with genai.Client(api_key=customer.token, http_options=genai.types.HttpOptions(base_url=url)) as gemini:
         assert gemini.models.generate_content(model="chat", contents="Hello").text == "Hello, world."
         assert gemini.models.get(model="chat").name == "models/chat"
+
+
+def test_what_vendors_have_outside_of_the_relay_s_paths_is_refused_in_their_sdk_s_words(
+    gateway: Gateway, customer: Customer
+) -> None:
+    """Google's files are put at `/upload/v1beta/files`; a base without the version leaves `/files` of OpenAI's."""
+    with openai.OpenAI(base_url=gateway.url, api_key=customer.token, max_retries=0) as chat:
+        with pytest.raises(openai.NotFoundError, match="There is no endpoint at '/files'") as unknown:
+            chat.files.list()
+        assert (unknown.value.code, unknown.value.type) == ("unknown_path", "invalid_request_error")
+        assert unknown.value.request_id
+    with anthropic.Anthropic(base_url=f"{gateway.url}/claude", api_key=customer.token, max_retries=0) as claude:
+        with pytest.raises(anthropic.NotFoundError, match="There is no endpoint at '/claude/v1/models'") as absent:
+            claude.models.list()
+        assert absent.value.request_id
+    with genai.Client(api_key=customer.token, http_options=genai.types.HttpOptions(base_url=gateway.url)) as gemini:
+        with pytest.raises(genai.errors.ClientError, match="There is no endpoint at '/upload/") as refused:
+            gemini.files.upload(file=io.BytesIO(b"x"), config={"mime_type": "text/plain"})
+        assert (refused.value.code, refused.value.status) == (404, "NOT_FOUND")

@@ -1,11 +1,13 @@
 """What every page has: its policy, its language, its theme; and nothing inline."""
 
+import asyncio
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from django.template.loader import render_to_string
-from django.test import Client, RequestFactory
+from django.test import AsyncClient, Client, RequestFactory
 from django.urls import reverse
 from django.utils import translation
 from django.views.defaults import server_error
@@ -110,6 +112,29 @@ def test_what_is_not_there_says_so_in_the_portals_look(as_alice: Client, client:
         answer = browser.get("/nothing/here/")
         assert answer.status_code == 404
         assert "There is nothing here" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "page"),
+    [
+        ({}, True),
+        ({"authorization": "Basic cHJveHk6cGFzc3dvcmQ=", "accept": "text/html,*/*;q=0.8"}, True),
+        ({"x-api-key": "pisces-x", "accept": "application/json", "anthropic-version": "2023-06-01"}, False),
+    ],
+    ids=["nobody", "a browser behind a password", "a program"],
+)
+def test_only_a_program_with_a_key_gets_an_error_of_its_protocol_for_what_is_not_there(
+    db: None, headers: dict[str, str], page: bool
+) -> None:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    scope: Any = {"path": "/nothing/here/", "headers": raw, "query_string": b""}  # all in bytes, as a server has it
+    answer = asyncio.run(AsyncClient().request(**scope))
+    assert answer.status_code == 404
+    if page:
+        assert "There is nothing here" in answer.content.decode()
+    else:
+        assert answer["request-id"] == answer.json()["request_id"]
+        assert answer.json()["error"]["type"] == "not_found_error"
 
 
 @pytest.mark.parametrize(

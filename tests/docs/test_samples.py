@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from portal.docs import snippets
 from tests.docs.conftest import Filled
+from tests.kit import client
 from tests.kit import node as kit_node
 from tests.kit.gateway import Customer, Gateway
+from tests.kit.ports import eventually
 from tests.kit.services import services
+from tests.kit.upstream import Exchange, Upstream
 
 # One kind of database: what a sample says has nothing to do with it.
 pytestmark = pytest.mark.parametrize("gateway", ["sqlite"], indirect=True)
@@ -82,6 +85,44 @@ def assert_answered(name: str, said: str, gateway: Gateway, customer: Customer) 
     assert [call["state"] for call in calls] == ["settled"] * (2 if name in TWICE else 1)
     assert calls[0]["protocol"] == PROTOCOLS.get(folder, "openai")
     assert calls[0]["streamed"] is file.startswith(STREAMS)
+
+
+THINKING = Path(__file__).parents[1] / "wire" / "anthropic"
+
+
+async def thinks(exchange: Exchange) -> None:
+    """Anthropic's model that thinks before it answers, in a block of its own, as its newest ones do unasked."""
+    if exchange.json.get("stream"):
+        await exchange.answer(200, (THINKING / "thinking.sse").read_bytes(), {"Content-Type": "text/event-stream"})
+    else:
+        await exchange.answer(200, (THINKING / "thinking.json").read_bytes())
+
+
+@pytest.fixture
+def thinking(gateway: Gateway, customer: Customer) -> Iterator[str]:
+    """The name of a model that thinks."""
+    provider = Upstream(thinks).start()
+    name = f"thinking-{provider.port}"
+    gateway.model(name, {"input": "1", "output": "2"}, max_output=1000)
+    gateway.channel(name, provider.url.removesuffix("/v1"), {name: "claude-opus-5-5"}, protocol="anthropic")
+    eventually(lambda: client.models(gateway.url, customer.token, name).status_code == 200)
+    yield name
+    provider.stop()
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in (*PROGRAMS, *PHP) if name.startswith(("anthropic", "gemini")) and name[-3:] != ".sh"]
+)
+def test_a_sample_prints_the_answer_of_a_model_that_thinks_and_not_what_it_thought(
+    name: str, thinking: str, gateway: Gateway, customer: Customer, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / f"sample{Path(name).suffix}"
+    path.write_text(snippets.one(name, snippets.Values(gateway.url, customer.token, thinking)).text)
+    if name in PHP:
+        command = [services.get("php").path, str(path)]
+    else:
+        command = command_for(path, lambda: request.getfixturevalue("node"))
+    assert run(command, tmp_path).strip() == "391."
 
 
 def test_the_list_of_models_names_the_model_of_the_samples(filled: Filled, tmp_path: Path, gateway: Gateway) -> None:

@@ -7,4 +7,6 @@ const message = await client.messages.create({
   max_tokens: 500,
   messages: [{ role: "user", content: "Name a fish." }],
 });
-console.log(message.content[0].text);
+for (const block of message.content) {
+  if (block.type === "text") console.log(block.text);
+}

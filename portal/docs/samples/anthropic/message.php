@@ -14,4 +14,8 @@ curl_setopt_array($request, [
     ]),
 ]);
 $message = json_decode(curl_exec($request), true);
-echo $message["content"][0]["text"], "\n";
+foreach ($message["content"] as $block) {
+    if ($block["type"] === "text") {
+        echo $block["text"], "\n";
+    }
+}

@@ -7,4 +7,6 @@ message = client.messages.create(
     max_tokens=500,
     messages=[{"role": "user", "content": "Name a fish."}],
 )
-print(message.content[0].text)
+for block in message.content:
+    if block.type == "text":
+        print(block.text)

@@ -8,4 +8,7 @@ curl_setopt_array($request, [
     ]),
 ]);
 $answer = json_decode(curl_exec($request), true);
-echo $answer["candidates"][0]["content"]["parts"][0]["text"], "\n";
+foreach ($answer["candidates"][0]["content"]["parts"] as $part) {
+    echo empty($part["thought"]) ? $part["text"] : "";
+}
+echo "\n";

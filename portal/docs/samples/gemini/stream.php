@@ -12,7 +12,9 @@ curl_setopt_array($request, [
         foreach ($lines as $line) {
             if (str_starts_with($line, "data: {")) {
                 $event = json_decode(substr($line, 6), true);
-                echo $event["candidates"][0]["content"]["parts"][0]["text"] ?? "";
+                foreach ($event["candidates"][0]["content"]["parts"] ?? [] as $part) {
+                    echo empty($part["thought"]) ? $part["text"] : "";
+                }
             }
         }
         return strlen($bytes);

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef
 
 from billing import connections, money
 from billing.models import Account, AccountKind, Transfer, TransferKind
@@ -64,9 +64,17 @@ def wallet_of(team_id: int) -> Account:
 
 
 def other_currency() -> str:
-    """The currency that the books are kept in, where that is not CURRENCY; else an empty text."""
-    found = Account.objects.exclude(currency=settings.CURRENCY).order_by("pk").values_list("currency", flat=True)
-    return found.first() or ""
+    """The currency that the books are kept in, where no amount in them is in CURRENCY; else an empty text.
+
+    It is chosen with the first amount: an account to which nothing was booked yet may be in another one.
+    """
+    moved = Exists(Transfer.objects.filter(debit=OuterRef("pk"))) | Exists(
+        Transfer.objects.filter(credit=OuterRef("pk"))
+    )
+    booked = Account.objects.filter(moved)
+    if booked.filter(currency=settings.CURRENCY).exists():
+        return ""
+    return booked.order_by("pk").values_list("currency", flat=True).first() or ""
 
 
 def _account(kind: str, team_id: int | None) -> Account:

@@ -152,7 +152,10 @@ register_sql(
 register_sql(
     _("every account is in the ledger's currency"),
     Subject.ACCOUNT,
-    "SELECT a.id, a.currency, a.id FROM billing_account a WHERE {rows:a.id} AND a.currency <> %s",
+    """
+    SELECT a.id, a.currency, a.id FROM billing_account a WHERE {rows:a.id} AND a.currency <> %s AND (
+        EXISTS (SELECT 1 FROM billing_transfer t WHERE t.debit_id = a.id)
+        OR EXISTS (SELECT 1 FROM billing_transfer t WHERE t.credit_id = a.id))""",
     lambda: settings.CURRENCY,
     freezes=False,  # a setting that was changed stops nobody
 )

@@ -20,6 +20,7 @@ from billing.models import Account, Budget, Hold, Transfer
 from keys import services as keys
 from keys.models import ApiKey
 from portal import doctor, readiness
+from portal import services as portal
 from portal.broker import Channel as BrokerChannel
 from portal.environment import Environment
 from portal.models import Team, User
@@ -420,6 +421,29 @@ def test_a_currency_that_is_not_the_books_own_leaves_nothing_in_them_and_is_told
         assert "the books are kept in USD and CURRENCY is EUR. Set CURRENCY=USD." in _said()
     assert Account.objects.count() == accounts
     assert audit.run() == []
+
+
+def test_the_currency_is_chosen_with_the_first_amount(tmp_path: Path, settings: Any) -> None:
+    settings.VAR_DIR = tmp_path
+    portal.user_with_team("nina@example.com")
+    settings.CURRENCY = "EUR"
+    assert "CURRENCY" not in _said()
+    _run("issue_key", "--email", "nina@example.com", "--name", "first", "--credit", "10")
+    assert json.loads(_run("balance", "--email", "nina@example.com", "--json"))["currency"] == "EUR"
+    assert "CURRENCY" not in _said()
+    assert audit.run() == []
+
+
+def test_books_with_amounts_in_two_currencies_are_served_in_either_and_the_audit_tells(healthy: Path) -> None:
+    _, team = portal.user_with_team("nina@example.com")
+    with override_settings(CURRENCY="EUR"):
+        for kind, owner in (("wallet", team), ("receivable", team), ("payments", None)):
+            Account.objects.create(kind=kind, team=owner, currency="EUR")
+        ledger.credit(wallet=ledger.wallet_of(team.pk), amount=5, actor="tests", reason="from before it was refused")
+    for currency in ("USD", "EUR"):
+        with override_settings(CURRENCY=currency):
+            assert "kept in" not in _said()
+            assert {finding.check for finding in audit.run()} == {"every account is in the ledger's currency"}
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------

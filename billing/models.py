@@ -502,8 +502,9 @@ class AuditReport(models.Model):
 class AuditFinding(models.Model):
     """A violated invariant, from the report that first had it until one that looked again and did not find it.
 
-    `invariant` is the promise that is broken, `subject` the row, `account` the one that it concerns, which `froze`
-    says was stopped for it. `alerted_at` is when the administrators were written to.
+    `invariant` is the promise that is broken, `subject` the row, `account` the one that it concerns. `freezes` where
+    that is to be stopped for it, `froze` where it was: another reason may have stopped it already. `alerted_at` is when
+    the administrators were written to.
     """
 
     report = models.ForeignKey(AuditReport, models.PROTECT, related_name="findings", verbose_name=_("report"))
@@ -513,6 +514,7 @@ class AuditFinding(models.Model):
     account = models.ForeignKey(
         Account, models.DO_NOTHING, null=True, db_constraint=False, related_name="findings", verbose_name=_("account")
     )
+    freezes = models.BooleanField(default=False, db_default=False, editable=False)
     froze = models.BooleanField(_("account frozen"), default=False)
     first_seen = models.DateTimeField(_("first seen"))
     last_seen = models.DateTimeField(_("last seen"))

@@ -8,7 +8,6 @@ import datetime as dt
 import uuid
 
 from billing import selectors
-from billing.audit import checks
 from billing.models import Account, AuditFinding
 from billing.payments import Reversal, Stage
 from billing.payments.models import PaymentReversal
@@ -26,8 +25,7 @@ def of_dispute(payment: uuid.UUID) -> str:
 
 
 def _wrong(wallet: int, since: dt.datetime | None) -> str:
-    names = [check.name for check in checks.registered if check.freezes]
-    findings = AuditFinding.objects.filter(account=wallet, gone_at=None, invariant__in=names)
+    findings = AuditFinding.objects.filter(account=wallet, gone_at=None, freezes=True)
     later = findings if since is None else findings.filter(first_seen__gte=since)
     finding = later.order_by("pk").first()
     return f"audit report {finding.report_id}: {finding.invariant}" if finding is not None else ""

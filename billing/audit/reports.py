@@ -164,6 +164,7 @@ def _record(report: AuditReport, looked: _Looked, new: dict[tuple[str, str], boo
             subject=name[1],
             detail=found[name].detail[:500],
             account_id=found[name].account,
+            freezes=found[name].freezes,
             froze=froze,
             first_seen=now,
             last_seen=now,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import uuid
 from io import StringIO
 from typing import Any
 
@@ -112,6 +113,16 @@ def test_a_wallet_whose_books_are_wrong_stays_stopped_when_the_debt_is_paid_that
     assert debts.settle_all() == 1
     report = AuditReport.objects.get()
     assert frozen(book.wallet) == f"audit report {report.pk}: {BALANCE}"
+
+
+def test_what_is_told_and_stops_nobody_keeps_no_wallet_stopped_when_its_debt_is_paid(book: Ledger) -> None:
+    book.run(CloseHold(book.open(100), 5000))
+    priced = "a usage record's lines follow from usage and price, and add up to its cost"
+    old_call = audit.Finding(priced, f"call {uuid.uuid4()}", "cost 2, due 1", book.account, freezes=False)
+    reports.tell([old_call], looked=frozenset())
+    ledger.credit(wallet=book.wallet, amount=10_000, actor="tests", reason="more")
+    assert debts.settle_all() == 1
+    assert frozen(book.wallet) == ""
 
 
 def test_what_an_administrator_has_let_run_is_not_stopped_for_it_when_a_later_debt_is_paid(book: Ledger) -> None:

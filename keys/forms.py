@@ -90,14 +90,15 @@ class KeyForm(forms.Form):
             self.fields["name"].widget.attrs["autofocus"] = True
         self.key, self.known_models = key, known_models
         self._choice("expires").choices = _expiry_choices()
-        self._choice("endpoints").choices = [(name, name) for name in endpoints]
+        has = key.endpoints if key else ()
+        self._choice("endpoints").choices = [(name, name) for name in dict.fromkeys([*endpoints, *has])]
         self.fields["models"].widget.attrs["placeholder"] = _("All models")
         self.fields["networks"].widget.attrs["placeholder"] = _("Any address")
         for name in rates.FIELDS:
             self.fields[name].widget.attrs["placeholder"] = _("Any number")
         if key is not None:
             del self.fields["type"], self.fields["payment"]
-            if key.type != KeyType.RESTRICTED:
+            if key.type != KeyType.RESTRICTED and not has:  # programs may give endpoints to a key of any type
                 del self.fields["endpoints"]
         if len(quotas) > 1:
             del self.fields["quota"], self.fields["window"]
@@ -144,7 +145,7 @@ class KeyForm(forms.Form):
             window=asked.get("window", "") if "window" in self.fields else UNSET,
             expires_at=self._expires_at(),
             models=_names(asked.get("models", "")),
-            endpoints=asked.get("endpoints", []) if kind == KeyType.RESTRICTED else (),
+            endpoints=asked.get("endpoints", []) if self.key or kind == KeyType.RESTRICTED else (),
             networks=_names(asked.get("networks", "")),
             **{name: asked.get(name) for name in rates.FIELDS},
         )

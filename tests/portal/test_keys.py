@@ -141,6 +141,20 @@ def test_an_untouched_form_changes_nothing(as_alice: Client, team: Team) -> None
     assert list(Budget.objects.values_list("cap", "window")) == [(money.parse("3"), "week")]
 
 
+@pytest.mark.parametrize("endpoints", [["embeddings", "moderations"], ["of a later release"]])
+def test_a_key_of_any_type_that_is_renamed_may_use_no_endpoint_more(
+    as_alice: Client, team: Team, endpoints: list[str]
+) -> None:
+    key, _ = services.issue(team_id=team.pk, spec=services.Spec(name="from a program", endpoints=endpoints))
+    page = reverse("key_edit", args=[key.pk])
+    form = as_alice.get(page).context["form"]
+    filled = {name: form[name].value() or "" for name in form.fields} | {"name": "renamed"}
+    assert as_alice.post(page, filled).status_code == 302
+    assert list(ApiKey.objects.values_list("name", "endpoints")) == [("renamed", endpoints)]
+    as_alice.post(page, filled | {"endpoints": []})
+    assert ApiKey.objects.get().endpoints == []
+
+
 def test_a_key_that_has_expired_is_renamed_and_stays_expired(as_alice: Client, key: ApiKey) -> None:
     moment = timezone.now() - dt.timedelta(days=3)
     ApiKey.objects.filter(pk=key.pk).update(expires_at=moment)

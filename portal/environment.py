@@ -17,5 +17,5 @@ class Environment(environ.FileAwareEnv):  # type: ignore[misc]
     ENVIRON = _Values()
 
     def list(self, *given: Any, **options: Any) -> list[str]:
-        """The parts between commas, without the space around them."""
-        return [part.strip() for part in super().list(*given, **options)]
+        """The parts between commas, without the space around them; one of space alone is none."""
+        return [part.strip() for part in super().list(*given, **options) if part.strip()]

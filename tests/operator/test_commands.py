@@ -459,6 +459,13 @@ def test_a_value_in_a_file_is_what_it_is_in_the_environment(tmp_path: Path, monk
     assert env.list("ABSENT", default=["x"]) == ["x"]
 
 
+def test_a_list_has_no_empty_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIVEN", "first, , second, ")
+    assert Environment().list("GIVEN") == ["first", "second"]
+    monkeypatch.setenv("GIVEN", " , ")
+    assert Environment().list("GIVEN", default=["x"]) == []
+
+
 # ---- serve, worker --------------------------------------------------------------------------------------------------
 
 

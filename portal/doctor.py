@@ -141,14 +141,14 @@ def _currency() -> Iterator[Finding]:
 
 
 def _processes() -> int:
-    """1 for what is no number, which `serve` refuses."""
+    """1 for what is no number of them, which `serve` refuses."""
     given = os.environ.get("WEB_CONCURRENCY", "1")
-    return int(given) if given.isdigit() else 1
+    return int(given) if given.isdecimal() and 0 < int(given) <= 256 else 1
 
 
 def _concurrency() -> Iterator[Finding]:
     given = os.environ.get("WEB_CONCURRENCY", "1")
-    if not given.isdigit() or not int(given):
+    if not given.isdecimal() or not 0 < int(given) <= 256:
         yield Finding(ERROR, f"WEB_CONCURRENCY is {given!r}", "Set it to a number of processes, from 1 to 256")
 
 

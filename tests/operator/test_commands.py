@@ -400,7 +400,7 @@ def test_the_doctor_looks_at_values_that_are_read_only_when_they_are_needed(
         assert said in _said()
 
 
-@pytest.mark.parametrize("given", ["abc", "", "0", "-1"])
+@pytest.mark.parametrize("given", ["abc", "", "0", "-1", "257", "²"])
 def test_the_doctor_looks_at_the_number_of_processes(
     healthy: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:

@@ -22,7 +22,7 @@ class Command(BaseCommand):
         port, workers = options["port"], os.environ.get("WEB_CONCURRENCY", "1")
         if not 0 < port < 65536:
             raise CommandError(f"{port} is no port.")
-        if not workers.isdigit() or not 0 < int(workers) <= 256:
+        if not workers.isdecimal() or not 0 < int(workers) <= 256:
             raise CommandError("WEB_CONCURRENCY is a number of processes, from 1 to 256.")
         server.with_port(port)
         prepared.check()

@@ -48,6 +48,7 @@ __all__ = ["AccountFrozen", "BudgetSpent", "Insufficient", "LedgerUnavailable", 
 CONFIRM_AT_MOST, CONFIRM_EVERY = 60, 0.5  # attempts, and seconds between them
 RENEW_EVERY = 10.0  # seconds; a lease lives settings.HOLD_LEASE
 NOTE_EVERY = 1.0  # seconds between notes of what a watched call has produced
+LOOK_EVERY = 0.02  # seconds between looks whether all calls of a process that ends have ended
 # A hold whose lease has ended is recovered only if it is not renewed within this time of being noticed: a clock that
 # was set forward, or a database that was away for longer than a lease, takes no call from a process that lives.
 SUSPECT_FOR = dt.timedelta(seconds=RENEW_EVERY + 2)
@@ -228,6 +229,14 @@ async def keep_leases() -> None:
         if loop.time() - renewed >= RENEW_EVERY:
             renewed = loop.time()
             await _renew(renewed)
+
+
+async def all_closed(*, within: float) -> None:
+    """Returns when this process has no hold open any more, or after so many seconds."""
+    for _ in range(round(within / LOOK_EVERY)):
+        if not _open:
+            return
+        await asyncio.sleep(LOOK_EVERY)
 
 
 async def _renew(now: float) -> None:

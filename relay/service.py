@@ -12,6 +12,8 @@ from keys import limits
 from relay import calibration, counting, snapshot, standing
 from relay.channels import upstream
 
+END_WITHIN = 5.0  # seconds that the last calls may take, and then what they have the ledger write
+
 _tasks: list["asyncio.Task[Any]"] = []
 
 
@@ -37,7 +39,9 @@ async def _warm() -> None:
 
 
 async def stop() -> None:
-    """Ends the background work, closes the connections, writes what the ledger still has to write."""
+    """Lets calls end that were cancelled with the server: what they came to may have to be counted first. Then ends the
+    background work, closes the connections, writes what the ledger still has to write."""
+    await holds.all_closed(within=END_WITHIN)
     for task in _tasks:
         task.cancel()
     await asyncio.gather(*_tasks, return_exceptions=True)
@@ -45,4 +49,4 @@ async def stop() -> None:
     await standing.flush(at_once=True)
     await limits.stop()
     await upstream.close()
-    await writer.close()
+    await writer.close(within=END_WITHIN)

@@ -370,6 +370,20 @@ def test_only_calls_that_last_are_renewed_in_the_order_of_their_ids(monkeypatch:
     assert len(writing.asked) == 1
 
 
+@on_sqlite
+def test_a_process_that_ends_waits_for_its_last_hold_but_not_without_end(book: Ledger) -> None:
+    async def scene() -> None:
+        active = await opened(book)
+        await asyncio.wait_for(holds.all_closed(within=0.05), 5)
+        ended = asyncio.create_task(holds.all_closed(within=60))
+        await asyncio.sleep(0.1)
+        assert not ended.done()
+        await holds.release(active)
+        await asyncio.wait_for(ended, 5)
+
+    run(scene())
+
+
 def test_leases_are_renewed_at_their_pace_and_not_with_every_note(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
 

@@ -63,6 +63,25 @@ def test_a_place_is_free_again_when_its_call_has_ended(
     eventually(lambda: client.chat(gateway.url, token).status_code == 200)
 
 
+def test_whoever_has_read_the_end_of_a_stream_may_call_again_at_once(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    async def lingering(exchange: Exchange) -> None:
+        """All is said, and the connection goes on for a while."""
+        await exchange.head(200, scripts.SSE)
+        await exchange.chunk(b"".join(scripts.chunks(exchange.json["model"])))
+        await asyncio.sleep(0.4)
+        await exchange.chunk(b"")
+
+    token = limited(gateway, customer, parallel=1)
+    script = upstream.play(lingering)
+    with client.open_socket(gateway.url, token, {"stream": True, "x_script": script}) as first:
+        received = b""
+        while b"[DONE]" not in received:
+            received += first.recv(65536)
+        assert client.chat(gateway.url, token).status_code == 200
+
+
 def test_a_refused_call_costs_nothing_and_takes_no_place(gateway: Gateway, customer: Customer) -> None:
     token = limited(gateway, customer, rpm=2)
     assert client.chat(gateway.url, token, model="unknown").status_code == 404

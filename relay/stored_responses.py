@@ -169,7 +169,7 @@ def _conversation(text: str, team: int, *, param: str | None = None) -> list[Kep
     """From its beginning up to and with the response of this id."""
     last = _find(text, team, param=param)
     rows = _lineage(last, team)
-    if rows[0].previous is not None:
+    if not rows or rows[0].previous is not None:
         message = f"An earlier response of the conversation that {text[:80]!r} belongs to is no longer there."
         raise RelayError(Cause.UNKNOWN_RESPONSE, message, param=param)
     return [_unseal(row.pk, row.sealed) for row in rows]
@@ -183,20 +183,18 @@ WITH RECURSIVE line(id, previous, depth) AS (
     FROM relay_storedresponse earlier JOIN line ON earlier.id = line.previous
     WHERE earlier.team_id = %s AND line.depth < %s
 )
-SELECT id FROM line ORDER BY depth DESC
+SELECT response.* FROM line JOIN relay_storedresponse response ON response.id = line.id ORDER BY line.depth DESC
 """
 
 
 def _lineage(last: StoredResponse, team: int) -> list[StoredResponse]:
-    """The rows of a conversation, the first one first, in two queries however long it is."""
+    """The rows of a conversation, the first one first; none where it has just been deleted. They are read by one
+    statement: of what is deleted meanwhile either all is seen or a gap, and no conversation goes on with a turn less.
+    """
     if last.previous is None:
         return [last]
     key: Any = last.pk if connection.features.has_native_uuid_field else last.pk.hex
-    with connection.cursor() as cursor:
-        cursor.execute(_LINEAGE, [key, team, team, MOST_TURNS])
-        ids = [uuid.UUID(str(row[0])) for row in cursor.fetchall()]
-    found = StoredResponse.objects.in_bulk(ids)
-    return [found[pk] for pk in ids if pk in found]
+    return list(StoredResponse.objects.raw(_LINEAGE, [key, team, team, MOST_TURNS]))
 
 
 def _with_referred(items: Sequence[msgspec.Raw], team: int) -> list[msgspec.Raw]:

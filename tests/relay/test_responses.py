@@ -303,6 +303,37 @@ def test_what_was_deleted_is_gone_and_so_is_the_way_back(gateway: Gateway, custo
     assert refusal(answer) == (404, "response_not_found", "previous_response_id")
 
 
+@pytest.mark.parametrize("after", [1, 2, 3], ids=lambda after: f"after query {after}")
+@pytest.mark.parametrize("gone", [1, 2], ids=["in the middle", "the last"])
+def test_a_conversation_that_loses_a_turn_while_it_is_read_is_whole_or_not_there(
+    gateway: Gateway, customer: Customer, gone: int, after: int
+) -> None:
+    from django.db import connection
+
+    from relay import stored_responses
+    from relay.errors import Cause, RelayError
+
+    turns = [ask(gateway, customer)]
+    for _ in range(2):
+        turns.append(ask(gateway, customer, previous_response_id=turns[-1]["id"]))
+    read = 0
+
+    def deleting(execute: Any, *arguments: Any) -> Any:
+        nonlocal read
+        found, read = execute(*arguments), read + 1
+        if read == after:
+            assert call(gateway, customer, "DELETE", f"/{turns[gone]['id']}").status_code == 200
+        return found
+
+    with gateway.inside(), connection.execute_wrapper(deleting):
+        found: int | Cause
+        try:
+            found = len(stored_responses._turns(turns[-1]["id"], customer.team))
+        except RelayError as refused:
+            found = refused.cause
+    assert found in (6, Cause.UNKNOWN_RESPONSE)
+
+
 def test_input_items_come_in_pages_with_their_ids(gateway: Gateway, customer: Customer) -> None:
     picture = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
     first = ask(gateway, customer, input=[{"role": "user", "content": [{"type": "input_text", "text": "a"}, picture]}])

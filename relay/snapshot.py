@@ -8,6 +8,7 @@ import structlog
 from django.db import close_old_connections
 
 from billing import catalog, connections, money, prices, revisions
+from billing.audit import snapshot as moment
 from keys import limits
 from keys import services as keys
 from relay import calibration, counting, services, vault
@@ -100,6 +101,13 @@ def _changed(found: dict[str, int], *names: str) -> bool:
 
 
 def load() -> Snapshot:
+    """As all of it stood at one moment: between two reads a channel may move, and its new credential is not for the
+    address that it had."""
+    with moment.taken():
+        return _load()
+
+
+def _load() -> Snapshot:
     routes: dict[str, list[Candidate]] = {}
     models = catalog.load()
     for channel in Channel.objects.filter(enabled=True).prefetch_related("credentials").order_by("priority", "id"):

@@ -3,9 +3,11 @@
 import datetime as dt
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from billing import budgets, revisions
@@ -134,6 +136,32 @@ def test_a_price_that_changes_is_in_force_on_both_processes(pair: Gateway) -> No
 
     in_force(probe)
     assert pair.audit() == []
+
+
+def test_a_channel_that_moves_while_it_is_read_is_not_seen_with_the_credential_of_its_new_address(
+    pair: Gateway, tmp_path: Path
+) -> None:
+    def move(port: int, secret: str) -> None:
+        file = tmp_path / "channels.yaml"
+        file.write_text(
+            f"channels: [{{name: moving, protocol: openai, base_url: 'http://127.0.0.1:{port}', "
+            f"api_keys: [{secret}], models: {{moving: up}}}}]"
+        )
+        pair.manage("apply", str(file))
+
+    def moving(execute: Callable[..., Any], statement: str, *rest: Any) -> Any:
+        found = execute(statement, *rest)
+        if 'FROM "relay_channel"' in statement:
+            move(2, "sk-of-the-new-address-2222")
+        return found
+
+    move(1, "sk-of-the-old-address-1111")
+    with pair.inside(), connection.execute_wrapper(moving):
+        (candidate,) = snapshot.load().routes["moving"]
+    assert (candidate.base_url, [secret.last_four for secret in candidate.credentials]) == (
+        "http://127.0.0.1:1",
+        ["1111"],
+    )
 
 
 # ---- quotas ---------------------------------------------------------------------------------------------------------

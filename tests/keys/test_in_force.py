@@ -1,6 +1,8 @@
 """What is decided about a key is in force within a second, on every process."""
 
 import datetime as dt
+import json
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +48,20 @@ def test_a_stopped_key_stops_on_both_processes(pair: Gateway, verb: str, word: s
     message = client.chat(pair.url, customer.token).json()["error"]["message"]
     assert word in message
     assert customer.token not in message
+
+
+def test_a_key_that_is_stopped_while_its_request_s_body_comes_has_stopped(pair: Gateway) -> None:
+    customer = pair.customer()
+    content = json.dumps({"model": "free", "messages": client.HELLO}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {customer.token}\r\n"
+    head += f"Content-Length: {len(content)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", pair.servers[0].port), timeout=20) as slow:
+        slow.sendall(head.encode() + content[:-1])
+        pair.change_key(customer.key, "revoke")
+        time.sleep(PROMISE)
+        slow.sendall(content[-1:])
+        assert client.receive(slow).startswith(b"HTTP/1.1 401 ")
+    assert pair.calls(customer.key) == []
 
 
 def test_a_paused_key_works_again_when_resumed(pair: Gateway) -> None:

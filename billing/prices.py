@@ -23,6 +23,7 @@ WRITTEN = {
     "input": ("input", money.MILLION),
     "cache_read": ("cache_read", money.MILLION),
     "cache_write": ("cache_write", money.MILLION),
+    "cache_write_1h": ("cache_write_1h", money.MILLION),
     "output": ("output", money.MILLION),
     "reasoning": ("reasoning", money.MILLION),
     "audio_in": ("audio_in", money.MILLION),
@@ -32,17 +33,20 @@ WRITTEN = {
     "per_second": ("seconds", 1),
     "per_call": ("calls", 1),
 }
-# A bucket without a price of its own costs what this one costs.
+# A bucket without a price of its own costs what this one costs, by its price or by that which it falls back to in turn.
 FALLBACK = {
     "cache_read": "input",
     "cache_write": "input",
+    "cache_write_1h": "cache_write",
     "audio_in": "input",
     "reasoning": "output",
     "audio_out": "output",
 }
-INPUT_BUCKETS = ("input", "cache_read", "cache_write", "audio_in")
+INPUT_BUCKETS = ("input", "cache_read", "cache_write", "cache_write_1h", "audio_in")
 OUTPUT_BUCKETS = ("output", "reasoning", "audio_out")
 TOKEN_BUCKETS = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
+# What any prompt may turn out to be: nothing is kept for an hour unless a call asks for it.
+_UNASKED = tuple(bucket for bucket in INPUT_BUCKETS if bucket != "cache_write_1h")
 _BY_UNIT = frozenset(("characters", "seconds", "calls"))
 NO_UNITS = Usage()
 ONE = 1_000_000  # a multiplier of 1, in parts per million
@@ -111,8 +115,9 @@ class PriceCard(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def dearest(self) -> tuple[int, int]:
-        """The most that a token of input and one of output can cost below the first tier."""
-        return _dearest(self.rates, INPUT_BUCKETS), _dearest(self.rates, OUTPUT_BUCKETS)
+        """The most that a token of input, written to no cache for an hour, and one of output can cost below the first
+        tier."""
+        return _dearest(self.rates, _UNASKED), _dearest(self.rates, OUTPUT_BUCKETS)
 
     @property
     def offers_per_call(self) -> bool:
@@ -129,11 +134,15 @@ def _dearest(rates: Mapping[str, int], buckets: Sequence[str]) -> int:
 
 def rate_of(rates: Mapping[str, int], bucket: str) -> int:
     """The bucket's own price, else its fallback's, else 0."""
-    found = rates.get(bucket)
-    if found is None:
-        fallback = FALLBACK.get(bucket)
-        found = rates.get(fallback, 0) if fallback else _wider_rate(rates, bucket)
-    return found
+    named = priced_as(rates, bucket)
+    return rates[named] if named else _wider_rate(rates, bucket)
+
+
+def priced_as(rates: Mapping[str, int], bucket: str) -> str:
+    """The bucket whose price is this one's: its own, else that of the nearest fallback that has one, else ""."""
+    while bucket and bucket not in rates:
+        bucket = FALLBACK.get(bucket, "")
+    return bucket
 
 
 def _wider_rate(rates: Mapping[str, int], bucket: str) -> int:
@@ -364,15 +373,19 @@ def bound(
     """An upper bound by the dearest price that each token could turn out to have, in any tier within reach.
 
     `units` are the most that it can use besides tokens: characters, seconds, pictures; those in `images`, of a size or
-    quality that is not known yet, are bounded by the dearest of the card.
+    quality that is not known yet, are bounded by the dearest of the card. Of tokens they say only how many of the input
+    may be written to a cache for an hour.
     """
     if is_per_call(card, mode):
         return Bound(money.round_up(rate_of(card.rates, "calls") * multiplier, money.MILLION * ONE), 0)
     dearest_in, dearest_out = card.dearest
+    kept = min(units.cache_write_1h or 0, input_tokens)
+    dearest_kept = rate_of(card.rates, "cache_write_1h") if kept else 0
     for tier in card.up_to(input_tokens) if card.tiers else ():
-        dearest_in = max(dearest_in, _dearest(tier.rates, INPUT_BUCKETS))
+        dearest_in = max(dearest_in, _dearest(tier.rates, _UNASKED))
         dearest_out = max(dearest_out, _dearest(tier.rates, OUTPUT_BUCKETS))
-    most = input_tokens * dearest_in
+        dearest_kept = max(dearest_kept, rate_of(tier.rates, "cache_write_1h") if kept else 0)
+    most = input_tokens * dearest_in + kept * max(0, dearest_kept - dearest_in)
     if units is not NO_UNITS:
         most += _most_of_units(card.rates, units)
     fixed = money.round_up(most * multiplier, money.MILLION * ONE)

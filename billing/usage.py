@@ -14,6 +14,7 @@ BUCKETS = (
     "input",
     "cache_read",
     "cache_write",
+    "cache_write_1h",
     "output",
     "reasoning",
     "audio_in",
@@ -39,12 +40,16 @@ class Source(StrEnum):
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Units by bucket, in the order of BUCKETS: tokens, characters, pictures, seconds, calls. None: nobody counted.
 
+    `cache_write_1h` are tokens that were written to a cache for an hour, `cache_write` those written for less or for
+    nobody knows how long.
+
     `pictures` are by size and quality (`1024x1024/low`, or one of both), `images` those of which neither is known.
     """
 
     input: int | None = None
     cache_read: int | None = None
     cache_write: int | None = None
+    cache_write_1h: int | None = None
     output: int | None = None
     reasoning: int | None = None
     audio_in: int | None = None
@@ -63,8 +68,13 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return found
 
     @property
+    def cache_writes(self) -> int:
+        """Tokens that were written to a cache, for however long."""
+        return (self.cache_write or 0) + (self.cache_write_1h or 0)
+
+    @property
     def tokens_in(self) -> int:
-        return (self.input or 0) + (self.cache_read or 0) + (self.cache_write or 0) + (self.audio_in or 0)
+        return (self.input or 0) + (self.cache_read or 0) + self.cache_writes + (self.audio_in or 0)
 
     @property
     def tokens_out(self) -> int:

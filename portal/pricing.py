@@ -11,12 +11,12 @@ from django.utils.translation import gettext as _
 from billing import money, prices, selectors
 from billing.catalog import Price
 from billing.models import PriceGroup
-from billing.prices import FALLBACK, ONE, PriceCard, Tier
+from billing.prices import ONE, PriceCard, Tier
 from billing.selectors import Offer
 from portal.wording import BUCKETS, UNITS
 
 TOKENS = ("input", "cache_read", "cache_write", "output")
-EXTRAS = ("reasoning", "audio_in", "audio_out")
+EXTRAS = ("cache_write_1h", "reasoning", "audio_in", "audio_out")
 LONGEST = 10**9  # longer than any tier's length
 MEDIA = ("images", "seconds", "characters", "calls")
 MOST_CHANGES = 3  # of a model's planned prices that are shown
@@ -184,10 +184,8 @@ def _tier(tier: Tier) -> TierRow:
 
 
 def _cell(rates: Mapping[str, int], bucket: str) -> Cell:
-    if bucket in rates:
-        return Cell(rates[bucket])
-    fallback = FALLBACK.get(bucket, "")
-    return Cell(rates[fallback], inherited=True) if fallback in rates else Cell(None)
+    named = prices.priced_as(rates, bucket)
+    return Cell(rates[named], inherited=named != bucket) if named else Cell(None)
 
 
 def _written(card: PriceCard) -> str:

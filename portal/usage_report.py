@@ -7,6 +7,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 
+from billing.prices import INPUT_BUCKETS, OUTPUT_BUCKETS
 from portal import dashboard
 from portal.dashboard import Breakdown, By
 from portal.models import Team
@@ -83,11 +84,15 @@ def _group(name: str, value: str, found: Sequence[Line], whole: int) -> Group:
         value=value,
         calls=sum(line.calls for line in found),
         errors=sum(line.errors for line in found),
-        tokens_in=sum(x.used_input + x.used_cache_read + x.used_cache_write + x.used_audio_in for x in found),
-        tokens_out=sum(line.used_output + line.used_reasoning + line.used_audio_out for line in found),
+        tokens_in=_used(found, INPUT_BUCKETS),
+        tokens_out=_used(found, OUTPUT_BUCKETS),
         cost=cost,
         share=f"{100 * cost / whole:.1f} %" if whole else "",
     )
+
+
+def _used(found: Sequence[Line], buckets: Sequence[str]) -> int:
+    return sum(getattr(line, f"used_{bucket}") for line in found for bucket in buckets)
 
 
 def _drawn(found: Sequence[Line], period: Period, by: By, names: dict[str, str]) -> Breakdown:

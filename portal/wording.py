@@ -41,6 +41,7 @@ BUCKETS: dict[str, Any] = {
     "input": _("Input"),
     "cache_read": _("Cache read"),
     "cache_write": _("Cache write"),
+    "cache_write_1h": _("Cache write for an hour"),
     "output": _("Output"),
     "reasoning": _("Reasoning"),
     "audio_in": _("Audio in"),

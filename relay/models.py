@@ -302,6 +302,7 @@ class Rollup(models.Model):
     used_input = models.BigIntegerField()
     used_cache_read = models.BigIntegerField()
     used_cache_write = models.BigIntegerField()
+    used_cache_write_1h = models.BigIntegerField(db_default=0)
     used_output = models.BigIntegerField()
     used_reasoning = models.BigIntegerField()
     used_audio_in = models.BigIntegerField()

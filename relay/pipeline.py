@@ -9,12 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import cast
 
+import msgspec
 import structlog
 
 from billing import holds, prices
 from billing.catalog import Model
 from billing.prices import Bound
-from billing.usage import Source
+from billing.usage import Source, Usage
 from keys import limits
 from keys import services as keys
 from keys.models import KeyType
@@ -24,6 +25,7 @@ from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted
 from relay.http import Answer, Request
+from relay.protocols import lasting
 from relay.protocols.codec import Asked, Chat
 from relay.records import Call
 from relay.settlement import Ending
@@ -143,20 +145,21 @@ async def open_hold(asked: Asked, model: Model, call: Call) -> int | None:
         return None
     models = {candidate.model for candidate in call.candidates}
     by_bytes = asked.input_bound(*models) + _passed_as_text(asked, call)
-    bound = _bound(by_bytes, call)
+    units = Usage(cache_write_1h=by_bytes) if _may_keep_for_an_hour(asked, call) else prices.NO_UNITS
+    bound = _bound(by_bytes, units, call)
     try:
         await _hold(bound, wanted, asked, call)
     except RelayError as refused:
         if refused.cause is not Cause.INSUFFICIENT_QUOTA or (tighter := await _counted(by_bytes, asked, call)) is None:
             raise
-        bound = _bound(tighter, call)
+        bound = _bound(tighter, units, call)
         await _hold(bound, wanted, asked, call)
     else:
         if (
             _affordable(bound, wanted, asked, call) < wanted
             and (tighter := await _counted(by_bytes, asked, call)) is not None
         ):  # of the same money more is left for the answer
-            bound = _bound(tighter, call)
+            bound = _bound(tighter, units, call)
     affordable = _affordable(bound, wanted, asked, call)
     return affordable if wanted and bound.per_million and (asked.limit is None or affordable < asked.limit) else None
 
@@ -185,11 +188,19 @@ def _wanted_output(asked: Asked, model: Model) -> int:
     return asked.limit if asked.limit is not None else model.max_output or USUAL_OUTPUT
 
 
-def _bound(input_tokens: int, call: Call) -> Bound:
+def _bound(input_tokens: int, units: Usage, call: Call) -> Bound:
     assert call.principal
     assert call.price
-    mode = call.principal.billing
-    return prices.bound(call.price.card, input_tokens=input_tokens, mode=mode, multiplier=call.multiplier)
+    card, mode = call.price.card, call.principal.billing
+    return prices.bound(card, input_tokens=input_tokens, units=units, mode=mode, multiplier=call.multiplier)
+
+
+def _may_keep_for_an_hour(asked: Asked, call: Call) -> bool:
+    """Whether the client, or the operator of one of its channels, has some of the prompt cached for so long."""
+    if lasting.for_an_hour(asked.body):
+        return True
+    added = [candidate.dress.parameters for candidate in call.candidates if candidate.dress.parameters]
+    return any(lasting.for_an_hour(msgspec.json.encode(parameters)) for parameters in added)
 
 
 async def _counted(by_bytes: int, asked: Asked, call: Call) -> int | None:

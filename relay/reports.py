@@ -30,8 +30,8 @@ EVERYTHING = MEASURES
 CUSTOMERS = tuple(name for name in MEASURES if name not in _OF_ATTEMPTS)
 SPEND = ("calls", "cost")
 TOKENS = (
-    *SPEND, "used_input", "used_cache_read", "used_cache_write", "used_audio_in", "used_output", "used_reasoning",
-    "used_audio_out",
+    *SPEND, "used_input", "used_cache_read", "used_cache_write", "used_cache_write_1h", "used_audio_in", "used_output",
+    "used_reasoning", "used_audio_out",
 )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ class Line(msgspec.Struct, frozen=True):
     used_input: int
     used_cache_read: int
     used_cache_write: int
+    used_cache_write_1h: int
     used_output: int
     used_reasoning: int
     used_audio_in: int

@@ -48,6 +48,7 @@ _WORDS = {
     "input": _("input"),
     "cache_read": _("read from the cache"),
     "cache_write": _("written to the cache"),
+    "cache_write_1h": _("written to the cache for an hour"),
     "prompt": _("input, all of it"),
     "output": _("output"),
     "audio_in": _("audio in"),

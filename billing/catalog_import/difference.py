@@ -151,8 +151,8 @@ def _rate(card: PriceCard | None, bucket: str, above: int) -> int | None:
     if card is None:
         return None
     *_, tier = card.up_to(above + 1)
-    known = {bucket, prices.FALLBACK.get(bucket, bucket), bucket.partition("/")[0]}
-    return prices.rate_of(tier.rates, bucket) if known & tier.rates.keys() else None
+    priced = prices.priced_as(tier.rates, bucket) or bucket.partition("/")[0] in tier.rates
+    return prices.rate_of(tier.rates, bucket) if priced else None
 
 
 def why_stopped(old: PriceCard | None, new: PriceCard) -> Stop:

@@ -24,6 +24,7 @@ UNITS = {
     "input_mtok": ("input", money.MILLION),
     "cache_read_mtok": ("cache_read", money.MILLION),
     "cache_write_mtok": ("cache_write", money.MILLION),
+    "cache_write_1h_mtok": ("cache_write_1h", money.MILLION),
     "output_mtok": ("output", money.MILLION),
     "output_reasoning_mtok": ("reasoning", money.MILLION),
     "input_audio_mtok": ("audio_in", money.MILLION),

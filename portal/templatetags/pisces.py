@@ -151,12 +151,12 @@ def day(moment: dt.datetime | None) -> str:
 
 @register.filter
 def tokens_in(call: CallLog) -> int | None:
-    return sum(call.usage.get(name, 0) for name in ("input", "cache_read", "cache_write", "audio_in")) or None
+    return sum(call.usage.get(name, 0) for name in prices.INPUT_BUCKETS) or None
 
 
 @register.filter
 def tokens_out(call: CallLog) -> int | None:
-    return sum(call.usage.get(name, 0) for name in ("output", "reasoning", "audio_out")) or None
+    return sum(call.usage.get(name, 0) for name in prices.OUTPUT_BUCKETS) or None
 
 
 @register.filter

@@ -82,7 +82,7 @@ def encode(usage: Usage) -> dict[str, Any]:
         "total_tokens": usage.tokens_in + usage.tokens_out,
         "prompt_tokens_details": {
             "cached_tokens": usage.cache_read or 0,
-            "cache_write_tokens": usage.cache_write or 0,
+            "cache_write_tokens": usage.cache_writes,
             "audio_tokens": usage.audio_in or 0,
         },
         "completion_tokens_details": {

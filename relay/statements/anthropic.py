@@ -17,7 +17,7 @@ _TYPES = {
     "uncached_input_tokens": "input",
     "cache_read_input_tokens": "cache_read",
     "cache_creation.ephemeral_5m_input_tokens": "cache_write",
-    "cache_creation.ephemeral_1h_input_tokens": "cache_write",
+    "cache_creation.ephemeral_1h_input_tokens": "cache_write_1h",
     "output_tokens": "output",
 }
 
@@ -57,7 +57,8 @@ def _counted(row: Mapping[str, Any]) -> list[Line]:
     counts = {
         "input": units(row, "uncached_input_tokens"),
         "cache_read": units(row, "cache_read_input_tokens"),
-        "cache_write": units(written, "ephemeral_5m_input_tokens") + units(written, "ephemeral_1h_input_tokens"),
+        "cache_write": units(written, "ephemeral_5m_input_tokens"),
+        "cache_write_1h": units(written, "ephemeral_1h_input_tokens"),
         "output": units(row, "output_tokens"),
     }
     return [Line(model, category, quantity=count) for category, count in counts.items() if count]

@@ -111,7 +111,7 @@ def _parts(ours: Sequence[Ours], lines: Sequence[Mapping[str, Any]]) -> tuple[Pa
             theirs[line["category"]] = theirs.get(line["category"], 0) + line["quantity"]
     told = [name for name in CATEGORIES if name in theirs]
     # Where a bill has units at all, what we used of the categories beside them was billed as nothing.
-    split = {"input", "cache_read", "cache_write", "output"} & set(told) and "prompt" not in told
+    split = set(_SPLIT) & set(told) and "prompt" not in told
     if split:
         told = [name for name in CATEGORIES if name in theirs or (name in _SPLIT and _units(ours, name))]
     found = []
@@ -121,7 +121,7 @@ def _parts(ours: Sequence[Ours], lines: Sequence[Mapping[str, Any]]) -> tuple[Pa
     return tuple(found)
 
 
-_SPLIT = ("input", "cache_read", "cache_write", "output")
+_SPLIT = ("input", "cache_read", "cache_write", "cache_write_1h", "output")
 
 
 def _units(ours: Sequence[Ours], category: str) -> int:

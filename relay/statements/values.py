@@ -19,6 +19,8 @@ from typing import Any, Protocol
 import msgspec
 from django.utils.translation import gettext_noop as _
 
+from billing.prices import INPUT_BUCKETS
+
 MOST_PAGES = 100
 MOST_LINES = 20_000
 LARGEST = Decimal(10**9)  # a bill of more than that, of a channel and day, is no bill
@@ -27,7 +29,8 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "input": ("input",),
     "cache_read": ("cache_read",),
     "cache_write": ("cache_write",),
-    "prompt": ("input", "cache_read", "cache_write", "audio_in"),  # of a bill that does not tell them apart
+    "cache_write_1h": ("cache_write_1h",),
+    "prompt": INPUT_BUCKETS,  # of a bill that does not tell them apart
     "output": ("output", "reasoning"),
     "audio_in": ("audio_in",),
     "audio_out": ("audio_out",),

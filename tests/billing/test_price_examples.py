@@ -85,6 +85,16 @@ def test_a_bound_takes_the_dearest_price_of_either_side() -> None:
     assert prices.bound(card, input_tokens=10).amount(2) == 41
 
 
+def test_a_bound_counts_writes_for_an_hour_only_where_there_may_be_some() -> None:
+    kept = PriceCard({"input": 1_000_000, "cache_write_1h": 4_000_000}, (Tier(10, {"cache_write_1h": 9_000_000}),))
+    assert prices.bound(kept, input_tokens=10) == Bound(11, 0)
+    assert prices.bound(kept, input_tokens=10, units=Usage(cache_write_1h=4)) == Bound(6 + 16 + 1, 0)
+    assert prices.bound(kept, input_tokens=10, units=Usage(cache_write_1h=99)) == Bound(41, 0), "no more than all of it"
+    assert prices.bound(kept, input_tokens=11, units=Usage(cache_write_1h=1)) == Bound(10 + 9 + 1, 0)
+    cheap = PriceCard({"input": 5_000_000, "cache_write_1h": 1_000_000})
+    assert prices.bound(cheap, input_tokens=10, units=Usage(cache_write_1h=10)) == Bound(51, 0)
+
+
 def test_a_bound_is_rounded_up_and_has_one_nano_unit_for_the_charges_own_rounding() -> None:
     assert prices.bound(PriceCard({"input": 1}), input_tokens=1) == Bound(2, 0)
     assert prices.bound(PriceCard({"output": 1}), input_tokens=5) == Bound(1, 1)
@@ -121,8 +131,8 @@ def test_what_is_affordable_is_rounded_down_and_never_negative() -> None:
 
 def test_a_card_names_what_is_wrong_with_it() -> None:
     known = (
-        "input, cache_read, cache_write, output, reasoning, audio_in, audio_out, characters, per_image, per_second, "
-        "per_call"
+        "input, cache_read, cache_write, cache_write_1h, output, reasoning, audio_in, audio_out, characters, "
+        "per_image, per_second, per_call"
     )
     long = "x" * 60
     wrong: list[tuple[dict[Any, Any], str]] = [

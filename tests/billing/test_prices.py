@@ -57,7 +57,7 @@ def test_a_charge_is_rounded_up_once(usage: Usage, card: PriceCard, multiplier: 
 @given(
     token_cards | tiered_cards,
     multipliers,
-    st.lists(st.integers(0, 10**6), min_size=4, max_size=4),
+    st.lists(st.integers(0, 10**6), min_size=5, max_size=5),
     st.lists(st.integers(0, 10**6), min_size=3, max_size=3),
     st.integers(0, 1000),
     st.integers(0, 1000),
@@ -66,7 +66,8 @@ def test_no_usage_within_the_bound_costs_more_than_the_bound(
     card: PriceCard, multiplier: int, into: list[int], out: list[int], more_in: int, more_out: int
 ) -> None:
     buckets = dict(zip(prices.INPUT_BUCKETS + prices.OUTPUT_BUCKETS, into + out, strict=True))
-    bound = prices.bound(card, input_tokens=sum(into) + more_in, multiplier=multiplier)
+    units = Usage(cache_write_1h=buckets["cache_write_1h"])
+    bound = prices.bound(card, input_tokens=sum(into) + more_in, units=units, multiplier=multiplier)
     assert prices.charge(usage.of(buckets), card, multiplier=multiplier).amount <= bound.amount(sum(out) + more_out)
 
 
@@ -97,6 +98,26 @@ def test_buckets_without_a_price_cost_what_their_fallback_costs() -> None:
     card = PriceCard({"input": 10**9, "output": 2 * 10**9})
     usage = Usage(cache_read=1, cache_write=1, audio_in=1, reasoning=1, audio_out=1)
     assert [line.rate for line in prices.charge(usage, card).lines] == [10**9, 10**9, 2 * 10**9, 10**9, 2 * 10**9]
+
+
+@given(token_cards | tiered_cards, multipliers, st.integers(0, 10**7))
+def test_what_falls_back_costs_what_it_falls_back_to_or_what_that_does(
+    card: PriceCard, multiplier: int, tokens: int
+) -> None:
+    """A write for an hour has its own price, else that of any write, else that of the input."""
+    *_, tier = card.up_to(tokens)
+    rate = next((tier.rates[name] for name in ("cache_write_1h", "cache_write", "input") if name in tier.rates), 0)
+    charged = prices.charge(Usage(cache_write_1h=tokens), card, multiplier=multiplier).amount
+    assert charged == money.round_up(tokens * rate * multiplier, money.MILLION * prices.ONE)
+
+
+@given(token_cards | tiered_cards, multipliers, st.integers(0, 10**7), rates)
+def test_the_price_of_an_hour_bounds_no_call_that_asks_for_none(
+    card: PriceCard, multiplier: int, tokens: int, rate: int
+) -> None:
+    dearer = PriceCard(card.rates | {"cache_write_1h": rate}, card.tiers)
+    of_both = [prices.bound(one, input_tokens=tokens, multiplier=multiplier) for one in (card, dearer)]
+    assert of_both[0] == of_both[1]
 
 
 def test_a_written_card_reads_back() -> None:

@@ -15,9 +15,11 @@ def test_the_counted_buckets_are_told_in_one_order_and_zeros_are_left_out() -> N
 
 
 def test_tokens_in_and_out_are_sums_of_disjoint_buckets() -> None:
-    assert WHOLE.tokens_in == sum(getattr(WHOLE, name) for name in ("input", "cache_read", "cache_write", "audio_in"))
+    into = ("input", "cache_read", "cache_write", "cache_write_1h", "audio_in")
+    assert WHOLE.tokens_in == sum(getattr(WHOLE, name) for name in into)
     assert WHOLE.tokens_out == sum(getattr(WHOLE, name) for name in ("output", "reasoning", "audio_out"))
     assert (Usage().tokens_in, Usage().tokens_out) == (0, 0)
+    assert (Usage(cache_write=3, cache_write_1h=4).cache_writes, Usage().cache_writes) == (7, 0)
 
 
 def test_pictures_of_a_known_size_or_quality_are_in_buckets_of_their_own() -> None:

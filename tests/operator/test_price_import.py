@@ -246,6 +246,10 @@ def test_the_packages_units_become_our_buckets(monkeypatch: pytest.MonkeyPatch) 
     found, skipped = _read(
         monkeypatch,
         _info("long", ModelPrice(input_mtok=tiered, output_mtok=Decimal("4"), web_searches_kcount=Decimal("10"))),
+        _info(
+            "keeps",
+            ModelPrice(input_mtok=Decimal("4"), cache_write_mtok=Decimal("5"), cache_write_1h_mtok=Decimal("8")),
+        ),
         _info("whisper", ModelPrice(audio_hours=Decimal("0.36"))),
         _info("odd", ModelPrice(audio_hours=Decimal("1"))),
         _info("tts", ModelPrice(input_mchars=Decimal("15"))),
@@ -258,6 +262,7 @@ def test_the_packages_units_become_our_buckets(monkeypatch: pytest.MonkeyPatch) 
     )
     assert found == {
         "long": "input 1, output 4; above 200000: input 2",
+        "keeps": "input 4, cache_write 5, cache_write_1h 8",
         "whisper": "per_second 0.0001",
         "odd": "per_second 0.000277778",
         "tts": "characters 15",

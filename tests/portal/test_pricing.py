@@ -24,6 +24,13 @@ def test_a_bucket_without_a_price_shows_what_it_costs(price: PriceVersion) -> No
     assert (write.rate, write.inherited) == (catalog.card_of(price).rates["input"], True)
 
 
+def test_the_price_of_an_hour_in_the_cache_is_told_where_there_is_one(client: Client, price: PriceVersion) -> None:
+    assert "for an hour" not in client.get(reverse("pricing")).content.decode()
+    card = prices.parse_card({"input": "4", "cache_write": "5", "cache_write_1h": "8", "output": "20"})
+    catalog.set_price(catalog.save_model(name="keeps"), card, actor="tests")
+    assert "Cache write for an hour 8.00" in client.get(reverse("pricing")).content.decode()
+
+
 def test_a_change_is_announced_with_its_date(client: Client, price: PriceVersion) -> None:
     soon = timezone.now() + dt.timedelta(days=9)
     catalog.set_price(price.model, prices.parse_card({"input": "0.12", "output": "0.48"}), actor="t", valid_from=soon)

@@ -121,6 +121,17 @@ def test_the_price_lines_of_a_call_add_up_to_its_charge(as_alice: Client, key: A
     assert sum(lines) == charged == call.cost
 
 
+def test_what_was_kept_for_an_hour_has_a_line_and_is_in_the_tokens(
+    as_alice: Client, key: ApiKey, price: PriceVersion
+) -> None:
+    call = made.call(key, price, usage=Usage(input=100, cache_write=20, cache_write_1h=3000, output=5))
+    page = as_alice.get(reverse("call", args=[call.pk])).content.decode()
+    assert "Cache write for an hour" in page
+    listed = as_alice.get(reverse("usage"))
+    assert listed.context["report"].total.tokens_in == 3120
+    assert listed.content.decode().count("3,120") >= 2, "in the call's row and in the sums"
+
+
 def test_a_call_paid_by_the_call_says_so(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
     rate = catalog.card_of(price).rates["calls"]
     line = {"bucket": "calls", "quantity": 1, "rate": rate, "multiplier": 1_000_000}

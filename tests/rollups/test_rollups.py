@@ -16,7 +16,7 @@ from billing.audit.recent import CALLS
 from billing.models import AuditFinding, PlanKind, PlanOffer, Transfer
 from relay import partitions, reports, rollup_audit, rollups, tasks
 from relay.models import CallLog, Rollup, RollupCursor
-from relay.rollups import EVERYBODY, HOUR
+from relay.rollups import COLUMNS, EVERYBODY, HOUR
 from tests.kit import databases
 from tests.rollups.conftest import House, run
 
@@ -191,10 +191,8 @@ def drift(house: House, sql: str) -> None:
         "UPDATE relay_rollup SET model = 'another' WHERE grain = 3600",
         "DELETE FROM relay_rollup WHERE grain = 3600 AND team_id > 0",
         "DELETE FROM relay_rollup WHERE team_id > 0",
-        "INSERT INTO relay_rollup SELECT team_id, grain, bucket, key_id + 100, model, channel, state, calls, cost, "
-        "attempts, provider_cost, uncosted, duration_ms, first_bytes, first_byte_ms, used_input, used_cache_read, "
-        "used_cache_write, used_output, used_reasoning, used_audio_in, used_audio_out, used_characters, used_images, "
-        "used_seconds, used_calls FROM relay_rollup WHERE grain = 3600",
+        f"INSERT INTO relay_rollup ({', '.join(COLUMNS)}) "
+        f"SELECT {', '.join(COLUMNS).replace('key_id', 'key_id + 100')} FROM relay_rollup WHERE grain = 3600",
     ],
 )
 def test_a_difference_is_a_finding_and_is_repaired_from_the_log(house: House, sql: str) -> None:

@@ -220,7 +220,7 @@ def test_a_bill_that_comes_late_replaces_what_there_was_of_it(ours: Ours) -> Non
 
 
 def test_a_bill_of_anthropic_is_in_cents_and_its_tokens_are_disjoint(ours: Ours) -> None:
-    ours.call(4_128_750, input=1500, cache_read=200, cache_write=1500, output=500)
+    ours.call(4_128_750, input=1500, cache_read=200, cache_write=500, cache_write_1h=1000, output=500)
     ours.source("anthropic", scope="wrkspc_1")
     day = {"starting_at": f"{DAY}T00:00:00Z", "ending_at": f"{DAY + dt.timedelta(days=1)}T00:00:00Z"}
     tokens = {
@@ -237,8 +237,8 @@ def test_a_bill_of_anthropic_is_in_cents_and_its_tokens_are_disjoint(ours: Ours)
     row = read(ours)
     assert (row.state, row.theirs, row.drift) == ("agreed", 4_128_750, 0)
     assert parts(row) == {
-        "input": (1500, 1500, False), "cache_read": (200, 200, False), "cache_write": (1500, 1500, False),
-        "output": (500, 500, False),
+        "input": (1500, 1500, False), "cache_read": (200, 200, False), "cache_write": (500, 500, False),
+        "cache_write_1h": (1000, 1000, False), "output": (500, 500, False),
     }  # fmt: skip
     headers = ours.provider.asked[0][2]
     assert (headers["x-api-key"], headers["anthropic-version"]) == (SECRET, "2023-06-01")

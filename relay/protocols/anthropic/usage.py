@@ -1,5 +1,8 @@
 """Anthropic's usage object and disjoint buckets: its input contains no cached tokens, its output contains the thinking.
 
+What was written to the cache is one number, and apart what of it stays for five minutes and what for an hour, which
+costs 2 and not 1.25 times the input ("Prompt caching", pricing).
+
 In a stream the numbers are cumulative: `message_start` has the input, `message_delta` the end of it all. A later number
 replaces an earlier one and is never added to it (Messages API, "Streaming").
 """
@@ -61,12 +64,15 @@ class Tally:
             return None
         if any(not 0 <= number < _LARGEST for number in seen.values()):
             return None
-        thinking = seen.get("thinking_tokens")
+        thinking, written = seen.get("thinking_tokens"), _written(seen)
+        for_an_hour = seen.get("ephemeral_1h_input_tokens")
+        lasting = min(for_an_hour or 0, written)
         shown = min(thinking or 0, seen["output_tokens"])
         return Usage(
             input=seen["input_tokens"],
             cache_read=seen.get("cache_read_input_tokens", 0),
-            cache_write=_written(seen),
+            cache_write=written - lasting,
+            cache_write_1h=None if for_an_hour is None else lasting,
             output=seen["output_tokens"] - shown,
             reasoning=None if thinking is None else shown,
         )
@@ -100,15 +106,21 @@ def _written(seen: dict[str, int]) -> int:
 
 
 def encode(usage: Usage | None, *, prompt_tokens: int = 0) -> dict[str, Any]:
-    """All that an SDK reads. Without a report there is only what the gateway estimates of the input."""
+    """All that an SDK reads. Without a report there is only what the gateway estimates of the input; cache writes are
+    told by their lifetimes where these are known."""
     if usage is None:
         usage = Usage(input=prompt_tokens)
     wire: dict[str, Any] = {
         "input_tokens": (usage.input or 0) + (usage.audio_in or 0),
-        "cache_creation_input_tokens": usage.cache_write or 0,
+        "cache_creation_input_tokens": usage.cache_writes,
         "cache_read_input_tokens": usage.cache_read or 0,
         "output_tokens": usage.tokens_out,
     }
+    if usage.cache_write_1h is not None:
+        wire["cache_creation"] = {
+            "ephemeral_5m_input_tokens": usage.cache_write or 0,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h,
+        }
     if usage.reasoning is not None:
         wire["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
     return wire

@@ -73,7 +73,7 @@ def encode(usage: Usage | None) -> dict[str, Any] | None:
     """None where nothing was reported."""
     if usage is None:
         return None
-    into = {"cached_tokens": usage.cache_read or 0, "cache_write_tokens": usage.cache_write or 0}
+    into = {"cached_tokens": usage.cache_read or 0, "cache_write_tokens": usage.cache_writes}
     out = {"reasoning_tokens": usage.reasoning or 0}
     return {
         "input_tokens": usage.tokens_in,

@@ -82,7 +82,7 @@ def test_answers_are_read_for_what_they_say() -> None:
     assert [type(part) for part in thinking.parts] == [Reasoning, Text]
     assert isinstance(thought := thinking.parts[0], Reasoning)
     assert thought.state == Opaque("anthropic", "EqQBCgIYAhIM1gbcDa9GJwZA2b3hGgxBdjrkzLoky3dl1pkiMOYds/+bQZ==")
-    assert thinking.usage == Usage(input=41, cache_read=2048, cache_write=0, output=14, reasoning=48)
+    assert thinking.usage == Usage(input=41, cache_read=2048, cache_write=0, cache_write_1h=0, output=14, reasoning=48)
     tools = DIALECT.decode_response(whole_of("tools"))
     assert [part.arguments for part in tools.parts if isinstance(part, ToolCall)] == [
         '{"location": "San Francisco, CA", "unit": "c\\u00b0"}', "", '{"location": "Zürich"}',
@@ -186,9 +186,9 @@ def test_a_called_tool_is_the_reason_even_where_the_upstream_says_otherwise() ->
 def test_usage_is_overwritten_by_what_comes_later_and_never_added() -> None:
     """Pitfall 23: the cache's tokens are in message_start and again in message_delta."""
     wire = stream_of("text")
-    assert fold.fold(laws.decoded(DIALECT, wire)).usage == Usage(input=25, cache_read=12, cache_write=30, output=15)
-    passing = passed(wire)
-    assert passing.usage == Usage(input=25, cache_read=12, cache_write=30, output=15)
+    told = Usage(input=25, cache_read=12, cache_write=30, cache_write_1h=0, output=15)
+    assert fold.fold(laws.decoded(DIALECT, wire)).usage == told
+    assert passed(wire).usage == told
     assert fold.fold(decode(START, END, {**END, "usage": {"output_tokens": 11}}, STOP)).usage == Usage(
         input=5, cache_read=0, cache_write=0, output=11
     )
@@ -260,6 +260,18 @@ def test_a_client_s_stream_is_what_the_official_sdk_accumulates() -> None:
     assert (told.output_tokens, told.output_tokens_details and told.output_tokens_details.thinking_tokens) == (17, 9)
     assert events[-1] == {"type": "message_stop", "pisces": PISCES}
     assert (message.model, message.id) == ("offered", "x")
+
+
+def test_a_client_s_stream_tells_cache_writes_by_their_lifetimes_where_these_are_known() -> None:
+    used = Usage(input=5, cache_write=7, cache_write_1h=8, output=1)
+    wire, encoder = encoded(Started("a", "up", usage=used), Finished(Finish.STOP, used))
+    start, end, _ = events_of(wire + encoder.last(PISCES))
+    for told in (start["message"]["usage"], end["usage"]):
+        assert told["cache_creation_input_tokens"] == 15
+        assert told["cache_creation"] == {"ephemeral_5m_input_tokens": 7, "ephemeral_1h_input_tokens": 8}
+    message = sdk_reads(events_of(wire + encoder.last(PISCES)))
+    assert message.usage.cache_creation is not None
+    assert message.usage.cache_creation.ephemeral_1h_input_tokens == 8
 
 
 def test_the_input_is_an_estimate_until_the_upstream_reports() -> None:

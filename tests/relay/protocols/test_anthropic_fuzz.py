@@ -196,8 +196,9 @@ answered_parts = st.one_of(
     ),
 )
 usages = st.none() | st.builds(
-    Usage, input=numbers, cache_read=numbers, cache_write=numbers, output=numbers, reasoning=st.none() | numbers
-)
+    Usage, input=numbers, cache_read=numbers, cache_write=numbers, cache_write_1h=st.none() | numbers, output=numbers,
+    reasoning=st.none() | numbers,
+)  # fmt: skip
 
 
 @st.composite

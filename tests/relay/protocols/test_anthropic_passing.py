@@ -166,15 +166,32 @@ def test_the_buckets_are_disjoint_and_their_sum_is_what_was_reported() -> None:
     assert usage.encode(found) == wire
 
 
-def test_cache_writes_told_by_lifetime_only_are_counted() -> None:
+def test_cache_writes_are_told_apart_by_their_lifetimes() -> None:
     wire = {"input_tokens": 1, "output_tokens": 1,
             "cache_creation": {"ephemeral_5m_input_tokens": 30, "ephemeral_1h_input_tokens": 12}}  # fmt: skip
     found = usage.decode(json.dumps(wire).encode())
-    assert found is not None
-    assert found.cache_write == 42
+    assert found == Usage(input=1, cache_read=0, cache_write=30, cache_write_1h=12, output=1)
+    assert found.cache_writes == 42
     total = usage.decode(json.dumps({**wire, "cache_creation_input_tokens": 42}).encode())
-    assert total is not None
-    assert total.cache_write == 42
+    assert total == found, "the total has both in it"
+    assert usage.encode(found) == {**wire, "cache_creation_input_tokens": 42, "cache_read_input_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("total", "told", "minutes", "hour"),
+    [
+        (10, {"ephemeral_1h_input_tokens": 10}, 0, 10), (10, {"ephemeral_1h_input_tokens": 0}, 10, 0),
+        (10, {"ephemeral_1h_input_tokens": 99}, 0, 10), (10, {"ephemeral_5m_input_tokens": 4}, 10, None),
+        (10, None, 10, None), (None, {"ephemeral_1h_input_tokens": 6}, 0, 6),
+    ],
+)  # fmt: skip
+def test_no_more_is_kept_for_an_hour_than_was_written(
+    total: int | None, told: dict[str, int] | None, minutes: int, hour: int | None
+) -> None:
+    wire = {"input_tokens": 1, "output_tokens": 1, "cache_creation_input_tokens": total, "cache_creation": told}
+    found = usage.decode(json.dumps(wire).encode())
+    assert found is not None
+    assert (found.cache_write, found.cache_write_1h) == (minutes, hour)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,11 @@ def test_usage_contains_the_cache_in_the_prompt_and_the_thoughts_in_the_completi
     assert usage["completion_tokens_details"]["reasoning_tokens"] == 3
 
 
+def test_what_is_kept_for_an_hour_is_in_the_one_number_that_this_protocol_has() -> None:
+    usage = told(answer("Hi", usage=Usage(input=10, cache_write=5, cache_write_1h=20, output=1)))["usage"]
+    assert (usage["prompt_tokens"], usage["prompt_tokens_details"]["cache_write_tokens"]) == (35, 25)
+
+
 def test_thoughts_are_not_mixed_into_the_content() -> None:
     """Pitfall 41."""
     response = answer(Reasoning(text="Hm.", state=Opaque("anthropic", "c2ln")), "Yes.")

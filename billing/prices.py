@@ -31,6 +31,7 @@ WRITTEN = {
     "characters": ("characters", money.MILLION),
     "per_image": ("images", 1),
     "per_second": ("seconds", 1),
+    "per_search": ("searches", 1),
     "per_call": ("calls", 1),
 }
 # A bucket without a price of its own costs what this one costs, by its price or by that which it falls back to in turn.
@@ -47,7 +48,7 @@ OUTPUT_BUCKETS = ("output", "reasoning", "audio_out")
 TOKEN_BUCKETS = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
 # What any prompt may turn out to be: nothing is kept for an hour unless a call asks for it.
 _UNASKED = tuple(bucket for bucket in INPUT_BUCKETS if bucket != "cache_write_1h")
-_BY_UNIT = frozenset(("characters", "seconds", "calls"))
+_BY_UNIT = frozenset(("characters", "seconds", "searches", "calls"))
 NO_UNITS = Usage()
 ONE = 1_000_000  # a multiplier of 1, in parts per million
 HIGHEST_MULTIPLIER = 100 * ONE
@@ -372,9 +373,9 @@ def bound(
 ) -> Bound:
     """An upper bound by the dearest price that each token could turn out to have, in any tier within reach.
 
-    `units` are the most that it can use besides tokens: characters, seconds, pictures; those in `images`, of a size or
-    quality that is not known yet, are bounded by the dearest of the card. Of tokens they say only how many of the input
-    may be written to a cache for an hour.
+    `units` are the most that it can use besides tokens: characters, seconds, searches, pictures; those in `images`, of
+    a size or quality that is not known yet, are bounded by the dearest of the card. Of tokens they say only how many of
+    the input may be written to a cache for an hour.
     """
     if is_per_call(card, mode):
         return Bound(money.round_up(rate_of(card.rates, "calls") * multiplier, money.MILLION * ONE), 0)

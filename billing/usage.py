@@ -22,6 +22,7 @@ BUCKETS = (
     "characters",
     "images",
     "seconds",
+    "searches",
     "calls",
 )
 # Pictures whose size or quality is known are in a bucket of their own: `images/1024x1024/low`, `images/hd`.
@@ -38,7 +39,8 @@ class Source(StrEnum):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Units by bucket, in the order of BUCKETS: tokens, characters, pictures, seconds, calls. None: nobody counted.
+    """Units by bucket, in the order of BUCKETS: tokens, characters, pictures, seconds, searches, calls. None: nobody
+    counted.
 
     `cache_write_1h` are tokens that were written to a cache for an hour, `cache_write` those written for less or for
     nobody knows how long.
@@ -57,6 +59,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     characters: int | None = None
     images: int | None = None
     seconds: int | None = None
+    searches: int | None = None
     calls: int | None = None
     pictures: dict[str, int] | None = None
 
@@ -82,11 +85,17 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def completed(reported: Usage, counted: Usage) -> Usage:
-    """A report from before an answer's end, and what it could not know yet: output where more of it was counted, and
-    input where it tells of none."""
+    """A report from before an answer's end, and what it could not know yet: output and searches where more of them were
+    counted, and input where it tells of none."""
     missing = max(0, counted.tokens_out - reported.tokens_out)
-    whole = replace(reported, output=(reported.output or 0) + missing)
+    searches = max(reported.searches or 0, counted.searches or 0) or reported.searches
+    whole = replace(reported, output=(reported.output or 0) + missing, searches=searches)
     return whole if reported.tokens_in else replace(whole, input=counted.tokens_in)
+
+
+def searched(reported: Usage, seen: int) -> Usage:
+    """A report, with the searches that were seen where it does not tell how many there were."""
+    return replace(reported, searches=seen) if seen and reported.searches is None else reported
 
 
 def of(buckets: Mapping[str, int]) -> Usage:

@@ -18,7 +18,7 @@ from portal.wording import BUCKETS, UNITS
 TOKENS = ("input", "cache_read", "cache_write", "output")
 EXTRAS = ("cache_write_1h", "reasoning", "audio_in", "audio_out")
 LONGEST = 10**9  # longer than any tier's length
-MEDIA = ("images", "seconds", "characters", "calls")
+MEDIA = ("images", "seconds", "characters", "searches", "calls")
 MOST_CHANGES = 3  # of a model's planned prices that are shown
 
 
@@ -168,6 +168,8 @@ def unit_words(bucket: str, *, others: bool = False) -> str:
 def _notes(offer: Offer, card: PriceCard) -> list[str]:
     notes = [offer.model.provider] if offer.model.provider else []
     notes += _extras(card.rates)
+    if "searches" in card.rates:
+        notes.append(f"{money.to_text(_each(card, 'searches'), decimals=2)} {unit_words('searches')}")
     if card.offers_per_call and not card.only_per_call:
         price = money.to_text(_each(card, "calls"), decimals=2)
         notes.append(_("or %(price)s per call") % {"price": price})

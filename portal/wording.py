@@ -49,6 +49,7 @@ BUCKETS: dict[str, Any] = {
     "characters": _("Characters"),
     "images": _("Pictures"),
     "seconds": _("Seconds"),
+    "searches": _("Searches"),
     "calls": _("Calls"),
     "review": _("Decided by an administrator"),
 }
@@ -57,6 +58,7 @@ UNITS: dict[str, Any] = {
     "characters": _("per 1M characters"),
     "images": _("per picture"),
     "seconds": _("per second"),
+    "searches": _("per search"),
     "calls": _("per call"),
     "review": _("in all"),
 }

@@ -310,6 +310,7 @@ class Rollup(models.Model):
     used_characters = models.BigIntegerField()
     used_images = models.BigIntegerField()
     used_seconds = models.BigIntegerField()
+    used_searches = models.BigIntegerField(db_default=0)
     used_calls = models.BigIntegerField()
 
     class Meta:

@@ -25,7 +25,7 @@ from relay.channels.routing import Candidate
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted
 from relay.http import Answer, Request
-from relay.protocols import lasting
+from relay.protocols import lasting, searches
 from relay.protocols.codec import Asked, Chat
 from relay.records import Call
 from relay.settlement import Ending
@@ -145,7 +145,7 @@ async def open_hold(asked: Asked, model: Model, call: Call) -> int | None:
         return None
     models = {candidate.model for candidate in call.candidates}
     by_bytes = asked.input_bound(*models) + _passed_as_text(asked, call)
-    units = Usage(cache_write_1h=by_bytes) if _may_keep_for_an_hour(asked, call) else prices.NO_UNITS
+    units = _units(by_bytes, asked, call)
     bound = _bound(by_bytes, units, call)
     try:
         await _hold(bound, wanted, asked, call)
@@ -193,6 +193,14 @@ def _bound(input_tokens: int, units: Usage, call: Call) -> Bound:
     assert call.price
     card, mode = call.price.card, call.principal.billing
     return prices.bound(card, input_tokens=input_tokens, units=units, mode=mode, multiplier=call.multiplier)
+
+
+def _units(input_tokens: int, asked: Asked, call: Call) -> Usage:
+    """What of the call's price only some calls may come to."""
+    assert call.price
+    kept = input_tokens if _may_keep_for_an_hour(asked, call) else None
+    found = (searches.most(asked.body) or None) if "searches" in call.price.card.rates else None
+    return Usage(cache_write_1h=kept, searches=found) if kept or found else prices.NO_UNITS
 
 
 def _may_keep_for_an_hour(asked: Asked, call: Call) -> bool:

@@ -81,6 +81,7 @@ class Line(msgspec.Struct, frozen=True):
     used_characters: int
     used_images: int
     used_seconds: int
+    used_searches: int
     used_calls: int
     errors: int
 

@@ -55,6 +55,7 @@ _WORDS = {
     "audio_out": _("audio out"),
     "images": _("pictures"),
     "seconds": _("seconds"),
+    "searches": _("searches"),
     "requests": _("requests"),
     "other": _("other"),
 }

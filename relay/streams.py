@@ -18,6 +18,8 @@ def progress(stream: Stream, asked: Asked, number: int, model: str) -> Progress:
     if told is not None and not _tells_all(stream):
         come = Usage(input=counting.estimate(input_bytes, model), output=counting.estimate(output_bytes, model))
         told = usages.completed(told, come)
+    if told is not None:
+        told = usages.searched(told, stream.seen.searches)
     buckets = dict(told.buckets()) if told else None
     return Progress(number, input_bytes, output_bytes, answering=True, usage=buckets)
 
@@ -36,7 +38,7 @@ async def reckon(ending: Ending, stream: Stream, asked: Asked, model: str) -> No
     failed without any output costs nothing; whoever left after its first event pays for the input at least."""
     told = stream.usage
     if told is not None and _tells_all(stream):
-        ending.usage, ending.source = told, Source.REPORTED
+        ending.usage, ending.source = usages.searched(told, stream.seen.searches), Source.REPORTED
         if ending.state == "settled":
             ending.error = settlement.doubt(stream)
             counting.learn(asked, lambda: stream.seen, model, told)

@@ -32,6 +32,7 @@ UNITS = {
     "input_mchars": ("characters", money.MILLION),
     "audio_hours": ("seconds", 3600),
     "input_audio_hours": ("seconds", 3600),
+    "web_searches_kcount": ("searches", 1000),
 }
 # A fee for each request is the price of a call only where there is no other.
 REQUESTS = "requests_kcount"

@@ -66,9 +66,10 @@ async def usage(asked: Asked, seen: Output | int, upstream_model: str) -> Usage:
 
 def _usage(asked: Asked, seen: Output | int, model: str) -> Usage:
     put_out = seen.tokens(reports) if isinstance(seen, Output) else estimate(seen, model)
+    searches = (seen.searches or None) if isinstance(seen, Output) else None
     if asked.text_bytes > prompt.LONGEST_TEXT:
-        return Usage(input=estimate(asked.text_bytes, model), output=put_out)
-    return Usage(input=prompt.count(asked.prompt(), model, reports), output=put_out)
+        return Usage(input=estimate(asked.text_bytes, model), output=put_out, searches=searches)
+    return Usage(input=prompt.count(asked.prompt(), model, reports), output=put_out, searches=searches)
 
 
 async def prompt_tokens(asked: Asked, upstream_model: str) -> int:

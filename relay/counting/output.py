@@ -81,15 +81,15 @@ class Text:
 
 class Output:
     """All that was put out in one answer, by the model that the upstream knows as `model`. `ended` is how many of its
-    choices came to an end by themselves."""
+    choices came to an end by themselves, `searches` those of the web that its provider made for it."""
 
-    __slots__ = ("_family", "_model", "_texts", "ended")
+    __slots__ = ("_family", "_model", "_texts", "ended", "searches")
 
     def __init__(self, model: str = "") -> None:
         self._model = model
         self._family = families.of(model)
         self._texts: dict[tuple[int, str, int], Text] = {}
-        self.ended = 0
+        self.ended = self.searches = 0
 
     def text(self, choice: int, part: str, number: int = 0) -> Text:
         """Where a text goes: a choice's `content`, `reasoning` and so on, or the `name` and `arguments` of a call."""

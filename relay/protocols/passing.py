@@ -30,7 +30,7 @@ class PassedWhole:
         self._write_usage = write_usage
         self.response = response
         self.id = response.id
-        self.usage: Usage | None = response.usage
+        self.usage: Usage | None = seeing.used(response)
         self.finish = response.finish.value
 
     @property

@@ -2,7 +2,10 @@
 
 import msgspec
 
+from billing import usage
+from billing.usage import Usage
 from relay.counting.output import Output, Text
+from relay.protocols import searches
 from relay.protocols.canonical import Finish, Media, Part, Raw, Reasoning, Refusal, Response, ToolCall
 from relay.protocols.canonical import Text as TextPart
 
@@ -10,7 +13,7 @@ _ENDS_BY_ITSELF = frozenset((Finish.STOP, Finish.STOP_SEQUENCE, Finish.TOOL_CALL
 
 
 def place(part: Part, number: int, seen: Output) -> Text | None:
-    """Where this part's text is counted; None for one that has none."""
+    """Where this part's text is counted; None for one that has none. A search is counted at once."""
     match part:
         case TextPart():
             return seen.text(0, "content")
@@ -21,6 +24,8 @@ def place(part: Part, number: int, seen: Output) -> Text | None:
         case ToolCall():
             add(seen.text(0, "name", number), part.name)
             return seen.text(0, "arguments", number)
+        case Raw():
+            seen.searches += searches.is_one(part)
     return None
 
 
@@ -40,6 +45,12 @@ def of(response: Response, upstream_model: str) -> Output:
         add(where, part.arguments if isinstance(part, ToolCall) else getattr(part, "text", ""))
     seen.ended += response.finish in _ENDS_BY_ITSELF
     return seen
+
+
+def used(response: Response) -> Usage | None:
+    """What the provider reported of a whole answer, with the searches in it where it does not tell their number."""
+    found = sum(searches.is_one(part) for part in response.parts if isinstance(part, Raw))
+    return usage.searched(response.usage, found) if response.usage is not None else None
 
 
 def output_bytes(response: Response) -> int:

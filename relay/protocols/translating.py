@@ -22,7 +22,7 @@ class TranslatedWhole:
         self.response = restored(response, sent)
         self._encode = encode
         self.id = response.id
-        self.usage: Usage | None = response.usage
+        self.usage: Usage | None = seeing.used(response)
         self.finish = response.finish.value
 
     @property

@@ -45,7 +45,8 @@ def read(day: dt.date, scope: tuple[str, ...]) -> Script:
         if scope and text(row.get("workspace_id")) not in scope:
             continue
         currencies.add(text(row.get("currency")))
-        category = _TYPES.get(text(row.get("token_type")), "other")
+        other = "searches" if row.get("cost_type") == "web_search" else "other"
+        category = _TYPES.get(text(row.get("token_type")), other)
         money.append(Line(text(row.get("model")), category, amount=amount(row.get("amount"), "amount") / 100))
     total = sum((line.amount for line in money if line.amount is not None), start=amount(0, ""))
     return Bill(one_currency(currencies), total, (*lines, *money))
@@ -53,13 +54,14 @@ def read(day: dt.date, scope: tuple[str, ...]) -> Script:
 
 def _counted(row: Mapping[str, Any]) -> list[Line]:
     model, written = text(row.get("model")), row.get("cache_creation")
-    written = written if isinstance(written, dict) else {}
+    written, tools = written if isinstance(written, dict) else {}, row.get("server_tool_use")
     counts = {
         "input": units(row, "uncached_input_tokens"),
         "cache_read": units(row, "cache_read_input_tokens"),
         "cache_write": units(written, "ephemeral_5m_input_tokens"),
         "cache_write_1h": units(written, "ephemeral_1h_input_tokens"),
         "output": units(row, "output_tokens"),
+        "searches": units(tools if isinstance(tools, dict) else {}, "web_search_requests"),
     }
     return [Line(model, category, quantity=count) for category, count in counts.items() if count]
 

@@ -5,7 +5,7 @@ The columns, in any order, by their names in the first line; only `date` is need
     date        the day, in UTC: 2026-11-20
     model       the provider's name of the model
     category    input, cache_read, cache_write, cache_write_1h, prompt (all of the input together), output, audio_in,
-                audio_out, images, seconds, requests, other
+                audio_out, images, seconds, searches, requests, other
     quantity    whole units: tokens, pictures, seconds, requests
     amount      money, as a decimal with a point; a credit is negative
     currency    three letters; the same in all lines

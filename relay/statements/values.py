@@ -36,6 +36,7 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "audio_out": ("audio_out",),
     "images": ("images",),
     "seconds": ("seconds",),
+    "searches": ("searches",),
     "requests": (),  # attempts that were answered
     "other": (),
 }

@@ -132,7 +132,7 @@ def test_what_is_affordable_is_rounded_down_and_never_negative() -> None:
 def test_a_card_names_what_is_wrong_with_it() -> None:
     known = (
         "input, cache_read, cache_write, cache_write_1h, output, reasoning, audio_in, audio_out, characters, "
-        "per_image, per_second, per_call"
+        "per_image, per_second, per_search, per_call"
     )
     long = "x" * 60
     wrong: list[tuple[dict[Any, Any], str]] = [
@@ -266,6 +266,14 @@ def test_characters_and_seconds_are_bounded_by_what_they_cost() -> None:
     units = Usage(characters=1000, seconds=2)
     assert prices.bound(card, input_tokens=500, units=units) == Bound(35 * 10**6 + 1, 0)
     assert prices.bound(card, input_tokens=500, units=Usage(calls=2)) == Bound(10 * 10**9 + 1, 0)
+
+
+def test_searches_are_charged_and_bounded_one_by_one() -> None:
+    card = prices.parse_card({"input": "1", "per_search": "0.01"})
+    assert prices.charge(Usage(input=3, searches=2), card).lines[1] == Line("searches", 2, 10**13, M, 2 * 10**7)
+    assert prices.bound(card, input_tokens=3, units=Usage(searches=5)) == Bound(3000 + 5 * 10**7 + 1, 0)
+    assert prices.charge(Usage(searches=2), prices.parse_card({"input": "1"})).amount == 0
+    assert prices.units_of("searches") == 1
 
 
 def test_a_card_of_pictures_is_written_as_it_is_read_and_told_in_a_line() -> None:

@@ -43,6 +43,15 @@ def test_a_report_from_before_the_end_is_completed_by_what_was_counted() -> None
     assert usage.completed(Usage(cache_write=7), Usage(input=3, output=0)) == Usage(cache_write=7, output=0)
 
 
+def test_searches_that_nobody_has_told_of_are_those_that_were_seen() -> None:
+    assert usage.searched(Usage(input=1), 3) == Usage(input=1, searches=3)
+    assert usage.searched(Usage(input=1, searches=2), 3) == Usage(input=1, searches=2)
+    assert usage.searched(Usage(input=1), 0) == Usage(input=1)
+    early = usage.completed(Usage(input=1, output=1, searches=0), Usage(output=1, searches=2))
+    assert early == Usage(input=1, output=1, searches=2)
+    assert usage.completed(Usage(input=1, output=0, searches=0), Usage()) == Usage(input=1, output=0, searches=0)
+
+
 def test_the_names_of_buckets_are_known() -> None:
     assert usage.are_known([*BUCKETS, "images/hd"])
     assert usage.are_known([])

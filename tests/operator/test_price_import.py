@@ -200,7 +200,7 @@ def test_the_package_is_compared_by_the_rules_every_day_and_proposed_once() -> N
     assert (proposal.source, proposal.actor) == ("genai-prices", "schedule")
     old, new = proposal.items.order_by("-model")
     assert (old.model, old.change, old.new_card) == (
-        "gpt-4o-mini", "changed", {"input": "0.18", "cache_read": "0.09", "output": "0.72"},
+        "gpt-4o-mini", "changed", {"input": "0.18", "cache_read": "0.09", "output": "0.72", "per_search": "0.012"},
     )  # fmt: skip
     assert (new.model, new.change, new.facts["context_window"]) == ("claude-haiku-4-5", "new", [None, 200000])
     assert CatalogModel.objects.count() == 1
@@ -261,7 +261,7 @@ def test_the_packages_units_become_our_buckets(monkeypatch: pytest.MonkeyPatch) 
         _info("sees", ModelPrice(input_mtok=Decimal("1"), input_image_mtok=Decimal("1"), output_mtok=Decimal("2"))),
     )
     assert found == {
-        "long": "input 1, output 4; above 200000: input 2",
+        "long": "input 1, output 4, per_search 0.01; above 200000: input 2",
         "keeps": "input 4, cache_write 5, cache_write_1h 8",
         "whisper": "per_second 0.0001",
         "odd": "per_second 0.000277778",

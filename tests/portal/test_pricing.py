@@ -31,6 +31,13 @@ def test_the_price_of_an_hour_in_the_cache_is_told_where_there_is_one(client: Cl
     assert "Cache write for an hour 8.00" in client.get(reverse("pricing")).content.decode()
 
 
+def test_the_price_of_a_search_stands_below_the_model(client: Client, price: PriceVersion) -> None:
+    assert "per search" not in client.get(reverse("pricing")).content.decode()
+    card = prices.parse_card({"input": "4", "output": "20", "per_search": "0.01"})
+    catalog.set_price(catalog.save_model(name="searches"), card, actor="tests")
+    assert "0.01 per search" in client.get(reverse("pricing")).content.decode()
+
+
 def test_a_change_is_announced_with_its_date(client: Client, price: PriceVersion) -> None:
     soon = timezone.now() + dt.timedelta(days=9)
     catalog.set_price(price.model, prices.parse_card({"input": "0.12", "output": "0.48"}), actor="t", valid_from=soon)

@@ -220,12 +220,13 @@ def test_a_bill_that_comes_late_replaces_what_there_was_of_it(ours: Ours) -> Non
 
 
 def test_a_bill_of_anthropic_is_in_cents_and_its_tokens_are_disjoint(ours: Ours) -> None:
-    ours.call(4_128_750, input=1500, cache_read=200, cache_write=500, cache_write_1h=1000, output=500)
+    ours.call(4_128_750, input=1500, cache_read=200, cache_write=500, cache_write_1h=1000, output=500, searches=4)
     ours.source("anthropic", scope="wrkspc_1")
     day = {"starting_at": f"{DAY}T00:00:00Z", "ending_at": f"{DAY + dt.timedelta(days=1)}T00:00:00Z"}
     tokens = {
         "model": "claude-sonnet-4-20250514", "uncached_input_tokens": 1500, "cache_read_input_tokens": 200,
         "cache_creation": {"ephemeral_5m_input_tokens": 500, "ephemeral_1h_input_tokens": 1000}, "output_tokens": 500,
+        "server_tool_use": {"web_search_requests": 4},
     }  # fmt: skip
     lines = [
         {"currency": "USD", "amount": "0.40", "token_type": "uncached_input_tokens", "workspace_id": "wrkspc_1"},
@@ -239,6 +240,7 @@ def test_a_bill_of_anthropic_is_in_cents_and_its_tokens_are_disjoint(ours: Ours)
     assert parts(row) == {
         "input": (1500, 1500, False), "cache_read": (200, 200, False), "cache_write": (500, 500, False),
         "cache_write_1h": (1000, 1000, False), "output": (500, 500, False),
+        "searches": (4, 4, False),
     }  # fmt: skip
     headers = ours.provider.asked[0][2]
     assert (headers["x-api-key"], headers["anthropic-version"]) == (SECRET, "2023-06-01")

@@ -175,6 +175,7 @@ class MessagesStream(PassingStream):
         if block is not None:
             if block.type == "tool_use":
                 self.seen.text(0, "name", index).add(msgspec.Raw(msgspec.json.encode(block.name)))
+            self.seen.searches += block.type == "server_tool_use" and block.name == "web_search"
             for kind in ("text", "thinking"):
                 self._count(index, kind, getattr(block, kind))
             if len(bytes(block.input)) > 4:

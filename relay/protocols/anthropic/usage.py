@@ -23,6 +23,10 @@ class _OutputDetails(msgspec.Struct, gc=False):
     thinking_tokens: int | None = None
 
 
+class _Tools(msgspec.Struct, gc=False):
+    web_search_requests: int | None = None
+
+
 class _Wire(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -30,6 +34,7 @@ class _Wire(msgspec.Struct):
     cache_read_input_tokens: int | None = None
     cache_creation: _Creation | None = None
     output_tokens_details: _OutputDetails | None = None
+    server_tool_use: _Tools | None = None
 
 
 _LARGEST = 2**40
@@ -75,6 +80,7 @@ class Tally:
             cache_write_1h=None if for_an_hour is None else lasting,
             output=seen["output_tokens"] - shown,
             reasoning=None if thinking is None else shown,
+            searches=seen.get("web_search_requests"),
         )
 
 
@@ -87,6 +93,7 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
 
 def _numbers(found: _Wire) -> dict[str, int]:
     creation, details = found.cache_creation or _Creation(), found.output_tokens_details or _OutputDetails()
+    tools = found.server_tool_use or _Tools()
     numbers = {
         "input_tokens": found.input_tokens,
         "output_tokens": found.output_tokens,
@@ -95,6 +102,7 @@ def _numbers(found: _Wire) -> dict[str, int]:
         "ephemeral_5m_input_tokens": creation.ephemeral_5m_input_tokens,
         "ephemeral_1h_input_tokens": creation.ephemeral_1h_input_tokens,
         "thinking_tokens": details.thinking_tokens,
+        "web_search_requests": tools.web_search_requests,
     }
     return {name: number for name, number in numbers.items() if number is not None}
 
@@ -123,4 +131,6 @@ def encode(usage: Usage | None, *, prompt_tokens: int = 0) -> dict[str, Any]:
         }
     if usage.reasoning is not None:
         wire["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    if usage.searches is not None:
+        wire["server_tool_use"] = {"web_search_requests": usage.searches, "web_fetch_requests": 0}
     return wire

@@ -22,8 +22,8 @@ class Decoder:
     """As `codec.Decoder` promises it. `whole`: the one event is a whole answer, which may lack its end."""
 
     __slots__ = (
-        "_called", "_cited", "_ended", "_note", "_number", "_open", "_reason", "_started", "_state", "_usage", "_whole",
-        "finished", "outdated",
+        "_called", "_cited", "_ended", "_model", "_note", "_number", "_open", "_reason", "_searches", "_started",
+        "_state", "_usage", "_whole", "finished", "outdated",
     )  # fmt: skip
 
     def __init__(self, *, whole: bool = False) -> None:
@@ -37,6 +37,7 @@ class Decoder:
         self._note: str | None = None
         self._usage: msgspec.Raw = wire.ABSENT
         self._cited: set[str] = set()
+        self._searches, self._model = usage.Searches(), ""
 
     def feed(self, data: bytes) -> list[Event]:
         if self._ended:
@@ -66,13 +67,14 @@ class Decoder:
 
     @property
     def usage(self) -> Usage | None:
-        return usage.decode(self._usage) if self._usage is not wire.ABSENT else None
+        return self._searches.added(usage.decode(self._usage), self._model) if self._usage is not wire.ABSENT else None
 
     def _read(self, answer: wire.Answer, data: bytes, out: list[Event]) -> None:
         if wire.is_given(answer.error):
             raise errors.decode_event(answer.error)
         if answer.usageMetadata is not wire.ABSENT:
             self._usage = answer.usageMetadata
+        self._model = self._model or answer.modelVersion or ""
         if not self._started:
             self._started = True
             out.append(Started(answer.responseId or "", answer.modelVersion or "", self.usage))
@@ -97,6 +99,7 @@ class Decoder:
                 self._call(part.functionCall, part, out)
             else:
                 self._other(part, data, place, number, out)
+        self._searches.see(candidate)
         if candidate.groundingMetadata is not None and self._open == _TEXT:
             self._cite(candidate.groundingMetadata, out)
         if candidate.finishReason:

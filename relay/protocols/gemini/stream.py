@@ -30,7 +30,8 @@ class GeminiStream(PassingStream):
     _reported: Usage | None
 
     __slots__ = (
-        "_calls", "_ended", "_framing", "_held", "_model", "_n", "_report", "_reported", "_untold", "_upstream_model",
+        "_calls", "_ended", "_framing", "_held", "_model", "_n", "_report", "_reported", "_searches", "_untold",
+        "_upstream_model", "_version",
     )  # fmt: skip
 
     def __init__(self, asked: GeminiRequest, *, model: str, upstream_model: str) -> None:
@@ -43,6 +44,7 @@ class GeminiStream(PassingStream):
         self._calls = 0
         self._untold = False
         self._held: bytes | None = None
+        self._searches, self._version = usage.Searches(), upstream_model
 
     @property
     def usage(self) -> Usage | None:
@@ -50,7 +52,7 @@ class GeminiStream(PassingStream):
         if self._report is not None:
             report, self._report = self._report, None
             self._reported = usage.decode(report) or self._reported
-        return self._reported
+        return self._searches.added(self._reported, self._version)
 
     @usage.setter
     def usage(self, value: Usage | None) -> None:
@@ -122,6 +124,7 @@ class GeminiStream(PassingStream):
             self._ended.update(range(self._n))
         for candidate in answer.candidates or ():
             self._begun = True
+            self._searches.see(candidate)
             index = candidate.index or 0
             content = candidate.content
             for part in (content.parts or ()) if content is not None else ():

@@ -5,11 +5,14 @@ Source: Gemini API reference, `UsageMetadata`. Fields that are zero are left out
 has the numbers as they stand by then, so a later one replaces the one before.
 """
 
+import re
 from typing import Any
 
 import msgspec
 
+from billing import usage as usages
 from billing.usage import Usage
+from relay.protocols.gemini import wire as wires
 
 
 class _Modality(msgspec.Struct):
@@ -63,6 +66,34 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
         reasoning=thoughts,
         audio_out=audio_out,
     )
+
+
+class Searches:
+    """Google's own searches for one answer, by the newest word on each of its candidates.
+
+    Every query costs; with the models before Gemini 3 an answer that was searched for costs once (Gemini API,
+    "Grounding with Google Search", pricing).
+    """
+
+    __slots__ = ("_queries",)
+
+    def __init__(self) -> None:
+        self._queries: dict[int, int] = {}
+
+    def see(self, candidate: wires.Candidate) -> None:
+        grounding = candidate.groundingMetadata
+        if grounding is not None and grounding.webSearchQueries:
+            self._queries[candidate.index or 0] = sum(bool(query) for query in grounding.webSearchQueries)
+
+    def added(self, reported: Usage | None, model: str) -> Usage | None:
+        """The report with these searches, by the upstream's name of the model."""
+        count = sum(self._queries.values())
+        if _BY_ANSWER.search(model):
+            count = min(count, 1)
+        return usages.searched(reported, count) if reported is not None else None
+
+
+_BY_ANSWER = re.compile(r"gemini-[12](?![0-9])")
 
 
 def _audio(details: list[_Modality] | None) -> int:

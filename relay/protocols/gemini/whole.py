@@ -30,7 +30,11 @@ class GeminiWhole:
         self._body = body
         self._answer = answer
         self.id = answer.responseId or ""
-        self.usage: Usage | None = usage.decode(answer.usageMetadata) if wire.is_given(answer.usageMetadata) else None
+        reported = usage.decode(answer.usageMetadata) if wire.is_given(answer.usageMetadata) else None
+        searches = usage.Searches()
+        for candidate in answer.candidates or ():
+            searches.see(candidate)
+        self.usage: Usage | None = searches.added(reported, answer.modelVersion or "")
         self.finish = self._end().value
 
     @property

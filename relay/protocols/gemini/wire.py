@@ -56,6 +56,7 @@ class GroundingChunk(msgspec.Struct, gc=False):
 
 class Grounding(msgspec.Struct, gc=False):
     groundingChunks: list[GroundingChunk] | None = None
+    webSearchQueries: list[str] | None = None
 
 
 class Candidate(msgspec.Struct, gc=False):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from anthropic.types import CitationsWebSearchResultLocation
+from msgspec.structs import replace
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
@@ -43,7 +44,10 @@ def test_cutting_a_stream_at_any_byte_gives_the_same_events(name: str) -> None:
 @pytest.mark.usefixtures("one_id")
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_written_for_a_client_is_read_as_it_was(name: str) -> None:
-    laws.response_is_stable(DIALECT, asked(), DIALECT.decode_response(wire(f"{name}.json")))
+    response = DIALECT.decode_response(wire(f"{name}.json"))
+    if response.usage is not None:  # this protocol has no number of searches, and the hub has not their words
+        response.usage = replace(response.usage, searches=None)
+    laws.response_is_stable(DIALECT, asked(), response)
 
 
 USAGE = Usage(input=5, cache_read=2, output=3, reasoning=1, audio_in=0, audio_out=0)

@@ -8,7 +8,7 @@ import msgspec
 from relay.errors import Cause, RelayError
 
 CONTENT_TYPE = b"text/event-stream; charset=utf-8"
-LONGEST_EVENT = 2 * 1024 * 1024
+LONGEST_EVENT = 24 * 1024 * 1024  # a picture that was drawn is one event, in base64
 _MARK = b"\xef\xbb\xbf"  # a stream may begin with it, and it is none of its events (section 9.2.5)
 
 
@@ -24,7 +24,7 @@ class Splitter:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The events that are complete now. Raises RelayError where one grows past 2 MiB."""
+        """The events that are complete now. Raises RelayError where one grows past LONGEST_EVENT."""
         if not self._begun:
             data, self.carry = self.carry + data, b""
             if len(data) < len(_MARK) and _MARK.startswith(data):

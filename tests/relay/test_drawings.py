@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
@@ -14,13 +15,16 @@ from tests.kit.upstream import Exchange, Upstream
 from tests.relay.test_counting_media import png
 
 PICTURE = base64.b64encode(png(1024, 1024) + random.Random(1).randbytes(300_000)).decode()
+LARGE = base64.b64encode(random.Random(2).randbytes(12_000_000)).decode()
 INPUT = 1000  # nano-units a token
 
 
 async def drawing(exchange: Exchange) -> None:
-    part = {"inlineData": {"mimeType": "image/png", "data": PICTURE}}
+    part = {"inlineData": {"mimeType": "image/png", "data": LARGE if "large" in str(exchange.json) else PICTURE}}
     candidate = {"content": {"role": "model", "parts": [{"text": "Here: "}, part]}, "finishReason": "STOP"}
-    await scripts.value({"candidates": [candidate], "modelVersion": "up", "responseId": "r"})(exchange)
+    answer = {"candidates": [candidate], "modelVersion": "up", "responseId": "r"}
+    said = scripts.stream([scripts.event(answer)]) if "stream" in exchange.target else scripts.value(answer)
+    await said(exchange)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,19 @@ def test_a_picture_that_was_drawn_is_a_picture_in_the_next_turn_and_costs_one(
     call = max(eventually(lambda: gateway.calls(customer.key)), key=lambda found: found["usage"]["input"])
     assert 258 < call["usage"]["input"] < 4000
     assert call["held"] < 10_000 * INPUT
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1beta/models/draws:streamGenerateContent"])
+def test_a_picture_of_twelve_megabytes_is_streamed_whole(gateway: Gateway, customer: Customer, path: str) -> None:
+    said = "Draw a large cat."
+    messages = {"model": "draws", "messages": [{"role": "user", "content": said}], "max_tokens": 100, "stream": True}
+    body = {"contents": [{"parts": [{"text": said}]}]} if "Generate" in path else messages
+    headers = {"Authorization": f"Bearer {customer.token}"}
+    answer = requests.post(f"{gateway.url}{path}?alt=sse", json=body, headers=headers, timeout=30)
+    assert answer.status_code == 200
+    assert LARGE in answer.text
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["error"]) == ("settled", "")
 
 
 def test_a_picture_may_be_asked_for_by_the_modalities_of_chat(

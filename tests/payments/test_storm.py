@@ -177,10 +177,14 @@ class Storm:
                 if not hasattr(own, "http"):
                     own.http = sessions.enter_context(requests.Session())
                 status = one.send(own.http)
-                assert status in one.good, f"{one.what}: {status}"
+                assert status in one.good, f"{one.what}: {status}\n{self._complaint()}"
                 return f"{one.what} {status}"
 
             return Counter(pool.map(deliver, sent))
+
+    def _complaint(self) -> str:
+        """The first error in the server's log, without the rest of it."""
+        return "".join(self.gateway.servers[0].log().partition("Traceback")[1:])[:8000]
 
     def check(self) -> None:
         """Each true payment once, a quarter of Stripe's taken back, and nothing else."""

@@ -210,7 +210,7 @@ def test_a_filled_database_is_migrated_there_and_back(kind: str) -> None:
         with databases.inside(url):
             assert rows("relay_calllog") == 8
             assert rows("relay_attempt") == 16
-        databases.migrate(url, "relay", "0010")
+        databases.migrate(url, "relay")
         with databases.inside(url):
             assert _content() == (calls, attempts)
             if kind == "postgres":

@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 
-from billing import failpoints, holds, money
+from billing import money
 from billing import usage as usages
 from billing.usage import Source
 from relay import counting, settlement, stored_responses, streams
@@ -92,10 +92,7 @@ async def _forward(
     reply: Reply, stream: Stream, first: bytes, asked: Asked, call: Call, guard: Guard, outlet: Outlet
 ) -> RelayError | None:
     """Chunk by chunk until the upstream has ended. What went wrong, or None; a client that left is `guard.left`."""
-    assert call.hold is not None
-    number, model = len(call.attempts), call.attempts[-1].candidate.model
-    holds.watch(call.hold, lambda: streams.progress(stream, asked, number, model))
-    failpoints.hit("after_first_byte")
+    streams.watch(stream, asked, call)
     idle = call.attempts[-1].candidate.timeouts.idle
     guard.expect(Why.IDLE, idle)
     try:

@@ -292,7 +292,7 @@ async def _folded(reply: Reply, folding: Folding, attempt: Attempt, asked: Asked
                 guard.signs += 1
             elif folding.begun:
                 _note_first_byte(attempt, call)
-                _watch(folding, attempt, asked, call)
+                streams.watch(folding, asked, call)
                 guard.expect(Why.IDLE, attempt.candidate.timeouts.idle)
     attempt.whole = True
     if not folding.done and folding.failure is None:
@@ -300,13 +300,6 @@ async def _folded(reply: Reply, folding: Folding, attempt: Attempt, asked: Asked
     found = folding.whole()
     await reply.finish()
     return found
-
-
-def _watch(stream: Stream, attempt: Attempt, asked: Asked, call: Call) -> None:
-    assert call.hold
-    number, model = len(call.attempts), attempt.candidate.model
-    holds.watch(call.hold, lambda: streams.progress(stream, asked, number, model))
-    failpoints.hit("after_first_byte")
 
 
 async def _first_events(reply: Reply, stream: Stream, attempt: Attempt, call: Call) -> Begun:

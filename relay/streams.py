@@ -1,17 +1,26 @@
 """How far a provider's stream has come, and what it used: the same whether its client gets it as a stream or whole."""
 
-from billing import failpoints
+from billing import failpoints, holds
 from billing import usage as usages
 from billing.operations import Progress
 from billing.usage import Source, Usage
 from relay import counting, settlement
 from relay.protocols.codec import Asked, Stream
+from relay.records import Call
 from relay.settlement import Ending
 
 AFTER_FINISH = 2.0  # seconds that usage and the end of a stream may take once all of its answers are finished
 
 
-def progress(stream: Stream, asked: Asked, number: int, model: str) -> Progress:
+def watch(stream: Stream, asked: Asked, call: Call) -> None:
+    """From now on the call's hold knows how far the stream has come: its first bytes are there."""
+    assert call.hold is not None
+    number, model = len(call.attempts), call.attempts[-1].candidate.model
+    holds.watch(call.hold, lambda: _progress(stream, asked, number, model))
+    failpoints.hit("after_first_byte")
+
+
+def _progress(stream: Stream, asked: Asked, number: int, model: str) -> Progress:
     """How far the stream has come. What its report does not tell of is in `usage` too, as far as bytes say."""
     failpoints.hit("mid_stream")
     told, input_bytes, output_bytes = stream.usage, asked.text_bytes, stream.output_bytes

@@ -72,9 +72,9 @@ def other_currency() -> str:
         Transfer.objects.filter(credit=OuterRef("pk"))
     )
     booked = Account.objects.filter(moved)
-    if booked.filter(currency=settings.CURRENCY).exists():
-        return ""
-    return booked.order_by("pk").values_list("currency", flat=True).first() or ""
+    # In this order: the first amount of all may be booked between the two.
+    other = booked.exclude(currency=settings.CURRENCY).order_by("pk").values_list("currency", flat=True).first()
+    return other if other and not booked.filter(currency=settings.CURRENCY).exists() else ""
 
 
 def _account(kind: str, team_id: int | None) -> Account:

@@ -1,6 +1,8 @@
 """Accounts, transfers and freezing: who gets what, under which name, and what is refused."""
 
+import itertools
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -150,6 +152,21 @@ def test_books_of_another_currency_get_no_account_besides(book: Ledger) -> None:
         with pytest.raises(ledger.OtherCurrency, match="CURRENCY is XTS"):
             ledger.wallet_of(book.wallet.team_id or 0)
     assert Account.objects.count() == before
+
+
+def test_the_first_amount_that_is_booked_while_accounts_are_looked_at_is_in_no_other_currency(books: str) -> None:
+    _, team = portal.user_with_team("alice@example.com")
+    wallet, looks = ledger.wallet_of(team.pk), itertools.count(1)
+
+    def booked_meanwhile(execute: Callable[..., Any], statement: str, *rest: Any) -> Any:
+        found = execute(statement, *rest)
+        if "billing_transfer" in statement and next(looks) == 1:
+            ledger.credit(wallet=wallet, amount=1, actor="tests", reason="the first")
+        return found
+
+    with connection.execute_wrapper(booked_meanwhile):
+        assert ledger.platform_account("promo").currency == settings.CURRENCY
+    assert next(looks) > 1
 
 
 @on_sqlite

@@ -214,9 +214,12 @@ async def stalling_body(exchange: Exchange) -> None:
 
 
 async def default(exchange: Exchange) -> None:
-    """What a request without a script gets: a whole answer or a stream, as it asked; the list of models for GET."""
+    """What a request without a script gets: a whole answer or a stream, as it asked; the list of models for GET; a 404
+    for what names no model in its body, as Google's addresses do not."""
     if exchange.method == "GET":
         await exchange.answer(200, b'{"object": "list", "data": []}')
+    elif "model" not in exchange.json:
+        await exchange.answer(404, b'{"error": {"message": "there is no such path here"}}')
     elif exchange.json.get("stream"):
         await stream()(exchange)
     else:

@@ -38,9 +38,10 @@ DECIDED = frozenset(map(_folded, (
     "cached_content", "api_key",
 )))  # fmt: skip
 _HOLDERS = frozenset((_folded("generation_config"),))
-# What a client may ask for that vendors bill at rates of their own, and no price here has: OpenAI's and Google's
-# priority processing, Anthropic's fast mode. Only an operator's parameters ask for it, who has the prices for it then.
-_DEARER = {"service_tier": "priority", "serviceTier": "priority", "speed": "fast"}
+# What a client may ask for that vendors bill at rates of their own, and no price here has, by the ends of the words:
+# OpenAI's and Google's priority processing, of which OpenAI's newer name is `fast` with `ultrafast` above it
+# (`service_tier` in its API reference), Anthropic's fast mode. Only an operator's parameters ask for it, who has the prices for it then.
+_DEARER = {"service_tier": ("priority", "fast"), "serviceTier": ("priority",), "speed": ("fast",)}
 _DEARER_QUOTED = (b"\\u", *(b'"%s"' % name.encode() for name in _DEARER))  # asked of every body, so written once
 
 
@@ -74,16 +75,16 @@ def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
         fields: dict[str, Any] = _fields.decode(body)
     except msgspec.DecodeError:
         return body, []  # the provider says what is wrong with it
-    found = [name for name, word in _DEARER.items() if name in fields and _says(fields[name], word)]
+    found = [name for name, words in _DEARER.items() if name in fields and _says(fields[name], words)]
     for name in found:
         del fields[name]
     return (msgspec.json.encode(fields) if found else body), found
 
 
-def _says(raw: msgspec.Raw, word: str) -> bool:
+def _says(raw: msgspec.Raw, words: tuple[str, ...]) -> bool:
     """Google writes such words in capitals, and with the name of the field before them."""
     with contextlib.suppress(msgspec.DecodeError):  # what is no text is the provider's to judge
-        return _text.decode(raw).lower().endswith(word)
+        return _text.decode(raw).lower().endswith(words)
     return False
 
 

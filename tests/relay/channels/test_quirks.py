@@ -143,8 +143,11 @@ def test_thoughts_go_back_to_providers_that_want_them_or_do_not_mind(name: str) 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("service_tier", "priority"), ("serviceTier", "SERVICE_TIER_PRIORITY"), ("speed", "fast")],
-)
+    [
+        ("service_tier", "priority"), ("serviceTier", "SERVICE_TIER_PRIORITY"), ("speed", "fast"),
+        ("service_tier", "fast"), ("service_tier", "ultrafast"),
+    ],
+)  # fmt: skip
 def test_what_a_vendor_bills_at_rates_of_its_own_is_not_had_for_the_usual_price(name: str, value: str) -> None:
     body = json.dumps({"model": "m", name: value, "messages": []}).encode()
     assert quirks.apply(body, PLAIN) == quirks.Edited(b'{"model":"m","messages":[]}', (name,))

@@ -40,8 +40,11 @@ DECIDED = frozenset(map(_folded, (
 _HOLDERS = frozenset((_folded("generation_config"),))
 # What a client may ask for that vendors bill at rates of their own, and no price here has, by the ends of the words:
 # OpenAI's and Google's priority processing, of which OpenAI's newer name is `fast` with `ultrafast` above it
-# (`service_tier` in its API reference), Anthropic's fast mode. Only an operator's parameters ask for it, who has the prices for it then.
-_DEARER = {"service_tier": ("priority", "fast"), "serviceTier": ("priority",), "speed": ("fast",)}
+# (`service_tier` in its API reference), Anthropic's fast mode, and its inference in the USA alone, at 1.1 times the
+# price ("Data residency"). Only an operator's parameters ask for it, who has the prices for it then.
+_DEARER = {
+    "service_tier": ("priority", "fast"), "serviceTier": ("priority",), "speed": ("fast",), "inference_geo": ("us",),
+}  # fmt: skip
 _DEARER_QUOTED = (b"\\u", *(b'"%s"' % name.encode() for name in _DEARER))  # asked of every body, so written once
 
 

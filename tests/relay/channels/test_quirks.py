@@ -145,7 +145,7 @@ def test_thoughts_go_back_to_providers_that_want_them_or_do_not_mind(name: str) 
     ("name", "value"),
     [
         ("service_tier", "priority"), ("serviceTier", "SERVICE_TIER_PRIORITY"), ("speed", "fast"),
-        ("service_tier", "fast"), ("service_tier", "ultrafast"),
+        ("service_tier", "fast"), ("service_tier", "ultrafast"), ("inference_geo", "us"),
     ],
 )  # fmt: skip
 def test_what_a_vendor_bills_at_rates_of_its_own_is_not_had_for_the_usual_price(name: str, value: str) -> None:
@@ -157,7 +157,10 @@ def test_what_a_vendor_bills_at_rates_of_its_own_is_not_had_for_the_usual_price(
     assert asked[name] == value, "the operator asks for it"
 
 
-@pytest.mark.parametrize(("name", "value"), [("service_tier", "flex"), ("service_tier", 5), ("speed", "standard")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("service_tier", "flex"), ("service_tier", 5), ("speed", "standard"), ("inference_geo", "global")],
+)
 def test_other_words_for_how_a_call_is_served_pass(name: str, value: Any) -> None:
     body = json.dumps({"model": "m", name: value, "content": "a \\u00e9 service_tier"}).encode()
     assert quirks.apply(body, PLAIN).body is body

@@ -45,7 +45,10 @@ _HOLDERS = frozenset((_folded("generation_config"),))
 _DEARER = {
     "service_tier": ("priority", "fast"), "serviceTier": ("priority",), "speed": ("fast",), "inference_geo": ("us",),
 }  # fmt: skip
-_DEARER_QUOTED = (b"\\u", *(b'"%s"' % name.encode() for name in _DEARER))  # asked of every body, so written once
+# Models that may answer instead of the one that was priced and that the key may use: Anthropic's ("Refusals and
+# fallback") where it declines, OpenRouter's ("Model fallbacks") where it fails; billed as the one that answered.
+_INSTEAD = ("fallbacks", "models")
+_DEARER_QUOTED = (b"\\u", *(b'"%s"' % name.encode() for name in (*_DEARER, *_INSTEAD)))  # asked of every body
 
 
 class Edited(msgspec.Struct, frozen=True):
@@ -79,6 +82,7 @@ def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
     except msgspec.DecodeError:
         return body, []  # the provider says what is wrong with it
     found = [name for name, words in _DEARER.items() if name in fields and _says(fields[name], words)]
+    found += [name for name in _INSTEAD if bytes(fields.get(name, b"null")) not in _NOTHING]
     for name in found:
         del fields[name]
     return (msgspec.json.encode(fields) if found else body), found

@@ -159,6 +159,19 @@ def test_what_a_vendor_bills_at_rates_of_its_own_is_not_had_for_the_usual_price(
 
 @pytest.mark.parametrize(
     ("name", "value"),
+    [("fallbacks", [{"model": "claude-opus-5-5", "speed": "fast"}]), ("fallbacks", "default"), ("models", ["a/b"])],
+)
+def test_no_other_model_than_the_one_that_was_priced_answers_instead(name: str, value: Any) -> None:
+    body = json.dumps({"model": "m", "messages": [], name: value}).encode()
+    assert quirks.apply(body, PLAIN) == quirks.Edited(b'{"model":"m","messages":[]}', (name,))
+    assert json.loads(quirks.apply(body, PLAIN, {name: value}).body)[name] == value, "the operator asks for it"
+    for nothing in ("null", "[]"):
+        empty = f'{{"model":"m","{name}":{nothing}}}'.encode()
+        assert quirks.apply(empty, PLAIN).body is empty
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
     [("service_tier", "flex"), ("service_tier", 5), ("speed", "standard"), ("inference_geo", "global")],
 )
 def test_other_words_for_how_a_call_is_served_pass(name: str, value: Any) -> None:

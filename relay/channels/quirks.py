@@ -48,7 +48,14 @@ _DEARER = {
 # Models that may answer instead of the one that was priced and that the key may use: Anthropic's ("Refusals and
 # fallback") where it declines, OpenRouter's ("Model fallbacks") where it fails; billed as the one that answered.
 _INSTEAD = ("fallbacks", "models")
-_DEARER_QUOTED = (b"\\u", *(b'"%s"' % name.encode() for name in (*_DEARER, *_INSTEAD)))  # asked of every body
+# Tools that are another model, by how their type begins: Anthropic's "Advisor tool", whose tokens are billed at that
+# model's rates and are in none of a report's sums; OpenRouter's "Advisor" and "Fusion".
+_ADVISERS = ("advisor_", "openrouter:advisor", "openrouter:fusion")
+_DEARER_QUOTED = (  # asked of every body, so written once
+    b"\\u",
+    *(b'"%s"' % name.encode() for name in (*_DEARER, *_INSTEAD)),
+    *(b'"%s' % name.encode() for name in _ADVISERS),
+)
 
 
 class Edited(msgspec.Struct, frozen=True):
@@ -85,7 +92,29 @@ def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
     found += [name for name in _INSTEAD if bytes(fields.get(name, b"null")) not in _NOTHING]
     for name in found:
         del fields[name]
+    found += _without_advisers(fields)
     return (msgspec.json.encode(fields) if found else body), found
+
+
+def _without_advisers(fields: dict[str, Any]) -> list[str]:
+    """Takes those tools out that are another model: what they are called."""
+    with contextlib.suppress(msgspec.DecodeError):  # what is no list of tools is the provider's to judge
+        tools = _messages.decode(fields.get("tools", b"[]"))
+        kinds = [_adviser(tool) for tool in tools]
+        if any(kinds):
+            fields["tools"] = [tool for tool, kind in zip(tools, kinds, strict=True) if not kind]
+            if not fields["tools"]:
+                del fields["tools"]
+        return [f"tools[].{kind}" for kind in kinds if kind]
+    return []
+
+
+def _adviser(tool: Mapping[str, msgspec.Raw]) -> str:
+    """The type of a tool that is another model; "" of any other."""
+    with contextlib.suppress(msgspec.DecodeError):
+        kind = _text.decode(tool.get("type", b'""'))
+        return kind if kind.startswith(_ADVISERS) else ""
+    return ""
 
 
 def _says(raw: msgspec.Raw, words: tuple[str, ...]) -> bool:

@@ -3,6 +3,9 @@
 What was written to the cache is one number, and apart what of it stays for five minutes and what for an hour, which
 costs 2 and not 1.25 times the input ("Prompt caching", pricing).
 
+What the provider itself spends on summarising a conversation in the middle of a call ("Compaction") stands among the
+`iterations` alone and is in no other number, but billed as all others are.
+
 In a stream the numbers are cumulative: `message_start` has the input, `message_delta` the end of it all. A later number
 replaces an earlier one and is never added to it (Messages API, "Streaming").
 """
@@ -25,6 +28,15 @@ class _OutputDetails(msgspec.Struct, gc=False):
 
 class _Tools(msgspec.Struct, gc=False):
     web_search_requests: int | None = None
+
+
+class _Iteration(msgspec.Struct, gc=False):
+    type: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation: _Creation | None = None
 
 
 class _Wire(msgspec.Struct):

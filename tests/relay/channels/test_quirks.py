@@ -170,6 +170,24 @@ def test_no_other_model_than_the_one_that_was_priced_answers_instead(name: str, 
         assert quirks.apply(empty, PLAIN).body is empty
 
 
+@pytest.mark.parametrize("kind", ["advisor_20260301", "openrouter:advisor", "openrouter:fusion"])
+def test_no_other_model_advises_the_one_that_was_priced(kind: str) -> None:
+    adviser, own = {"type": kind, "name": "advisor", "model": "claude-opus-5-5"}, {"name": "advisor_", "type": "custom"}
+    body = json.dumps({"model": "m", "tools": [own, adviser]}).encode()
+    edited = quirks.apply(body, PLAIN)
+    assert (json.loads(edited.body), edited.dropped) == ({"model": "m", "tools": [own]}, (f"tools[].{kind}",))
+    escaped = body.replace(kind.encode(), b"\\u%04x" % ord(kind[0]) + kind[1:].encode())
+    assert quirks.apply(escaped, PLAIN) == edited
+    alone = json.dumps({"tools": [adviser], "model": "m"}).encode()
+    assert quirks.apply(alone, PLAIN) == quirks.Edited(b'{"model":"m"}', (f"tools[].{kind}",))
+
+
+@pytest.mark.parametrize("tools", [None, "advisor_", [{"type": 5, "name": "advisor_"}], ["advisor_"], [{"type": "x"}]])
+def test_other_tools_pass_whatever_they_look_like(tools: Any) -> None:
+    body = json.dumps({"model": "m", "tools": tools, "user": "advisor_"}).encode()
+    assert quirks.apply(body, PLAIN).body is body
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("service_tier", "flex"), ("service_tier", 5), ("speed", "standard"), ("inference_geo", "global")],

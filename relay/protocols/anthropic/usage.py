@@ -30,15 +30,6 @@ class _Tools(msgspec.Struct, gc=False):
     web_search_requests: int | None = None
 
 
-class _Iteration(msgspec.Struct, gc=False):
-    type: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation: _Creation | None = None
-
-
 class _Wire(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -47,19 +38,26 @@ class _Wire(msgspec.Struct):
     cache_creation: _Creation | None = None
     output_tokens_details: _OutputDetails | None = None
     server_tool_use: _Tools | None = None
+    iterations: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Iteration(_Wire):
+    type: str | None = None
 
 
 _LARGEST = 2**40
 _decoder = msgspec.json.Decoder(_Wire | None)
+_iterations_decoder = msgspec.json.Decoder(list[_Iteration] | None)
 
 
 class Tally:
     """What a stream has told so far, the later number in place of the earlier one."""
 
-    __slots__ = ("_broken", "_seen")
+    __slots__ = ("_broken", "_compactions", "_seen")
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
+        self._compactions: list[dict[str, int]] = []
         self._broken = False
 
     def see(self, wire: bytes | msgspec.Raw) -> bool:
@@ -71,6 +69,7 @@ class Tally:
             return False
         if found is not None:
             self._seen.update(_numbers(found))
+            self._compactions = _compactions(found.iterations) or self._compactions
         return found is not None and found.output_tokens is not None
 
     def usage(self) -> Usage | None:
@@ -79,21 +78,12 @@ class Tally:
         seen = self._seen
         if self._broken or "input_tokens" not in seen or "output_tokens" not in seen:
             return None
-        if any(not 0 <= number < _LARGEST for number in seen.values()):
+        if any(not 0 <= number < _LARGEST for numbers in (seen, *self._compactions) for number in numbers.values()):
             return None
-        thinking, written = seen.get("thinking_tokens"), _written(seen)
-        for_an_hour = seen.get("ephemeral_1h_input_tokens")
-        lasting = min(for_an_hour or 0, written)
-        shown = min(thinking or 0, seen["output_tokens"])
-        return Usage(
-            input=seen["input_tokens"],
-            cache_read=seen.get("cache_read_input_tokens", 0),
-            cache_write=written - lasting,
-            cache_write_1h=None if for_an_hour is None else lasting,
-            output=seen["output_tokens"] - shown,
-            reasoning=None if thinking is None else shown,
-            searches=seen.get("web_search_requests"),
-        )
+        found = _usage(seen)
+        for numbers in self._compactions:
+            found = _added(found, _usage(numbers))
+        return found
 
 
 def decode(wire: bytes | msgspec.Raw) -> Usage | None:
@@ -117,6 +107,37 @@ def _numbers(found: _Wire) -> dict[str, int]:
         "web_search_requests": tools.web_search_requests,
     }
     return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _compactions(wire: msgspec.Raw) -> list[dict[str, int]]:
+    """None where the iterations are another provider's, and of another shape."""
+    try:
+        found = _iterations_decoder.decode(wire) or []
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    return [_numbers(each) for each in found if each.type == "compaction"]
+
+
+def _usage(seen: dict[str, int]) -> Usage:
+    thinking, written, output = seen.get("thinking_tokens"), _written(seen), seen.get("output_tokens", 0)
+    for_an_hour = seen.get("ephemeral_1h_input_tokens")
+    lasting = min(for_an_hour or 0, written)
+    shown = min(thinking or 0, output)
+    return Usage(
+        input=seen.get("input_tokens", 0),
+        cache_read=seen.get("cache_read_input_tokens", 0),
+        cache_write=written - lasting,
+        cache_write_1h=None if for_an_hour is None else lasting,
+        output=output - shown,
+        reasoning=None if thinking is None else shown,
+        searches=seen.get("web_search_requests"),
+    )
+
+
+def _added(one: Usage, other: Usage) -> Usage:
+    """The sums; None where neither has a number. These reports have no pictures."""
+    pairs = zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other), strict=True)
+    return Usage(*(a if b is None else (a or 0) + b for a, b in pairs))
 
 
 def _written(seen: dict[str, int]) -> int:

@@ -95,7 +95,7 @@ async def replay(claim: Claim, principal: Principal, call: uuid.UUID, fingerprin
     if sealed is None:
         message = f"The call {call} was paid for, but its answer was not kept: it was interrupted, or is too large."
         raise RelayError(Cause.IDEMPOTENCY_NOT_STORED, message)
-    kept = _decoder.decode(vault.unseal(base64.b64decode(sealed), row=call))
+    kept = _unseal(call, sealed)
     return Answer(kept.status, [*kept.headers, REPLAYED], kept.body)
 
 
@@ -113,6 +113,16 @@ async def rows(call: uuid.UUID, answer: Answer) -> list[Row]:
 
 def _seal(call: uuid.UUID, kept: _Kept) -> str:
     return base64.b64encode(vault.seal(msgspec.msgpack.encode(kept), row=call)).decode()
+
+
+def _unseal(call: uuid.UUID, sealed: str) -> _Kept:
+    """Raises RelayError for one whose key is no longer among ENCRYPTION_KEYS: nobody can read it any more."""
+    try:
+        content = vault.unseal(base64.b64decode(sealed), row=call)
+    except vault.Undecryptable as error:
+        message = f"The call {call} was paid for, but its answer cannot be read any more."
+        raise RelayError(Cause.IDEMPOTENCY_NOT_STORED, message) from error
+    return _decoder.decode(content)
 
 
 async def _read(function: Callable[..., _T], *arguments: Any) -> _T:

@@ -382,6 +382,21 @@ def test_stored_answers_are_not_readable_in_the_database(gateway: Gateway, custo
     assert "SGVsbG8" not in sealed  # base64 of it
 
 
+def test_an_answer_whose_encryption_key_was_taken_away_is_charged_once_and_said_so(
+    breakable: Gateway, upstream: Upstream
+) -> None:
+    customer, key, script = breakable.customer(), fresh(), upstream.play(scripts.default)
+    breakable.start()
+    assert ask(breakable, customer, key, x_script=script).status_code == 200
+    breakable.servers.pop().stop()
+    breakable.start(ENCRYPTION_KEYS="another-key-" + "x" * 40)
+    again = ask(breakable, customer, key, x_script=script)
+    assert code(again) == (409, "idempotency_answer_not_stored", "idempotency_error")
+    assert "cannot be read any more" in again.json()["error"]["message"]
+    assert len(upstream.served(script)) == 1
+    assert charged(breakable, customer) == [COST]
+
+
 def test_an_answer_that_is_too_large_to_keep_is_charged_once_and_said_so(
     breakable: Gateway, upstream: Upstream
 ) -> None:

@@ -208,7 +208,7 @@ def _accepted(item: ProposalItem, actor: str, valid_from: dt.datetime | None, ty
 
 def _carry_out(item: ProposalItem, actor: str, valid_from: dt.datetime | None) -> None:
     row = CatalogModel.objects.filter(name=item.model).first()
-    if (row is None) != (item.change == Change.NEW) or (row is not None and _last_card(row) != item.old_card):
+    if (row is None) != (item.change == Change.NEW) or (row is not None and _has_changed(row, item)):
         raise Refused(_("%(model)s has changed since this was proposed. Compare again.") % {"model": item.model})
     if row is not None and (later := catalog.upcoming(row)) and (valid_from or timezone.now()) <= later[-1].valid_from:
         problem = _("%(model)s has a price planned from %(date)s: choose a later moment.")
@@ -221,6 +221,12 @@ def _carry_out(item: ProposalItem, actor: str, valid_from: dt.datetime | None) -
         item.version = catalog.set_price(row, card, actor=actor, valid_from=valid_from)
     except ValueError as error:
         raise Refused(f"{item.model}: {error}") from error
+
+
+def _has_changed(row: CatalogModel, item: ProposalItem) -> bool:
+    """Whether somebody has written another price, or another of the facts that the line would write over."""
+    others = (name for name, (before, _after) in item.facts.items() if getattr(row, name) != before)
+    return _last_card(row) != item.old_card or any(others)
 
 
 def _last_card(row: CatalogModel) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+import msgspec
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -144,6 +145,24 @@ def test_a_line_whose_price_has_changed_since_is_refused(sold: str) -> None:
     with pytest.raises(Refused, match="new has changed"):
         proposals.accept(proposal=proposal, actor="tests", lines=[proposal.items.get(model="new").pk])
     assert _price("m") == "input 1.2"
+
+
+@pytest.mark.parametrize("said", [{"description": "Ours."}, {"max_output": 5}, {"capabilities": {"streams": "only"}}])
+def test_what_somebody_has_said_of_a_model_since_is_not_written_over(sold: str, said: dict[str, Any]) -> None:
+    theirs = {"description": "Theirs.", "max_output": 100, "capabilities": {"tools": False}}
+    listed = Listed(model="m", card=prices.parse_card({"input": "1.5"}), **theirs)
+    listing = msgspec.structs.replace(_listing({}), models=(listed,))
+    proposal = proposals.propose(proposals.find(listing, [Margin()]), actor="tests")
+    assert proposal is not None
+    catalog.save_model(name="m", **said)
+    with pytest.raises(Refused, match="m has changed since this was proposed"):
+        proposals.accept(proposal=proposal, actor="root")
+    row = CatalogModel.objects.get(name="m")
+    assert {name: getattr(row, name) for name in said} == said
+    assert (_price("m"), _states(proposal)) == ("input 1", {"m": "open"})
+    catalog.save_model(name="m", description="", max_output=None, capabilities={})
+    proposals.accept(proposal=proposal, actor="root")
+    assert (_price("m"), CatalogModel.objects.get(name="m").description) == ("input 1.5", "Theirs.")
 
 
 def test_a_price_does_not_take_effect_before_one_that_is_planned(sold: str) -> None:

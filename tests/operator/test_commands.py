@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import override_settings
 from django.utils import timezone
 
@@ -415,7 +415,9 @@ def test_a_currency_that_is_not_the_books_own_leaves_nothing_in_them_and_is_told
     accounts = Account.objects.count()
     User.objects.create_user("nina@example.com", "a long enough password")
     with override_settings(CURRENCY="EUR"):
-        for command in (("balance", "--email", "nina@example.com"), ("serve",), ("worker",), ("audit",)):
+        named = ("--email", "nina@example.com")
+        issue_key = ("issue_key", *named, "--name", "laptop")
+        for command in (("balance", *named), issue_key, ("seed_demo",), ("serve",), ("worker",), ("audit",)):
             with pytest.raises(CommandError, match="kept in USD, and CURRENCY is EUR"):
                 _run(*command)
         assert "the books are kept in USD and CURRENCY is EUR. Set CURRENCY=USD." in _said()
@@ -469,11 +471,36 @@ def test_a_list_has_no_empty_part(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- serve, worker --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["serve", "worker", "audit"])
-def test_nothing_starts_on_a_database_without_its_tables(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+COMMANDS = pytest.mark.parametrize(
+    "command",
+    [
+        ("serve",), ("worker",), ("audit",), ("apply", "deploy/pisces.yaml"), ("dump",),
+        ("import_prices", "--from", "genai-prices"), ("issue_key", "--email", "ann@example.com", "--name", "laptop"),
+        ("balance", "--email", "ann@example.com"), ("calls", "--email", "ann@example.com"), ("seed_demo",),
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+
+
+@COMMANDS
+def test_nothing_starts_on_a_database_without_its_tables(
+    demo: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
     monkeypatch.setattr(readiness, "pending_migrations", lambda: ["relay.0001_initial"])
-    with pytest.raises(CommandError, match="lacks 1 migrations"):
-        _run(command)
+    with pytest.raises(CommandError, match=r"lacks 1 migrations. Run `manage.py prepare` first"):
+        _run(*command)
+
+
+@COMMANDS
+def test_a_database_that_is_away_is_told_in_a_line(
+    demo: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def away() -> list[str]:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(readiness, "pending_migrations", away)
+    with pytest.raises(CommandError, match=r"The database cannot be reached. Check DATABASE_URL"):
+        _run(*command)
 
 
 @pytest.mark.parametrize("port", ["0", "70000"])

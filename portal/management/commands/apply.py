@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from portal.configuration import merge, nodes, reader
+from portal.management import prepared
 
 
 class Command(BaseCommand):
@@ -22,6 +23,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        prepared.check_tables()
         path = Path(options["file"])
         try:
             text = path.read_text(encoding="utf-8-sig")

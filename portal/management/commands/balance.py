@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from billing import ledger
 from portal import operator
+from portal.management import prepared
 
 
 class Command(BaseCommand):
@@ -18,6 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        prepared.check_tables()
         try:
             found = operator.balance(options["email"])
         except operator.UnknownUser as error:

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from portal import operator
+from portal.management import prepared
 
 _ROW = "{time:<20} {model:<24} {channel:<16} {state:<8} {usage:<28} {cost:>14}  {request_id}"
 
@@ -21,6 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        prepared.check_tables()
         try:
             found = operator.calls(options["email"], request_id=options["request_id"], limit=max(0, options["limit"]))
         except operator.UnknownUser as error:

@@ -13,6 +13,7 @@ from billing.catalog_import.proposals import Found
 from billing.price_forms import figure_words, leaps
 from portal import proposing
 from portal.configuration.nodes import InvalidFile
+from portal.management import prepared
 
 PACKAGE = "genai-prices"
 SIGNS = {"new": "+", "changed": "~", "gone": "-"}
@@ -31,6 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--currency", default="", help="of the file's prices (the ledger's)")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        prepared.check_tables()
         source = options["source"]
         try:
             found = self._found(source, options["list_prices"], options["currency"].upper())

@@ -16,6 +16,7 @@ from keys import rates
 from keys.models import BillingMode, KeyType, PaymentType
 from keys.services import Spec
 from portal import operator
+from portal.management import prepared
 
 
 class Command(BaseCommand):
@@ -40,6 +41,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        prepared.check()
         try:
             issued = operator.issue_key(
                 email=_email(options["email"]),

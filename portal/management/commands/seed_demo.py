@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from portal import demo_data
+from portal.management import prepared
 
 
 class Command(BaseCommand):
@@ -20,6 +21,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not settings.DEMO_PROVIDER:
             raise CommandError("This installation is no demo. Set DEMO_PROVIDER=1 if it is meant to be one.")
+        prepared.check()
         demo = demo_data.seed()
         if options["json"]:
             self.stdout.write(json.dumps(msgspec.to_builtins(demo)))

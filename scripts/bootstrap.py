@@ -25,6 +25,8 @@ class Failed(Exception):
 def python(*, development: bool = False) -> Path:
     """The interpreter that has the dependencies, installed now if they are not. Raises Failed."""
     if given := os.environ.get("PISCES_PYTHON"):
+        if shutil.which(given) is None:
+            raise Failed(f"PISCES_PYTHON={given} cannot be run. Give the path of a Python, or leave it out.")
         return Path(given)
     if sys.version_info < (3, 11):  # noqa: UP036 - whatever Python there is runs this file
         raise Failed(f"Python 3.11 or newer is needed; this is {sys.version.split()[0]}. Try: make PYTHON=python3.11")

@@ -4,6 +4,7 @@ Sets up what is missing, starts the server and the worker, prints how to use the
 when one of them ends by itself.
 """
 
+import errno
 import json
 import os
 import secrets
@@ -60,21 +61,32 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _port() -> int:
-    """The port from the environment, which has to be free. Raises Failed."""
+    """The port from the environment, which has to be free at HOST. Raises Failed."""
     text = os.environ.get("PORT") or "8000"
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise Failed(f"PORT={text} is no port.")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((os.environ.get("HOST") or "127.0.0.1", int(text)))
-        except OSError as error:
+    host = os.environ.get("HOST") or "127.0.0.1"
+    try:
+        family, kind, _protocol, _name, address = socket.getaddrinfo(host, int(text), type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        if getattr(error, "errno", None) in (errno.EADDRINUSE, errno.EACCES):
             raise Failed(f"Port {text} is not free ({error.strerror}). Try another: make run PORT=8001") from error
+        raise Failed(f"HOST={host} is no address of this machine. Leave it out, for 127.0.0.1.") from error
     return int(text)
 
 
 def _secrets(folder: Path) -> None:
-    """The installation's own secrets, made once; readable by the owner only."""
+    """The installation's own secrets, made once; readable by the owner only. Raises Failed."""
+    try:
+        _make_secrets(folder)
+    except OSError as error:
+        raise Failed(f"{folder} cannot be written ({error.strerror}). Make it writable, or set VAR_DIR.") from error
+
+
+def _make_secrets(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "pisces.env"
     if path.exists():
@@ -123,8 +135,10 @@ def _wait_until_healthy(port: int, children: list["subprocess.Popen[bytes]"]) ->
 
 
 def _host() -> str:
+    """As an address has it; the machine itself where the server listens everywhere."""
     host = os.environ.get("HOST") or "127.0.0.1"
-    return "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - it is compared with
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared with
+    return f"[{host}]" if ":" in host else host
 
 
 def _check(children: list["subprocess.Popen[bytes]"]) -> None:

@@ -26,6 +26,15 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 class Installation:
     """A folder of its own, the interpreter of the tests, and no setting of theirs."""
 
@@ -165,3 +174,36 @@ def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path) -> None:
         assert running.process.wait(20) == 1
     assert "is not free" in running.log.read_text()
     assert not (installation.folder / "var").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HOST", "203.0.113.7", "HOST=203.0.113.7 is no address of this machine"),
+        ("HOST", "not an address", "HOST=not an address is no address of this machine"),
+        ("VAR_DIR", "/dev/null/var", "/dev/null/var cannot be written"),
+        ("PISCES_PYTHON", "/nowhere/python", "PISCES_PYTHON=/nowhere/python cannot be run"),
+    ],
+)
+def test_what_cannot_be_started_with_is_said_in_a_line(tmp_path: Path, name: str, value: str, said: str) -> None:
+    installation = Installation(tmp_path)
+    installation.environment[name] = value
+    running = installation.run(_free_port())
+    assert running.process.wait(20) == 1
+    (line,) = running.log.read_text().splitlines()
+    assert line.startswith(f"pisces: {said}")
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+def test_it_runs_at_an_address_of_ipv6(installation: Installation) -> None:
+    port = _free_port()
+    installation.environment["HOST"] = "::1"
+    try:
+        running = installation.run(port)
+    finally:
+        del installation.environment["HOST"]
+    try:
+        assert f"Portal     http://[::1]:{port}/" in running.wait()
+    finally:
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(60) == 0

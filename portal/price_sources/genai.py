@@ -34,7 +34,8 @@ UNITS = {
     "input_audio_hours": ("seconds", 3600),
     "web_searches_kcount": ("searches", 1000),
 }
-# A fee for each request is the price of a call only where there is no other.
+# A fee for each request is the price of a call only where there is no other: beside others, `per_call` is what keys
+# that pay by the call pay instead of them.
 REQUESTS = "requests_kcount"
 # What tells of a model's kind, in the order in which it is asked; else it chats.
 _KINDS = (
@@ -147,7 +148,10 @@ def _card(price: ModelPrice) -> tuple[PriceCard, list[str]]:
 
 
 def _check_covered(name: str, written: dict[str, Any]) -> None:
-    """Tokens of pictures and films are counted as any others, so they must not be dearer."""
+    """Tokens of pictures and films are counted as any others, so they must not be dearer; and a fee for each request
+    comes on top of the tokens, which nobody would pay."""
+    if name == REQUESTS:
+        raise _Unfit(f"there is no bucket for {name} beside other prices")
     side = name.partition("_")[0]
     if name.endswith("_mtok") and side in ("input", "output") and "_tool_" not in name:
         plain = written.get(f"{side}_mtok")

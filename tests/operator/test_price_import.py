@@ -267,10 +267,10 @@ def test_the_packages_units_become_our_buckets(monkeypatch: pytest.MonkeyPatch) 
         "odd": "per_second 0.000277778",
         "tts": "characters 15",
         "calls": "per_call 0.005",
-        "both": "input 1",
         "sees": "input 1, output 2",
     }
     assert skipped == [
+        "acme both: there is no bucket for requests_kcount beside other prices",
         "acme ocr: there is no bucket for input_document_kpages",
         "acme free: no price is given",
         "acme painter: there is no bucket for output_image_mtok, which is dearer than other tokens",

@@ -149,7 +149,7 @@ def test_a_line_whose_price_has_changed_since_is_refused(sold: str) -> None:
 
 @pytest.mark.parametrize("said", [{"description": "Ours."}, {"max_output": 5}, {"capabilities": {"streams": "only"}}])
 def test_what_somebody_has_said_of_a_model_since_is_not_written_over(sold: str, said: dict[str, Any]) -> None:
-    theirs = {"description": "Theirs.", "max_output": 100, "capabilities": {"tools": False}}
+    theirs: dict[str, Any] = {"description": "Theirs.", "max_output": 100, "capabilities": {"tools": False}}
     listed = Listed(model="m", card=prices.parse_card({"input": "1.5"}), **theirs)
     listing = msgspec.structs.replace(_listing({}), models=(listed,))
     proposal = proposals.propose(proposals.find(listing, [Margin()]), actor="tests")

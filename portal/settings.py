@@ -12,7 +12,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 from django.utils.translation import gettext_lazy as _
 
-from billing import money
 from portal.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -60,7 +59,7 @@ CHECKOUT_ORIGINS = [
 MAX_BODY_WEBHOOK = env.int("MAX_BODY_WEBHOOK", default=512 * 1024)
 
 # What one administrator may give or take within a day, in nano-units; what goes beyond waits for a second one.
-SECOND_ADMIN_ABOVE = money.parse(env.str("SECOND_ADMIN_ABOVE", default="1000"))
+SECOND_ADMIN_ABOVE = env.amount("SECOND_ADMIN_ABOVE", default="1000")
 SIGNUP_OPEN = env.bool("SIGNUP_OPEN", default=True)
 DEMO_PROVIDER = env.bool("DEMO_PROVIDER", default=False)
 # How many proxies in front of the gateway append to X-Forwarded-For.
@@ -161,6 +160,8 @@ POSTGRES_OPTIONS = {
 # Database: SQLite under var/ unless told otherwise; the ledger works the same on both.
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'pisces.sqlite3'}")}
 _database = DATABASES["default"]
+if _database.get("ENGINE") not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
+    raise ImproperlyConfigured("DATABASE_URL must begin with postgres:// or sqlite://")
 _database["CONN_MAX_AGE"] = 600
 if _database["ENGINE"] == "django.db.backends.sqlite3":
     _database["OPTIONS"] = {
@@ -217,6 +218,8 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_UNIQUE_EMAIL = True
 ACCOUNT_EMAIL_VERIFICATION = env.str("EMAIL_VERIFICATION", default="optional")
+if ACCOUNT_EMAIL_VERIFICATION not in ("mandatory", "optional", "none"):
+    raise ImproperlyConfigured("EMAIL_VERIFICATION must be mandatory, optional or none")
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = "Pisces: "

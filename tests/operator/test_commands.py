@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import runpy
 import stat
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 from django.test import override_settings
@@ -466,6 +468,37 @@ def test_a_list_has_no_empty_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Environment().list("GIVEN") == ["first", "second"]
     monkeypatch.setenv("GIVEN", " , ")
     assert Environment().list("GIVEN", default=["x"]) == []
+
+
+def test_a_value_may_have_dollars_wherever_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, value in enumerate(("$HOME", "$$", r"\$a", r"a\\$b$", "$")):
+        (tmp_path / "value").write_text(value + "\n")
+        monkeypatch.setenv(f"KEPT{number}_FILE", str(tmp_path / "value"))
+        monkeypatch.setenv("GIVEN", value)
+        env = Environment()
+        assert env.str(f"KEPT{number}", default="x") == env.str("GIVEN", default="x") == value
+        assert env.list("GIVEN") == [value]
+
+
+@pytest.mark.filterwarnings("ignore:Engine not recognized")
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PORT", "eighty", "PORT must be a whole number"),
+        ("BODY_TIMEOUT", "a minute", "BODY_TIMEOUT must be a number"),
+        ("SECOND_ADMIN_ABOVE", "-5", "SECOND_ADMIN_ABOVE must be an amount such as 2.5"),
+        ("DATABASE_URL", "pisces.sqlite3", "DATABASE_URL must begin with postgres:// or sqlite://"),
+        ("DATABASE_URL", "mysql://me:secret@db/pisces", "DATABASE_URL must begin with postgres:// or sqlite://"),
+        ("EMAIL_VERIFICATION", "yes", "EMAIL_VERIFICATION must be mandatory, optional or none"),
+    ],
+)
+def test_a_setting_that_cannot_be_read_is_named_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ImproperlyConfigured) as caught:
+        runpy.run_path(str(Path(doctor.__file__).with_name("settings.py")))
+    assert str(caught.value) == said
 
 
 # ---- serve, worker --------------------------------------------------------------------------------------------------

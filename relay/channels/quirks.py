@@ -111,17 +111,20 @@ def _without_advisers(fields: dict[str, Any]) -> list[str]:
 
 def _adviser(tool: Mapping[str, msgspec.Raw]) -> str:
     """The type of a tool that is another model; "" of any other."""
-    with contextlib.suppress(msgspec.DecodeError):
-        kind = _text.decode(tool.get("type", b'""'))
-        return kind if kind.startswith(_ADVISERS) else ""
-    return ""
+    kind = _text_of(tool.get("type", b"")) or ""
+    return kind if kind.startswith(_ADVISERS) else ""
 
 
 def _says(raw: msgspec.Raw, words: tuple[str, ...]) -> bool:
     """Google writes such words in capitals, and with the name of the field before them."""
-    with contextlib.suppress(msgspec.DecodeError):  # what is no text is the provider's to judge
-        return _text.decode(raw).lower().endswith(words)
-    return False
+    return (_text_of(raw) or "").lower().endswith(words)
+
+
+def _text_of(raw: bytes | msgspec.Raw) -> str | None:
+    """None of what is no text: the provider says what is wrong with it."""
+    with contextlib.suppress(msgspec.DecodeError):
+        return _text.decode(raw)
+    return None
 
 
 def _concerned(body: bytes, quirks: Quirks) -> bool:
@@ -179,7 +182,7 @@ def _edit_message(message: dict[str, Any], quirks: Quirks) -> tuple[bool, list[t
 
 def _rename_role(message: dict[str, Any], roles: Iterable[tuple[str, str]]) -> bool:
     for role, known in roles:
-        if "role" in message and msgspec.json.decode(message["role"]) == role:
+        if _text_of(message.get("role", b"")) == role:
             message["role"] = known
             return True
     return False
@@ -194,8 +197,8 @@ def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _fit_id(holder: dict[str, Any], name: str, length: int) -> bool:
     """Whether it had to be changed. An id comes out the same wherever and whenever it stands there."""
-    given = msgspec.json.decode(holder[name]) if name in holder else None
-    if not isinstance(given, str) or (len(given) == length and given.isascii() and given.isalnum()):
+    given = _text_of(holder.get(name, b""))
+    if given is None or (len(given) == length and given.isascii() and given.isalnum()):
         return False
     holder[name] = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:length]
     return True

@@ -207,6 +207,16 @@ def test_a_value_that_nobody_here_can_read_is_the_provider_s_to_judge(value: byt
     assert edited.body == patched % (value, value, value)
 
 
+@pytest.mark.parametrize("value", [b"1e999", b"9" * 5000, b"[1e999]"])
+def test_what_nobody_here_can_read_inside_a_message_is_the_provider_s_to_judge(value: bytes) -> None:
+    body = b'{"messages":[{"role":"developer","content":"x"},{"role":%s,"content":"y"}]}'
+    edited = quirks.apply(body % value, presets.of("deepseek").quirks)
+    assert edited.body == (body % value).replace(b"developer", b"system")
+    body = b'{"messages":[{"role":"assistant","tool_calls":[{"id":%s}]},{"role":"tool","tool_call_id":%s}]}'
+    edited = quirks.apply(body % (value, value), presets.of("mistral").quirks)
+    assert edited.body == body % (value, value)
+
+
 def test_groq_gets_neither_probabilities_nor_names_nor_several_answers() -> None:
     sent, dropped = applied("groq", {**BODY, "n": 2, "logprobs": True, "logit_bias": {}, "temperature": 0})
     assert sent == {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, "temperature": 0}

@@ -111,27 +111,29 @@ class _Fault(msgspec.Struct):
 
 
 class _ErrorObject(msgspec.Struct):
-    """`detail` is what servers built with FastAPI say (Jina's, and Mistral's with 422), in a message or alone."""
+    """`detail` is what servers built with FastAPI say (Jina's, and Mistral's with 422), in a message or alone. It is
+    read only where it is needed: beside a message others have in it whatever they like."""
 
     message: "str | _ErrorObject | None" = None
-    detail: "str | list[_Fault] | _ErrorObject | None" = None
+    detail: msgspec.Raw = msgspec.Raw(b"null")
 
-    def text(self) -> str:
-        for said in (self.message, self.detail):
-            if isinstance(said, _ErrorObject):
-                return said.text()
-            if isinstance(said, list):
-                return "; ".join(f"{'.'.join(map(str, fault.loc))}: {fault.msg}" for fault in said)
-            if said:
-                return said
-        return ""
+
+_Said = str | list[_Fault] | _ErrorObject | None
 
 
 def error_text(raw: bytes | msgspec.Raw) -> str:
     """The text of an error object or string, at most 500 characters."""
     try:
-        found = msgspec.json.decode(raw, type=_ErrorObject | str)
-        text = found if isinstance(found, str) else found.text()
+        text = _text_of(msgspec.json.decode(raw, type=_ErrorObject | str))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return "no reason given"
     return (text or "no reason given")[:500]
+
+
+def _text_of(said: _Said) -> str:
+    """Raises msgspec.DecodeError for a detail that is none of these."""
+    if isinstance(said, _ErrorObject):
+        return _text_of(said.message) or _text_of(msgspec.json.decode(said.detail, type=_Said))
+    if isinstance(said, list):
+        return "; ".join(f"{'.'.join(map(str, fault.loc))}: {fault.msg}" for fault in said)
+    return said or ""

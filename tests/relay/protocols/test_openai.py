@@ -120,6 +120,9 @@ FAULTS = [{"type": "extra_forbidden", "loc": ["body", "top_k"], "msg": "Extra in
         ({"detail": "Input text exceeds the maximum length."}, "Input text exceeds the maximum length."),
         ({"detail": {"message": "No."}}, "No."),
         ({"detail": [], "message": None}, "no reason given"),
+        ({"message": "No.", "detail": ["of", "any", "shape"]}, "No."),
+        ({"message": "No.", "detail": {"message": 5}}, "No."),
+        ({"detail": 5}, "no reason given"),
     ],
 )
 def test_what_a_provider_says_in_detail_reaches_the_caller(content: dict[str, Any], said: str) -> None:

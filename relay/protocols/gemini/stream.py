@@ -122,6 +122,7 @@ class GeminiStream(PassingStream):
             self._begun = True
             self.finish = Finish.FILTER.value
             self._ended.update(range(self._n))
+        self._version = answer.modelVersion or self._version
         for candidate in answer.candidates or ():
             self._begun = True
             self._searches.see(candidate)

@@ -86,7 +86,8 @@ class Searches:
             self._queries[candidate.index or 0] = sum(bool(query) for query in grounding.webSearchQueries)
 
     def added(self, reported: Usage | None, model: str) -> Usage | None:
-        """The report with these searches, by the upstream's name of the model."""
+        """The report with these searches, by the model that answered: the name that was asked for may be an alias of
+        it (`gemini-flash-latest`)."""
         count = sum(self._queries.values())
         if _BY_ANSWER.search(model):
             count = min(count, 1)

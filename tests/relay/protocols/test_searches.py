@@ -87,7 +87,8 @@ def test_responses_searches_are_its_items() -> None:
 @pytest.mark.parametrize(
     ("model", "count"), [("gemini-3-pro-preview", 2), ("gemini-2.5-flash", 1), ("models/gemini-2.0-flash", 1)]
 )
-def test_geminis_queries_count_each_or_once_by_the_model(model: str, count: int) -> None:
+@pytest.mark.parametrize("alias", [False, True])
+def test_geminis_queries_count_each_or_once_by_the_model(model: str, alias: bool, count: int) -> None:
     body = json.loads((WIRE / "gemini" / "grounded.json").read_bytes())
     body["modelVersion"] = model
     body["candidates"][0]["groundingMetadata"]["webSearchQueries"] = ["one", "two", ""]
@@ -95,7 +96,7 @@ def test_geminis_queries_count_each_or_once_by_the_model(model: str, count: int)
     content = json.dumps(body).encode()
     passed, decoder = gemini.DIALECT.whole(content, asked), gemini.DIALECT.decoder()
     decoder.feed(content)
-    streamed = gemini.DIALECT.passing(asked, model="m", upstream_model=model)
+    streamed = gemini.DIALECT.passing(asked, model="m", upstream_model="gemini-flash-latest" if alias else model)
     streamed.feed(b"data: " + content + b"\r\n\r\n")
     for found in (passed, decoder, streamed, gemini.DIALECT.decode_response(content)):
         assert found.usage is not None

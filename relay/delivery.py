@@ -17,7 +17,6 @@ from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Answer, Outlet
 from relay.keepalive import KeepAlive
-from relay.protocols import searches
 from relay.protocols.codec import Asked, Chat, Stream, Whole
 from relay.records import Call
 from relay.settlement import Ending
@@ -40,7 +39,7 @@ async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer
         counting.learn(asked, lambda: answer.seen(model), model, answer.usage)
     else:
         ending.usage, ending.source = await counting.usage(asked, answer.seen(model), model), Source.COUNTED
-    ending.usage = usages.searched(ending.usage, _unseen_searches(asked, call))
+    ending.usage = usages.searched(ending.usage, attempt.searches)
     settlement.price(call, ending)
     told = pisces(call)
     body = answer.encode(model=call.model, pisces=told, counted=ending.counted)
@@ -52,7 +51,6 @@ async def whole(answer: Whole, asked: Asked, call: Call, guard: Guard) -> Answer
 def stream(begun: Begun, asked: Chat, call: Call, guard: Guard) -> Answer:
     """The answer's head now, and a pump for the rest. The pump owns the settlement, whatever the client does."""
     reply, stream, first = begun
-    stream.seen.searches += _unseen_searches(asked, call)
     kind = (b"content-type", asked.stream_type)
     headers = [kind, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"), *_headers(call)]
 
@@ -80,12 +78,6 @@ def stream(begun: Begun, asked: Chat, call: Call, guard: Guard) -> Answer:
             reply.close()
 
     return Answer(200, headers, pump=pump)
-
-
-def _unseen_searches(asked: Asked, call: Call) -> int:
-    """Those that a provider of chat completions has made for the answer: only such a client can ask it to."""
-    of_chat = asked.protocol == call.attempts[-1].candidate.protocol == "openai"
-    return searches.unseen(asked.body) if of_chat else 0
 
 
 async def _forward(

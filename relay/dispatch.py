@@ -22,7 +22,7 @@ from relay.channels.upstream import Reply
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Request
-from relay.protocols import refusals
+from relay.protocols import refusals, searches
 from relay.protocols.codec import Asked, Chat, Stream, Whole
 from relay.protocols.translating import Folding
 from relay.records import Attempt, Call
@@ -237,6 +237,7 @@ async def _posted(
         if attempt.passage is not None and not attempt.sent:
             attempt.passage.sent()
         attempt.sent = True
+        attempt.searches = searches.unseen(body) if bridge.path == "/chat/completions" else 0
         attempt.status, attempt.retry_after, attempt.said = None, None, ""  # of what was asked before
         reply = await upstream.post(
             attempt.candidate,

@@ -74,7 +74,8 @@ ATTEMPT = Table(
 
 class Attempt(msgspec.Struct):
     """One channel tried; milliseconds from the call's beginning. `usage` is what the provider used for it, if known.
-    `sent`: the request went out. `whole`: all of an answer that is no stream has come.
+    `sent`: the request went out, which leads to so many `searches` that its answer has nothing of. `whole`: all of an
+    answer that is no stream has come.
     """
 
     candidate: Candidate
@@ -90,6 +91,7 @@ class Attempt(msgspec.Struct):
     target: Target | None = None
     passage: Passage | None = None
     sent: bool = False
+    searches: int = 0
     whole: bool = False
     retry_after: str | None = None  # as the provider wrote it
     said: str = ""  # the beginning of its refusal

@@ -13,9 +13,11 @@ AFTER_FINISH = 2.0  # seconds that usage and the end of a stream may take once a
 
 
 def watch(stream: Stream, asked: Asked, call: Call) -> None:
-    """From now on the call's hold knows how far the stream has come: its first bytes are there."""
+    """From now on the call's hold knows how far the stream has come: its first bytes are there, and so is what was
+    searched for it unseen."""
     assert call.hold is not None
     number, model = len(call.attempts), call.attempts[-1].candidate.model
+    stream.seen.searches += call.attempts[-1].searches
     holds.watch(call.hold, lambda: _progress(stream, asked, number, model))
     failpoints.hit("after_first_byte")
 

@@ -35,7 +35,7 @@ def is_one(part: Raw) -> bool:
 
 
 def unseen(body: bytes) -> int:
-    """The searches of which the answer to this chat completion has nothing."""
+    """The searches of which the answer has nothing where a provider of chat completions is sent this."""
     if b"web_search_options" not in body and b"\\u" not in body:
         return 0
     try:

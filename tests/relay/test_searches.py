@@ -53,6 +53,12 @@ def _offers(gateway: Gateway, upstream: Upstream) -> Iterator[None]:
         gateway.channel(f"searched-{name}", server.url, {f"searched-{name}": "up"}, protocol=name)
     gateway.model("searched-chat", CARD, max_output=1000)
     gateway.channel("searched-chat", upstream.url, {"searched-chat": "up"})
+    for name, more in (
+        ("always", {"parameters": {"web_search_options": {}}}), ("never", {"parameters": {"web_search_options": None}}),
+        ("unknown", {"preset": "mistral"}),
+    ):  # fmt: skip
+        gateway.model(f"searched-{name}", CARD, max_output=1000)
+        gateway.channel(f"searched-{name}", upstream.url, {f"searched-{name}": "up"}, **more)
     for name, card in (("breaks", CARD), ("unpriced", {"input": "1", "output": "2"})):
         gateway.model(f"searched-{name}", card, max_output=1000)
         gateway.channel(f"searched-{name}", server.url, {f"searched-{name}": name}, protocol="anthropic")
@@ -115,6 +121,19 @@ def test_a_chat_that_is_to_search_has_searched_once(
     assert within["usage"] == {**without["usage"], "searches": 1}
     assert within["cost"] == without["cost"] + SEARCH
     assert within["usage_source"] == without["usage_source"]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_a_chat_has_searched_where_its_provider_was_asked_to(
+    gateway: Gateway, customer: Customer, upstream: Upstream, streamed: bool
+) -> None:
+    """An operator may have every call search, or none, and a provider may not know the field."""
+    script = upstream.play(scripts.stream() if streamed else scripts.whole())
+    more: dict[str, Any] = {"streamed": streamed, "x_script": script}
+    always = asked(gateway, customer, "openai", "always", **more)
+    assert always["usage"]["searches"] == 1
+    for name in ("never", "unknown"):
+        assert "searches" not in asked(gateway, customer, "openai", name, web_search_options={}, **more)["usage"]
 
 
 def test_searches_of_an_answer_that_breaks_off_are_those_that_were_seen(gateway: Gateway, customer: Customer) -> None:

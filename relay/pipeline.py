@@ -198,17 +198,12 @@ def _bound(input_tokens: int, units: Usage, call: Call) -> Bound:
 def _units(input_tokens: int, asked: Asked, call: Call) -> Usage:
     """What of the call's price only some calls may come to."""
     assert call.price
-    kept = input_tokens if _may_keep_for_an_hour(asked, call) else None
-    found = (searches.most(asked.body) or None) if "searches" in call.price.card.rates else None
-    return Usage(cache_write_1h=kept, searches=found) if kept or found else prices.NO_UNITS
-
-
-def _may_keep_for_an_hour(asked: Asked, call: Call) -> bool:
-    """Whether the client, or the operator of one of its channels, has some of the prompt cached for so long."""
-    if lasting.for_an_hour(asked.body):
-        return True
     added = [candidate.dress.parameters for candidate in call.candidates if candidate.dress.parameters]
-    return any(lasting.for_an_hour(msgspec.json.encode(parameters)) for parameters in added)
+    # What the client asks for, and what the operators of its channels do.
+    bodies = [asked.body, *map(msgspec.json.encode, added)]
+    kept = input_tokens if any(map(lasting.for_an_hour, bodies)) else None
+    found = (max(map(searches.most, bodies)) or None) if "searches" in call.price.card.rates else None
+    return Usage(cache_write_1h=kept, searches=found) if kept or found else prices.NO_UNITS
 
 
 async def _counted(by_bytes: int, asked: Asked, call: Call) -> int | None:

@@ -161,3 +161,4 @@ def test_a_call_holds_for_the_searches_that_it_allows(gateway: Gateway, customer
     assert 10 * SEARCH < usual < 11 * SEARCH
     limited = asked(gateway, customer, "responses", "responses", tools=[{"type": "web_search"}], max_tool_calls=2)
     assert 2 * SEARCH < limited["held"] < 3 * SEARCH
+    assert 10 * SEARCH < asked(gateway, customer, "openai", "always")["held"] < 11 * SEARCH, "its channel asks for them"

@@ -154,7 +154,10 @@ def _record(report: AuditReport, looked: _Looked, new: dict[tuple[str, str], boo
     opened = AuditFinding.objects.filter(gone_at=None)
     for row in opened:
         if seen := found.get((row.invariant, row.subject)):
-            opened.filter(pk=row.pk).update(last_seen=now, detail=seen.detail[:500])
+            # What was found before it was kept whether it stops is known now; what has stopped its account once does
+            # so as long as it stands, also a call that is none of the last day any more.
+            freezes = row.freezes or seen.freezes
+            opened.filter(pk=row.pk).update(last_seen=now, detail=seen.detail[:500], freezes=freezes)
         elif (looked.again(row.subject) or row.subject == f"audit {report.kind}") and row.last_seen < report.began_at:
             opened.filter(pk=row.pk).update(gone_at=now)
     rows = [

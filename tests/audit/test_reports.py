@@ -115,6 +115,29 @@ def test_a_wallet_whose_books_are_wrong_stays_stopped_when_the_debt_is_paid_that
     assert frozen(book.wallet) == f"audit report {report.pk}: {BALANCE}"
 
 
+def test_a_finding_from_before_it_was_kept_whether_it_stops_is_known_to_when_it_is_found_again(book: Ledger) -> None:
+    book.run(CloseHold(book.open(100), 5000))
+    drift(book.wallet)
+    reports.full()
+    AuditFinding.objects.update(freezes=False)  # as the migration leaves it: the wallet had been stopped already
+    reports.look_at_recent()
+    ledger.credit(wallet=book.wallet, amount=10_000, actor="tests", reason="more")
+    assert debts.settle_all() == 1
+    assert frozen(book.wallet).startswith("audit report")
+
+
+def test_a_finding_that_has_stopped_its_account_keeps_it_stopped_when_it_would_stop_no_other(book: Ledger) -> None:
+    priced = "a usage record's lines follow from usage and price, and add up to its cost"
+    subject = f"call {uuid.uuid4()}"
+    book.run(CloseHold(book.open(100), 5000))
+    for freezes in (True, False):
+        found = audit.Finding(priced, subject, "cost 2, due 1", book.account, freezes=freezes)
+        reports.tell([found], looked=frozenset())
+    ledger.credit(wallet=book.wallet, amount=10_000, actor="tests", reason="more")
+    assert debts.settle_all() == 1
+    assert frozen(book.wallet).startswith("audit report")
+
+
 def test_what_is_told_and_stops_nobody_keeps_no_wallet_stopped_when_its_debt_is_paid(book: Ledger) -> None:
     book.run(CloseHold(book.open(100), 5000))
     priced = "a usage record's lines follow from usage and price, and add up to its cost"

@@ -19,6 +19,7 @@ from django.conf import settings
 from django.core.signals import request_finished
 from django.db import connections
 
+from portal import bodies
 from relay import handler, service
 
 gc.enable()
@@ -50,26 +51,35 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
             headers = [(b"content-type", b"text/plain"), (b"content-length", b"3")]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send(_HEALTHY)
-        elif path.startswith(WEBHOOKS) and (refusal := _too_long(scope)):
+        elif refusal := _too_long(scope):
             await _refuse(send, refusal)
         else:
-            await django(scope, receive, send)
+            await _page(scope, receive, send)
     elif kind == "lifespan":
         await _lifespan(receive, send)
     elif kind == "websocket":
         await send({"type": "websocket.close", "code": 1000})
 
 
+async def _page(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    body = bodies.Bounded(receive)
+    await django(scope, body.receive, send)
+    if body.refusal:
+        await _refuse(send, body.refusal)
+
+
 def _too_long(scope: dict[str, Any]) -> int:
-    """The status for a webhook's body that is longer than any, or does not say how long it is; 0 for a good one.
+    """The status for a body that is longer than any, and for a webhook's that does not say how long it is; 0 for a good
+    one.
 
     Anybody may send one: it is refused before a byte of it is read.
     """
-    headers = dict(scope["headers"])
+    headers, webhook = dict(scope["headers"]), scope["path"].startswith(WEBHOOKS)
     length = headers.get(b"content-length")
     if length is None:
-        return 411 if b"transfer-encoding" in headers else 0
-    return 413 if not length.isdigit() or int(length) > settings.MAX_BODY_WEBHOOK else 0
+        return 411 if webhook and b"transfer-encoding" in headers else 0
+    most = settings.MAX_BODY_WEBHOOK if webhook else settings.MAX_BODY_JSON
+    return 413 if not length.isdigit() or int(length) > most else 0
 
 
 async def _refuse(send: Any, status: int) -> None:

@@ -148,3 +148,21 @@ def test_two_factor_authentication_from_the_first_code_to_recovery(alice: User, 
     client.post(reverse("account_logout"))
     asked = client.post(reverse("account_login"), {"login": alice.email, "password": PASSWORD}, follow=True)
     assert "Enter the code" in asked.content.decode()
+
+
+# ---- guessing -------------------------------------------------------------------------------------------------------
+
+MANY = "Too many failed login attempts."
+
+
+def guess(address: str, number: int) -> str:
+    """What a wrong password is answered, from an address of the internet of its own."""
+    guesser = Client(REMOTE_ADDR=f"10.{number // 65536}.{number // 256 % 256}.{number % 256}")
+    return guesser.post(reverse("account_login"), {"login": address, "password": "wrong"}).content.decode()
+
+
+def test_what_others_try_makes_nobodys_failed_sign_ins_forgotten(alice: User) -> None:
+    assert [MANY in guess(alice.email, number) for number in range(6)] == [False] * 5 + [True]
+    for number in range(6, 350):
+        guess(f"somebody-{number}@example.com", number)
+    assert MANY in guess(alice.email, 350)

@@ -179,7 +179,8 @@ REDIS_URL = env.str("REDIS_URL", default="")
 # By it sign-ins, second factors and calls of the management API are limited. Of more entries than there may be those
 # go that were not used for longest: with Django's 300 anybody's tries would be forgotten over other people's.
 _LOCAL = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-CACHES = {"default": {**_LOCAL, "OPTIONS": {"MAX_ENTRIES": 50_000}}}
+_TOGETHER = {"BACKEND": "portal.together.Together", "LOCATION": REDIS_URL}
+CACHES = {"default": {**(_TOGETHER if REDIS_URL else _LOCAL), "OPTIONS": {"MAX_ENTRIES": 50_000}}}
 
 # Rate limits of teams that have none of their own: requests and tokens a minute, calls at once; 0 for none.
 DEFAULT_RPM = env.int("DEFAULT_RPM", default=0)

@@ -1,5 +1,7 @@
 """What a person is told and where: settings, notices with their deliveries, webhooks. It is called from a session."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -7,7 +9,7 @@ from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import Throttled, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -102,7 +104,16 @@ class Notices(PersonView):
 class TestEmail(PersonView):
     @extend_schema(operation_id="notices_test", request=None, responses=DeliveryShape, summary="Send yourself a test")
     def post(self, request: Request) -> Response:
-        return Response(DeliveryShape(delivery.test(self.person, None)).data)
+        with _rationed():
+            return Response(DeliveryShape(delivery.test(self.person, None)).data)
+
+
+@contextmanager
+def _rationed() -> Iterator[None]:
+    try:
+        yield
+    except telling.TooManyLetters as error:
+        raise Throttled(wait=error.seconds, detail=str(words.TOO_MANY_LETTERS)) from error
 
 
 # ---- webhooks -------------------------------------------------------------------------------------------------------
@@ -219,7 +230,8 @@ class Redeliver(PersonView):
     )
     def post(self, request: Request, pk: int) -> Response:
         row = get_object_or_404(Delivery, pk=pk, notice__user=self.person)
-        if not telling.redeliver(row):
-            raise errors.Conflict(_("The notice is still on its way."))
+        with _rationed():
+            if not telling.redeliver(row):
+                raise errors.Conflict(_("The notice is still on its way."))
         row.refresh_from_db()
         return Response(DeliveryShape(row).data)

@@ -20,6 +20,8 @@ from relay.channels import egress
 log = structlog.get_logger(__name__)
 
 MOST_WEBHOOKS = 10  # of one user
+MOST_LETTERS = 10  # to one user within HOUR, past which none is sent because somebody asks for it
+HOUR = dt.timedelta(hours=1)
 PREFIX = "whsec_"
 
 
@@ -132,18 +134,47 @@ def enable_webhook(webhook: Webhook) -> None:
     Webhook.objects.filter(pk=webhook.pk).update(disabled_at=None, disabled_reason="", failing_since=None)
 
 
+class TooManyLetters(Exception):
+    """So many went out that whoever reads them may never have asked for one: nobody has to confirm the address that he
+    signs up with. `seconds` until there may be another."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 def test(user: User, webhook: Webhook | None) -> Delivery:
-    """A notice that says that notices arrive: to that webhook, or by e-mail. It waits to be delivered."""
+    """A notice that says that notices arrive: to that webhook, or by e-mail. It waits to be delivered. Raises
+    TooManyLetters."""
     now, number = timezone.now(), uuid.uuid4()
     with transaction.atomic():
+        if webhook is None:
+            _ration_letters(user, now)
         notice = Notice.objects.create(
             id=number, user=user, kind=NoticeKind.TEST, subject="test", occasion=str(number), facts={}
         )
         return Delivery.objects.create(notice=notice, webhook=webhook, began_at=now, next_at=now)
 
 
+@transaction.atomic
 def redeliver(delivery: Delivery) -> bool:
-    """Sends it again, whatever became of it. False while it is still on its way."""
+    """Sends it again, whatever became of it. False while it is still on its way. Raises TooManyLetters."""
     now = timezone.now()
     ended = Delivery.objects.filter(pk=delivery.pk).exclude(state=DeliveryState.WAITING)
+    if delivery.webhook_id is None and ended.exists():
+        _ration_letters(delivery.notice.user, now)
+        if ended.filter(state=DeliveryState.DELIVERED, began_at__gt=now - HOUR).exists():
+            raise TooManyLetters(_seconds_until(delivery, now))
     return bool(ended.update(state=DeliveryState.WAITING, began_at=now, next_at=now, ended_at=None))
+
+
+def _ration_letters(user: User, now: dt.datetime) -> None:
+    User.objects.select_for_update().get(pk=user.pk)  # two at once are counted one after the other
+    recent = Delivery.objects.filter(notice__user=user, webhook=None, began_at__gt=now - HOUR).order_by("-began_at")
+    if found := recent[MOST_LETTERS - 1 : MOST_LETTERS]:
+        raise TooManyLetters(_seconds_until(found[0], now))
+
+
+def _seconds_until(letter: Delivery, now: dt.datetime) -> int:
+    """Until the letter has gone out an hour ago."""
+    return int((letter.began_at + HOUR - now).total_seconds()) + 1

@@ -75,7 +75,15 @@ def test_webhook(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
 
 @require_POST
 def test_email(request: HttpRequest, team: Team) -> HttpResponse:
-    return _tested(request, delivery.test(_user(request), None))
+    try:
+        return _tested(request, delivery.test(_user(request), None))
+    except telling.TooManyLetters:
+        return _too_many(request)
+
+
+def _too_many(request: HttpRequest) -> HttpResponse:
+    messages.error(request, words.TOO_MANY_LETTERS)
+    return redirect("notices")
 
 
 def _tested(request: HttpRequest, row: Delivery) -> HttpResponse:
@@ -89,8 +97,11 @@ def _tested(request: HttpRequest, row: Delivery) -> HttpResponse:
 @require_POST
 def redeliver(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     row = get_object_or_404(Delivery, pk=pk, notice__user=_user(request))
-    if telling.redeliver(row):
-        messages.success(request, _("The notice is sent again"))
+    try:
+        if telling.redeliver(row):
+            messages.success(request, _("The notice is sent again"))
+    except telling.TooManyLetters:
+        return _too_many(request)
     return redirect("notices")
 
 

@@ -20,6 +20,8 @@ WINDOWS = {
     "month": gettext_lazy("this month"),
 }
 
+TOO_MANY_LETTERS = gettext_lazy("You have been sent as many letters as you may ask for in an hour. Try again later.")
+
 
 class Letter(msgspec.Struct, frozen=True):
     subject: str

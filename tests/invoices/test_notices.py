@@ -363,6 +363,23 @@ def test_the_test_button_says_whether_it_arrived(page: Client, hook: Receiver, p
     assert not Webhook.objects.exists()
 
 
+def test_letters_that_somebody_asks_for_are_few_in_an_hour(page: Client, post: Sink) -> None:
+    for _ in range(telling.MOST_LETTERS + 2):
+        answer = page.post("/notices/test/", follow=True).content.decode()
+    assert "as many letters as you may ask for in an hour" in answer
+    assert len(post.letters) == telling.MOST_LETTERS
+    sent = Delivery.objects.order_by("pk")
+    Delivery.objects.filter(pk__in=[row.pk for row in sent[1:]]).delete()
+    row = sent.get()
+    for _ in range(2):
+        page.post(f"/notices/deliveries/{row.pk}/again/")
+    assert delivery.deliver_due() == 0
+    Delivery.objects.update(began_at=row.began_at - telling.HOUR)
+    page.post(f"/notices/deliveries/{row.pk}/again/")
+    assert delivery.deliver_due() == 1
+    assert "The test arrived" in page.post("/notices/test/", follow=True).content.decode()
+
+
 def test_nobody_touches_what_is_another_users(page: Client, hook: Receiver) -> None:
     webhook, _ = telling.add_webhook(user=user(), url=hook.url)
     row = telling.test(user(), webhook)

@@ -111,6 +111,14 @@ def test_what_was_told_is_listed_with_how_it_went_out(member: Member, stranger: 
     assert stranger("get", "notices").json()["results"] == []
 
 
+def test_letters_that_somebody_asks_for_are_few_in_an_hour(member: Member, mailoutbox: Any) -> None:
+    answers = [member("post", "notices/test") for _ in range(telling.MOST_LETTERS + 1)]
+    assert ([one.status_code for one in answers], len(mailoutbox)) == ([200] * 10 + [429], 10)
+    assert 3500 < int(answers[-1].headers["Retry-After"]) <= 3601
+    refused = member("post", f"deliveries/{answers[0].json()['id']}/again")
+    assert (refused.status_code, len(mailoutbox)) == (429, 10)
+
+
 def test_what_another_person_has_does_not_exist(member: Member, stranger: Member, hook: Receiver) -> None:
     made = member("post", "webhooks", {"url": hook.url}).json()["id"]
     sent = member("post", f"webhooks/{made}/test").json()["id"]

@@ -166,3 +166,18 @@ def test_what_others_try_makes_nobodys_failed_sign_ins_forgotten(alice: User) ->
     for number in range(6, 350):
         guess(f"somebody-{number}@example.com", number)
     assert MANY in guess(alice.email, 350)
+
+
+# ---- addresses ------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_has_confirmed_no_address_adds_none(client: Client, db: None) -> None:
+    client.post(reverse("account_signup"), {"email": OLD, "password1": PASSWORD})
+    adding = {"email": "other@example.net", "action_add": ""}
+    page = client.post(reverse("account_email"), adding, follow=True).content.decode()
+    assert "Confirm the address that you have before you add another one." in page
+    assert list(EmailAddress.objects.values_list("email", "verified")) == [(OLD, False)]
+    EmailAddress.objects.update(verified=True)
+    client.post(reverse("account_email"), adding)
+    assert EmailAddress.objects.filter(email="other@example.net").exists()
+    assert mail.outbox[-1].to == ["other@example.net"]

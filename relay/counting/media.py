@@ -32,6 +32,7 @@ BYTES_PER_PAGE = 200
 SLOWEST_SOUND = 750  # bytes of a second
 UNKNOWN_SOUND = 3600  # seconds
 _INFLATED = 1 << 22  # bytes of a PDF's object streams that are looked into
+_STREAMS = 10_000  # of these; a file of a thousand pages has hundreds
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -160,17 +161,34 @@ _PACKED = re.compile(rb"/Type\s*/ObjStm.{0,400}?stream\r?\n", re.DOTALL)
 def pages_of(encoded: memoryview) -> int | None:
     """How many pages a PDF has, by its objects and by its own count, whichever is more; None if it does not tell."""
     data = _decoded(bytes(encoded))
-    texts, left = [data], _INFLATED
-    for match in _PACKED.finditer(data):
-        end = data.find(b"endstream", match.end())
+    unpacked = _unpacked(data)
+    if unpacked is None:
+        return None
+    texts = [data, *unpacked]
+    found = [sum(len(_PAGE.findall(text)) for text in texts)]
+    found += [int(count) for text in texts for count in _COUNT.findall(text)]
+    return max(found) or None
+
+
+def _unpacked(data: bytes) -> list[bytes] | None:
+    """What a PDF's object streams have; None where one cannot be read, or there is more than is looked into.
+
+    Whoever sends a file writes what is in it: no byte of it is read with more than one stream.
+    """
+    if data.count(b"/ObjStm") > _STREAMS:
+        return None
+    found: list[bytes] = []
+    left, at = _INFLATED, 0
+    while match := _PACKED.search(data, at):
+        at = data.find(b"endstream", match.end())
+        if at < 0:
+            at = len(data)
         try:
-            unpacked = zlib.decompressobj().decompress(data[match.end() : end], left)
+            unpacked = zlib.decompressobj().decompress(data[match.end() : at], left)
         except zlib.error:
             return None
         left -= len(unpacked)
         if left <= 0:
             return None
-        texts.append(unpacked)
-    found = [sum(len(_PAGE.findall(text)) for text in texts)]
-    found += [int(count) for text in texts for count in _COUNT.findall(text)]
-    return max(found) or None
+        found.append(unpacked)
+    return found

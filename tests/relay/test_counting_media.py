@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+import time
 import zlib
 from typing import Any
 
@@ -214,6 +215,21 @@ def test_a_document_is_held_for_by_its_pages(pages: int, packed: bool) -> None:
     tighter = prompt.bound(decoded.prompt(), "gpt-4o", UNTAUGHT)
     assert min(pages, 1 + len(pdf(pages, packed=packed)) // 200) * a_page <= tighter <= decoded.input_bound("gpt-4o")
     assert tighter < pages * a_page + 100
+
+
+EMPTY = zlib.compress(b"")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [(b"/Type /ObjStm stream\n" + EMPTY) * 9_999 + b"x" * 3_000_000, b"/Type /ObjStm" * 1_000_000],
+    ids=["streams in streams", "streams without data"],
+)
+def test_a_document_costs_no_more_time_than_its_bytes_whatever_it_says(hostile: bytes) -> None:
+    encoded = memoryview(base64.b64encode(b"%PDF-1.7\n" + hostile))
+    began = time.process_time()
+    assert media.pages_of(encoded) is None
+    assert time.process_time() - began < 2
 
 
 def test_a_large_document_is_not_held_for_by_its_bytes() -> None:

@@ -147,6 +147,7 @@ _KEPT = frozenset(("$defs", "definitions", "$ref", "type", "enum", "const", "any
 # What only annotates and may go without a word.
 _SILENT = frozenset(("$schema", "$id", "$comment", "examples", "deprecated", "readOnly", "writeOnly", "additionalProperties", "oneOf"))  # fmt: skip # noqa: E501
 _MOST_UNIONS, _MOST_OPTIONAL = 16, 24
+_DEEPEST = 128  # of schemas in schemas, references followed: twice what JSON itself has room for
 
 
 class _Unbindable(Exception):
@@ -158,7 +159,7 @@ def for_anthropic_output(schema: Json) -> Json | None:
 
     Every object is closed; bounds on numbers, lengths and patterns are told in descriptions, as the vendor's own SDK
     does. Not bound can be: objects with any keys, recursion, references to elsewhere, very many unions or optional
-    properties (Anthropic, "Structured outputs", limitations).
+    properties (Anthropic, "Structured outputs", limitations); nor what references lead very deep into.
     """
     try:
         _refuse_recursion(schema, schema, (), set())
@@ -212,17 +213,22 @@ def _refuse_open(schema: Json) -> None:
         raise _Unbindable
 
 
-def _refuse_recursion(schema: Json, root: Json, through: tuple[str, ...], known: set[str]) -> None:
-    """`through` are the references that led here, `known` those that lead nowhere endlessly."""
+def _refuse_recursion(
+    schema: Json, root: Json, through: tuple[str, ...], known: set[str], left: int = _DEEPEST
+) -> None:
+    """`through` are the references that led here, `known` those that lead nowhere endlessly; `left` is how much deeper
+    it may go, for a chain of references is as long as somebody writes it."""
+    if not left:
+        raise _Unbindable
     ref = schema.get("$ref")
     if isinstance(ref, str) and ref not in known:
         target = _resolved({"$ref": ref}, root)
         if ref in through or "$ref" in target:
             raise _Unbindable
-        _refuse_recursion(target, root, (*through, ref), known)
+        _refuse_recursion(target, root, (*through, ref), known, left - 1)
         known.add(ref)
     for inner in _inside(schema, without=("$defs", "definitions")):
-        _refuse_recursion(inner, root, through, known)
+        _refuse_recursion(inner, root, through, known, left - 1)
 
 
 def _inside(schema: Json, *, without: Iterable[str] = ()) -> list[Json]:

@@ -125,6 +125,18 @@ def test_what_is_as_deep_as_it_may_be_goes_to_every_provider(
         assert answer.status_code == 200 or code_of(answer, protocol)
 
 
+@pytest.mark.parametrize("length", [40, 400, 4000])
+def test_a_chain_of_references_goes_to_every_provider_or_is_refused(
+    everything: Gateway, stranger: Customer, length: int
+) -> None:
+    chain = {f"s{n}": {"type": "array", "items": {"$ref": f"#/$defs/s{n + 1}"}} for n in range(length)}
+    schema = {"$ref": "#/$defs/s0", "$defs": {**chain, f"s{length}": {"type": "string"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "chain", "strict": True, "schema": schema}}
+    for to in CHATS:
+        answer = post(everything, stranger, "openai", turns("openai", said("openai"), response_format=form), to=to)
+        assert answer.status_code in (200, 400), answer.text[:500]
+
+
 # ---- JSON that makes no sense ---------------------------------------------------------------------------------------
 
 

@@ -135,6 +135,13 @@ def test_references_that_double_at_each_step_take_no_time() -> None:
     assert schemas.for_anthropic_output(endless) is None
 
 
+@pytest.mark.parametrize(("length", "fits"), [(60, True), (70, False), (5000, False)])
+def test_a_long_chain_of_references_cannot_be_bound(length: int, fits: bool) -> None:
+    chain = {f"s{n}": {"type": "array", "items": {"$ref": f"#/$defs/s{n + 1}"}} for n in range(length)}
+    found = schemas.for_anthropic_output({"$ref": "#/$defs/s0", "$defs": {**chain, f"s{length}": A}})
+    assert (found is not None) == fits
+
+
 _keys = st.sampled_from(
     [
         "type",

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import aiohttp
 from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.connector import Connection
 from django.conf import settings
 from yarl import URL
 
@@ -87,7 +89,16 @@ _opened: ContextVar[bool] = ContextVar("opened", default=False)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells those who are given a new connection that it is."""
+    """Tells those who are given a new connection that it is, and gives nobody a kept one on which anything has come
+    since its last answer: that is no answer to the next request (RFC 9112, section 9.2), and all that follow would get
+    the answer before theirs, which may be somebody else's."""
+
+    async def _get(self, key: ConnectionKey, traces: list[Any]) -> Connection | None:
+        while (kept := await super()._get(key, traces)) is not None:
+            if kept.protocol is not None and not kept.protocol.should_close:
+                return kept
+            kept.close()
+        return None
 
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout

@@ -125,6 +125,38 @@ def test_a_new_connection_that_closes_without_an_answer_is_a_failure_at_once(
     assert len(there.connections) == 1
 
 
+@pytest.mark.parametrize(
+    "unasked",
+    [
+        answer(body=scripts.completion("up", text="somebody else's")),
+        b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+        b"{}",
+    ],
+    ids=["a whole answer", "a refusal", "half an answer", "no answer"],
+)
+def test_what_comes_on_a_kept_connection_that_nobody_asked_for_is_nobody_s_answer(
+    gateway: Gateway, customer: Customer, provider: Providing, offer: Make, unasked: bytes
+) -> None:
+    def saying_more(connection: socket.socket, number: int) -> None:
+        for call in range(3):
+            if not read(connection):
+                return
+            connection.sendall(answer(body=scripts.completion("up", text=f"{number}.{call}")))
+            time.sleep(0.1)
+            connection.sendall(unasked if number == 1 else b"")
+
+    there = provider(saying_more)
+    model = offer((there.url, {}))
+    found = []
+    for _ in range(3):
+        told = client.chat(gateway.url, customer.token, model=model)
+        found.append(told.json()["choices"][0]["message"]["content"])
+        time.sleep(0.3)
+    assert found == ["1.0", "2.0", "2.1"]
+    assert len(there.connections) == 2
+
+
 LONG = [{"role": "user", "content": "x" * (8 << 20)}]
 
 

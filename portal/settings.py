@@ -234,6 +234,7 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = "Pisces: "
 ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXIES
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 15  # seconds for each step; without it a mail server that says nothing is waited for without end
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="pisces@localhost")
 
 SECURE = BASE_URL.startswith("https://")

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import socket
 import threading
 import uuid
 from collections.abc import Iterator
@@ -191,6 +192,18 @@ def test_a_mail_server_that_is_down_is_tried_again(books: str, post: Sink) -> No
     post.down = False
     assert delivery.deliver_due(now + dt.timedelta(minutes=2)) == 1
     assert len(post.letters) == 1
+
+
+def test_a_mail_server_that_says_nothing_is_not_waited_for_without_end(books: str, settings: LazySettings) -> None:
+    assert 0 < settings.EMAIL_TIMEOUT <= 20
+    settings.EMAIL_TIMEOUT = 0.2
+    notice_for(Past())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = silent.getsockname()
+        assert delivery.deliver_due() == 0
+    row = Delivery.objects.get()
+    assert (row.state, row.attempt, row.answer) == ("waiting", 1, "SMTPServerDisconnected")
 
 
 def webhook_of(past: Past, hook: Receiver) -> tuple[Webhook, str]:

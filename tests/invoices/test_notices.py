@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -277,6 +278,24 @@ def test_a_delivery_is_claimed_by_one_worker(books: str, hook: Receiver) -> None
         thread.join()
     assert sorted(done) == [False, False, False, True]
     assert len(hook.got) == 1
+
+
+def test_each_delivery_of_a_long_run_is_claimed_from_when_it_begins(
+    books: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for occasion in ("1", "2"):
+        notice_for(Past(), occasion)
+    claimed: list[bool] = []
+
+    def slow(row: Delivery) -> delivery.Result:
+        claimed.append(Delivery.objects.get(pk=row.pk).next_at > timezone.now())
+        time.sleep(1.2)
+        return delivery.Result(False, None, "")
+
+    monkeypatch.setattr(delivery, "LEASE", dt.timedelta(seconds=1))
+    monkeypatch.setattr(delivery, "_send", slow)
+    assert delivery.deliver_due() == 0
+    assert claimed == [True] * 2
 
 
 @pytest.mark.parametrize("to", ["hook", "http://127.0.0.1:9/x", "http://169.254.169.254/latest/meta-data"])

@@ -20,7 +20,17 @@ app = Celery("pisces")
 
 def _broker() -> dict[str, object]:
     if settings.REDIS_URL:
-        return {"broker_url": settings.REDIS_URL, "broker_transport_options": {"visibility_timeout": 600}}
+        # A Redis that says nothing, or went without a farewell, is asked anew by another connection: without a timeout
+        # the clock waits for it without end, and no job is asked for any more (Kombu's Redis transport,
+        # `socket_timeout`).
+        return {
+            "broker_url": settings.REDIS_URL,
+            "broker_transport_options": {
+                "visibility_timeout": 600,
+                "socket_timeout": 10,
+                "socket_connect_timeout": 10,
+            },
+        }
     folder = settings.VAR_DIR / "broker"
     for name in ("queue", "control", "taken"):
         (folder / name).mkdir(parents=True, exist_ok=True)

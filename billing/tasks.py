@@ -1,7 +1,7 @@
 """Celery jobs of the ledger.
 
-An audit reads for seconds or minutes, and a worker does one job at a time: so each runs in a thread beside the jobs,
-and the sweep of orphans need not wait for it.
+An audit reads for seconds or minutes, and what asks others waits for them; a worker does one job at a time. So each of
+these runs in a thread beside the jobs (`aside`), and the sweep of orphans need not wait for it.
 """
 
 import datetime as dt
@@ -23,21 +23,21 @@ _running: dict[str, threading.Thread] = {}
 
 
 @shared_task
-def sweep_payments() -> int:
-    """Asks after payments whose delivery was lost, and ends old ones; how many it changed."""
-    return sweep.sweep()
+def sweep_payments() -> bool:
+    """Begins to ask after payments whose delivery was lost, and to end old ones. False where that is running."""
+    return aside("sweep-payments", sweep.sweep)
 
 
 @shared_task
 def audit_recent() -> bool:
     """Begins to check what is new and a slice of everything. False where the last time is not over yet."""
-    return _aside("audit-recent", reports.look_at_recent)
+    return aside("audit-recent", reports.look_at_recent)
 
 
 @shared_task
 def audit_books() -> bool:
     """Begins a full audit. False where one is running."""
-    return _aside("audit-books", reports.full)
+    return aside("audit-books", reports.full)
 
 
 @shared_task
@@ -64,7 +64,7 @@ def forget_tries() -> int:
 @shared_task
 def close_invoices() -> bool:
     """Begins to close the months that are over, and to look which invoices are overdue. False where that is running."""
-    return _aside("close-invoices", _invoices)
+    return aside("close-invoices", _invoices)
 
 
 def _invoices() -> None:
@@ -84,7 +84,8 @@ def stop_overdue() -> int:
     return len(invoices.enforce())
 
 
-def _aside(name: str, look: Callable[[], object]) -> bool:
+def aside(name: str, look: Callable[[], object]) -> bool:
+    """Begins a job in a thread of its own. False where it is not over yet since the last time."""
     before = _running.get(name)
     if before is not None and before.is_alive():
         return False

@@ -6,7 +6,7 @@ import structlog
 from celery import shared_task
 from django.utils import timezone
 
-from billing import holds
+from billing import holds, tasks
 from billing.holds import Orphan
 from relay import (
     idempotency,
@@ -57,18 +57,24 @@ def forget_responses() -> int:
 
 
 @shared_task
-def probe_channels() -> int:
-    """Asks the providers of credentials that were disabled by themselves whether they take them again. How many do."""
+def probe_channels() -> bool:
+    """Begins to ask the providers of credentials that were disabled by themselves whether they take them again: these
+    may let us wait. False where that is not over yet since the last time."""
     standing.forget_old()
-    return sum(_probed(row) for row in probing.due() if services.claim_probe(row))
+    return tasks.aside("probe-channels", _probe_due)
 
 
-def _probed(row: services.Disabled) -> bool:
+def _probe_due() -> None:
+    for row in probing.due():
+        if services.claim_probe(row):
+            _probe(row)
+
+
+def _probe(row: services.Disabled) -> None:
     try:
-        return probing.probe(row).verdict is probing.Verdict.TAKEN
+        probing.probe(row)
     except Exception:  # one channel that cannot be asked must not keep the others waiting
         log.exception("channel.not_probed", row=str(row.pk))
-        return False
 
 
 ROLL_UP_WITHIN = 10.0  # seconds, so that other jobs do not wait long where there is much to catch up with

@@ -1,9 +1,23 @@
 """Workers whose Redis, or whoever else they ask, says nothing any more."""
 
 import datetime as dt
+import socket
 import time
+from collections.abc import Iterator
 
+import pytest
+from django.conf import LazySettings
+from django.utils import timezone
+
+from billing import tasks
+from portal.models import Delivery, NoticeKind, NoticeSettings
+from portal.notices import tasks as notices
+from portal.notices import telling
+from portal.notices.finding import Due
+from relay import services as channels
+from relay import tasks as relay
 from tests.faults.proxy import Proxy
+from tests.invoices.made import Past
 from tests.kit.gateway import Gateway
 from tests.kit.ports import eventually
 from tests.kit.services import Redis, services
@@ -38,3 +52,50 @@ def test_the_clock_goes_on_after_its_connections_to_redis_have_fallen_silent() -
         gateway.stop()
         proxy.close()
         redis.stop()
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A listener that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def wait_for(listener: socket.socket, job: str) -> None:
+    """Lets the job go whose question is waiting, and waits for its end."""
+    listener.settimeout(20)
+    listener.accept()[0].close()
+    tasks._running[job].join(20)
+    assert not tasks._running[job].is_alive()
+
+
+def test_a_receiver_of_notices_that_says_nothing_keeps_no_other_job_waiting(
+    books: str, silent: socket.socket, settings: LazySettings
+) -> None:
+    host, port = silent.getsockname()
+    settings.WEBHOOKS_TO = [f"{host}:{port}"]
+    past = Past()
+    NoticeSettings.objects.update_or_create(user=past.user, defaults={"by_email": False})
+    telling.add_webhook(user=past.user, url=f"http://{host}:{port}/hook")
+    facts = {"team": "a", "left": 1, "threshold": 2}
+    telling.tell(Due(NoticeKind.LOW_BALANCE, "wallet 1", "1", facts, user=past.user.pk))
+    assert notices.send_alerts()
+    assert not notices.send_alerts()  # it is at it
+    assert Delivery.objects.get().state == "waiting"
+    wait_for(silent, "send-alerts")
+    row = Delivery.objects.get()
+    assert (row.state, row.attempt, row.answer) == ("waiting", 1, "no connection, or no answer")
+
+
+def test_a_provider_that_says_nothing_to_a_probe_keeps_no_other_job_waiting(books: str, silent: socket.socket) -> None:
+    host, port = silent.getsockname()
+    spec = channels.ChannelSpec(name="silent", base_url=f"http://{host}:{port}/v1", models={"a": "b"}, private=True)
+    row = channels.save_channel(None, spec, secrets=["sk-silent-00001111"])
+    channels.disable(row.credentials.get(), reason="401")
+    row.credentials.update(disabled_at=timezone.now() - dt.timedelta(minutes=2))
+    assert relay.probe_channels()
+    assert not relay.probe_channels()
+    wait_for(silent, "probe-channels")
+    only = row.credentials.get()
+    assert only.disabled_at is not None
+    assert only.probed_at is not None

@@ -26,6 +26,7 @@ from relay.errors import Cause, RelayError
 from relay.guard import Guard
 
 LONGEST_ERROR = 64 * 1024
+ERROR_WITHIN = 2.0  # seconds that the body of an error may take
 LONGEST_LIST = 4 * 1024 * 1024  # bytes of a provider's list of models
 _AT_ONCE = 64 * 1024  # bytes of a request that a connection takes without waiting for the provider
 _STALE = 3  # kept connections, at most, that a request may find closed
@@ -220,13 +221,13 @@ class Reply:
         return part
 
     async def read_error(self) -> bytes:
-        """The beginning of an error's body, whatever happens to the rest."""
+        """The beginning of an error's body, whatever happens to the rest: what the status says is not lost with a body
+        that does not come."""
         content = b""
-        try:
-            while len(content) < LONGEST_ERROR and (part := await self._response.content.read(LONGEST_ERROR)):
-                content += part
-        except (aiohttp.ClientError, OSError):
-            pass
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(ERROR_WITHIN):
+                while len(content) < LONGEST_ERROR and (part := await self._response.content.read(LONGEST_ERROR)):
+                    content += part
         return content[:LONGEST_ERROR]
 
     async def finish(self) -> None:

@@ -269,3 +269,19 @@ def test_a_refusal_that_arrives_in_pieces_keeps_its_text(
     answer = client.chat(gateway.url, customer.token, x_script=upstream.play(script))
     assert answer.status_code == 400
     assert answer.json()["error"]["message"].startswith("no such tool xxx")
+
+
+def test_a_refusal_whose_body_does_not_come_is_still_one(
+    gateway: Gateway, customer: Customer, upstream: Upstream
+) -> None:
+    async def script(exchange: Exchange) -> None:
+        kind = {"Content-Type": "application/json", "Content-Length": "1000", "Retry-After": "7"}
+        await exchange.head(429, kind)
+        await exchange.write(b'{"error": ')
+        await asyncio.sleep(3600)
+
+    answer = client.chat(gateway.url, customer.token, x_script=upstream.play(script))
+    assert error_of(answer)[:2] == (429, "rate_limit_exceeded")
+    assert answer.headers["Retry-After"] == "7"
+    call = costs_nothing(gateway, customer)
+    assert [attempt["outcome"] for attempt in call["attempts"]] == ["rate_limit_exceeded"]

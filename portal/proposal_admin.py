@@ -178,8 +178,10 @@ class PriceProposalAdmin(Kept):
             raise PermissionDenied
         form = ImportForm(request.POST or None, request.FILES or None)
         if request.method == "POST" and "compare" in request.POST:
-            tasks.propose_prices.delay()
-            messages.success(request, _("The list prices are compared now. A proposal stands here if they differ."))
+            if tasks.ask_for_prices():
+                messages.success(request, _("The list prices are compared now. A proposal stands here if they differ."))
+            else:
+                messages.error(request, _("The jobs cannot be reached now. Try again soon."))
             return HttpResponseRedirect(reverse("admin:billing_priceproposal_changelist"))
         if request.method == "POST" and form.is_valid() and (made := self._propose(request, form)) is not None:
             return made

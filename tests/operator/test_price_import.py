@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.test import Client
@@ -24,11 +25,13 @@ from genai_prices.types import (
     TimeOfDateConstraint,
 )
 from genai_prices.types import Provider as Vendor
+from kombu.exceptions import OperationalError
 
 from billing import catalog, groups, money, prices
 from billing.models import CatalogModel, ModelKind, PriceGroup, PriceVersion
 from billing.proposal_models import MarginRule, PriceProposal
 from portal import proposing, tasks
+from portal.celery import app
 from portal.configuration.nodes import InvalidFile
 from portal.models import User
 from portal.price_sources import genai
@@ -375,12 +378,24 @@ def test_a_past_date_no_lines_and_strangers_change_nothing(staff: Client, alice:
     assert staff.get(reverse("admin:billing_priceproposal_change", args=[10**6])).status_code == 404
 
 
-def test_the_package_is_compared_in_the_background(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(tasks.propose_prices, "delay", lambda: asked.append(1))
+def test_the_package_is_compared_in_the_background(staff: Client) -> None:
+    def asked() -> int:
+        queue = settings.VAR_DIR / "broker" / "queue"
+        return sum("portal.tasks.propose_prices" in file.read_text() for file in queue.glob("*"))
+
+    before = asked()
     assert "0 margin rules are in use" in staff.get(reverse("admin:billing_priceproposal_import")).content.decode()
     assert staff.post(reverse("admin:billing_priceproposal_import"), {"compare": "1"}).status_code == 302
-    assert asked == [1]
+    assert asked() == before + 1
+
+
+def test_the_page_says_where_the_jobs_cannot_be_reached(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*arguments: object, **named: object) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(app, "send_task", away)
+    page = staff.post(reverse("admin:billing_priceproposal_import"), {"compare": "1"}, follow=True)
+    assert "The jobs cannot be reached now. Try again soon." in page.content.decode()
 
 
 def test_a_margin_rule_is_written_in_decimals(staff: Client) -> None:

@@ -1,4 +1,5 @@
-"""Whether calls can be served: the database answers and has all migrations, and Redis answers where one is set."""
+"""Whether calls can be served: the database answers, can be written and has all migrations, and Redis answers where one
+is set."""
 
 from typing import Any
 
@@ -22,7 +23,12 @@ def database_problem() -> str | None:
     name = str(connection.settings_dict["NAME"])
     try:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            if connection.vendor == "postgresql":  # a standby reads, and no call can be served by it
+                cursor.execute("SHOW transaction_read_only")
+                if cursor.fetchone() == ("on",):
+                    return "cannot be written"
+            else:
+                cursor.execute("SELECT 1")
         if name not in _migrated:
             if pending_migrations():
                 return "migrations are missing"

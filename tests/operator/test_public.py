@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client, override_settings
 
 from portal import readiness
@@ -86,6 +87,17 @@ def test_missing_migrations_and_a_redis_that_is_away_are_not_ready(monkeypatch: 
         answer = Client().get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"] == {"database": "migrations are missing", "redis": "cannot be reached"}
+
+
+@pytest.mark.parametrize("books", ["postgres"], indirect=True)
+def test_a_database_that_can_only_be_read_is_not_ready(books: str) -> None:
+    """As a server that is a standby after a failover, or whose disk is full and which was told to write no more."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        answer = Client().get("/readyz")
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+    assert (answer.status_code, answer.json()["checks"]["database"]) == (503, "cannot be written")
+    assert Client().get("/readyz").status_code == 200
 
 
 def test_a_database_that_is_away_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ happens here, in `round_up`, once a charge: up to the next nano-unit.
 """
 
 import re
-from decimal import Decimal
 
 NANO = 1_000_000_000
 MILLION = 1_000_000
@@ -43,11 +42,6 @@ def to_text(nano: int, *, decimals: int | None = None) -> str:
     if decimals is not None:
         digits = digits.ljust(decimals, "0")
     return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
-
-
-def to_decimal(nano: int) -> Decimal:
-    """For forms and display only; storage and arithmetic stay integers."""
-    return Decimal(nano).scaleb(-9)
 
 
 def round_up(numerator: int, denominator: int) -> int:

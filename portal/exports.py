@@ -27,8 +27,7 @@ from relay.rollups import USED
 from relay.selectors import Wanted
 
 SLICE = 1_000  # calls that are read at once
-EDGES = 96  # buckets that are
-STEPS = ("hour", "day")
+EDGES = 96  # buckets that are asked for at once
 DIMENSIONS: dict[str, Dimension] = {"key": "key_id", "model": "model", "channel": "channel", "state": "state"}
 CALL_COLUMNS = (
     "id", "request_id", "created_at", "key_id", "model", "channel", "endpoint", "state", "status", "error", "streamed",

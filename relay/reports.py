@@ -26,7 +26,6 @@ ERRORS = (CallState.FAILED, CallState.REFUSED, CallState.LOST)
 
 # What can be asked for, `calls` always: the fewer, the quicker. What attempts cost us is no business of customers.
 _OF_ATTEMPTS = ("attempts", "provider_cost", "uncosted")
-EVERYTHING = MEASURES
 CUSTOMERS = tuple(name for name in MEASURES if name not in _OF_ATTEMPTS)
 SPEND = ("calls", "cost")
 TOKENS = (

@@ -14,7 +14,6 @@ from billing.catalog_import.values import Listed
 from billing.prices import PriceCard
 
 FACTOR = 10
-LONGEST = 10**9  # longer than any tier's length
 Kind = Literal["new", "changed", "gone"]
 Stop = Literal["", "factor", "free"]
 # Facts that a source corrects, and those that it only fills in where nobody has said anything.

@@ -17,8 +17,6 @@ from billing.invoices import entries, items
 from billing.models import Account, ClosedMonth, DocumentKind, Invoice, InvoiceState, PaymentState
 from billing.rules import OVERDUE
 
-FOR_EVER = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
-
 
 class Standing(msgspec.Struct, frozen=True):
     """How an invoice stands; nano-units."""

@@ -18,9 +18,3 @@ def allowed(url: str) -> bool:
         return parts.scheme == "https" and ipaddress.ip_address(host).is_global
     except ValueError:
         return parts.scheme == "https"
-
-
-def origin(url: str) -> str:
-    """`https://host:port` of an address."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

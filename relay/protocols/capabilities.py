@@ -71,7 +71,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     context: int | None = None
 
 
-_TEXT_IMAGE = frozenset(("text", "image"))
 _TEXT_IMAGE_DOCUMENT = frozenset(("text", "image", "document"))
 _USUAL_EFFORTS = ("low", "medium", "high")
 _OPENAI_EFFORTS = ("minimal", *_USUAL_EFFORTS)

@@ -71,8 +71,3 @@ def test_what_is_refused_is_told_in_words() -> None:
 )
 def test_an_amount_is_written_without_a_digit_too_few_or_too_many(nano: int, decimals: int | None, text: str) -> None:
     assert money.to_text(nano, decimals=decimals) == text
-
-
-def test_a_decimal_for_a_form_is_exact() -> None:
-    assert str(money.to_decimal(money.LIMIT - 1)) == "4611686018.427387903"
-    assert str(money.to_decimal(-12_500_000_000)) == "-12.500000000"

@@ -15,7 +15,6 @@ from relay.protocols.canonical import Request
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.openai import details, prompt, reading
 
-ABSENT = msgspec.Raw(b"")
 MOST_ANSWERS = 128
 LIMITS = ("max_tokens", "max_completion_tokens")  # two names of one limit
 

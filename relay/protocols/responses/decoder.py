@@ -54,7 +54,6 @@ _TEXTS = (
     "response.output_text.", "response.refusal.", "response.reasoning_", "response.function_call_",
     "response.custom_tool_call_",
 )  # fmt: skip
-_UNREADABLE = "The provider sent an event that cannot be read."
 _READ = (*_TEXTS, "response.output_item.", "response.content_part.", "error")
 
 

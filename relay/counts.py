@@ -16,6 +16,7 @@ from relay.channels.routing import Candidate, Target
 from relay.errors import Cause, RelayError
 from relay.guard import Guard, Interrupted, Why
 from relay.http import Request
+from relay.protocols import reported
 from relay.protocols.codec import Chat
 from relay.protocols.gemini import count_tokens as gemini
 from relay.records import Attempt, Call
@@ -56,15 +57,12 @@ class _Anthropic(msgspec.Struct):
     input_tokens: int
 
 
-_LARGEST = 2**40
-
-
 def _anthropic_tokens(body: bytes) -> int:
     try:
         found = msgspec.json.decode(body, type=_Anthropic).input_tokens
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent no count of tokens.") from error
-    if not 0 <= found < _LARGEST:
+    if not reported.make_sense((found,)):
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent a count of tokens that makes no sense.")
     return found
 

@@ -6,30 +6,20 @@ from typing import Any
 import msgspec
 
 from billing.usage import Usage
-
-
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    audio_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
+from relay.protocols import reported
+from relay.protocols.reported import InputDetails, OutputDetails
 
 
 class _Wire(msgspec.Struct):
     prompt_tokens: int
     completion_tokens: int
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
     total_tokens: Any = None
     prompt_cache_hit_tokens: int | None = None  # DeepSeek's spelling of cached_tokens
     cached_tokens: int | None = None  # Moonshot's
 
 
-_LARGEST = 2**40
 _decoder = msgspec.json.Decoder(_Wire | None)
 
 
@@ -46,32 +36,11 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
     parts_in = (cached, (into and into.cache_write_tokens) or 0, (into and into.audio_tokens) or 0)
     parts_out = ((out and out.reasoning_tokens) or 0, (out and out.audio_tokens) or 0)
     total_in, total_out = found.prompt_tokens, found.completion_tokens
-    counts = (total_in, total_out, *parts_in, *parts_out)
-    if min(counts) < 0 or max(counts) >= _LARGEST:
+    if not reported.make_sense((total_in, total_out, *parts_in, *parts_out)):
         return None
     if parts_out[0] and found.total_tokens == total_in + total_out + parts_out[0]:
         total_out += parts_out[0]  # xAI and Google's OpenAI layer leave the thoughts out of the completion
-    read, write, audio_in = _within(total_in, parts_in)
-    reasoning, audio_out = _within(total_out, parts_out)
-    return Usage(
-        input=total_in - read - write - audio_in,
-        cache_read=read,
-        cache_write=write,
-        audio_in=audio_in,
-        output=total_out - reasoning - audio_out,
-        reasoning=reasoning,
-        audio_out=audio_out,
-    )
-
-
-def _within(total: int, parts: tuple[int, ...]) -> list[int]:
-    """Parts as disjoint shares of their total: a provider whose details exceed it cannot make a bucket negative."""
-    shares = []
-    for part in parts:
-        share = min(part, total)
-        total -= share
-        shares.append(share)
-    return shares
+    return reported.disjoint(total_in, parts_in, total_out, parts_out)
 
 
 def encode(usage: Usage) -> dict[str, Any]:

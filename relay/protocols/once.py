@@ -16,6 +16,7 @@ from relay.counting.families import Family
 from relay.counting.output import Output
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
+from relay.protocols import reported
 from relay.protocols.codec import Told
 
 Fields = dict[str, msgspec.Raw]
@@ -23,7 +24,6 @@ ABSENT = msgspec.Raw(b"")
 # Tokens that models which are not OpenAI's put around each text: a beginning, an end, what it is embedded for.
 AROUND = 16
 
-_LARGEST = 2**40
 # A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
 _DEAR = 64 * 1024
 _fields_decoder = msgspec.json.Decoder(Fields)
@@ -239,6 +239,6 @@ def usage(*reports: msgspec.Raw) -> Usage | None:
         except (msgspec.DecodeError, RecursionError):
             continue
         numbers = [number for number in msgspec.structs.astuple(found) if number is not None] if found else []
-        if numbers and all(0 <= number < _LARGEST for number in numbers):
+        if numbers and reported.make_sense(numbers):
             return Usage(input=next((number for number in numbers if number), 0))
     return None

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from billing.usage import Usage
+from relay.protocols import reported
 
 
 class _Creation(msgspec.Struct, gc=False):
@@ -45,7 +46,6 @@ class _Iteration(_Wire):
     type: str | None = None
 
 
-_LARGEST = 2**40
 _decoder = msgspec.json.Decoder(_Wire | None)
 _iterations_decoder = msgspec.json.Decoder(list[_Iteration] | None)
 
@@ -78,7 +78,8 @@ class Tally:
         seen = self._seen
         if self._broken or "input_tokens" not in seen or "output_tokens" not in seen:
             return None
-        if any(not 0 <= number < _LARGEST for numbers in (seen, *self._compactions) for number in numbers.values()):
+        told = (seen, *filter(None, self._compactions))
+        if not all(reported.make_sense(numbers.values()) for numbers in told):
             return None
         found = _usage(seen)
         for numbers in self._compactions:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import extent
+from relay.protocols import extent, reported
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.codec import Chat, Told
 from relay.protocols.gemini import request, writing
 
-_LARGEST = 2**40
 _GROUPS = ("generateContentRequest", "generate_content_request")
 
 
@@ -59,7 +58,7 @@ def decode_response(body: bytes) -> int:
         found = _answer_decoder.decode(body).totalTokens
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent no count of tokens.") from error
-    if not 0 <= found < _LARGEST:
+    if not reported.make_sense((found,)):
         raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent a count of tokens that makes no sense.")
     return found
 

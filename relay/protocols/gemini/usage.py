@@ -12,6 +12,7 @@ import msgspec
 
 from billing import usage as usages
 from billing.usage import Usage
+from relay.protocols import reported
 from relay.protocols.gemini import wire as wires
 
 
@@ -32,7 +33,6 @@ class _Wire(msgspec.Struct):
     candidatesTokensDetails: list[_Modality] | None = None
 
 
-_LARGEST = 2**40
 _decoder = msgspec.json.Decoder(_Wire | None)
 
 
@@ -53,7 +53,7 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
         candidates = max(0, found.totalTokenCount - prompt - thoughts - tools)
     heard, heard_before = _audio(found.promptTokensDetails), _audio(found.cacheTokensDetails)
     spoken = _audio(found.candidatesTokensDetails)
-    if any(not 0 <= number < _LARGEST for number in (prompt, cached, thoughts, tools, candidates)):
+    if not reported.make_sense((prompt, cached, thoughts, tools, candidates)):
         return None
     cached = min(cached, prompt)
     audio_in = min(max(0, heard - heard_before), prompt - cached)
@@ -100,7 +100,7 @@ _BY_ANSWER = re.compile(r"gemini-[12](?![0-9])")
 def _audio(details: list[_Modality] | None) -> int:
     """Never below zero, and nothing where the numbers make no sense."""
     found = sum(one.tokenCount for one in details or () if one.modality == "AUDIO")
-    return found if 0 <= found < _LARGEST else 0
+    return found if reported.make_sense((found,)) else 0
 
 
 def encode(usage: Usage) -> dict[str, Any]:

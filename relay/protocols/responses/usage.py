@@ -8,27 +8,17 @@ from typing import Any
 import msgspec
 
 from billing.usage import Usage
-
-
-class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    audio_tokens: int | None = None
-
-
-class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-    audio_tokens: int | None = None
+from relay.protocols import reported
+from relay.protocols.reported import InputDetails, OutputDetails
 
 
 class _Wire(msgspec.Struct):
     input_tokens: int
     output_tokens: int
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: InputDetails | None = None
+    output_tokens_details: OutputDetails | None = None
 
 
-_LARGEST = 2**40
 _decoder = msgspec.json.Decoder(_Wire | None)
 
 
@@ -40,33 +30,13 @@ def decode(wire: bytes | msgspec.Raw) -> Usage | None:
         return None
     if found is None:
         return None
-    into, out = found.input_tokens_details or _InputDetails(), found.output_tokens_details or _OutputDetails()
+    into, out = found.input_tokens_details or InputDetails(), found.output_tokens_details or OutputDetails()
     parts_in = (into.cached_tokens or 0, into.cache_write_tokens or 0, into.audio_tokens or 0)
     parts_out = (out.reasoning_tokens or 0, out.audio_tokens or 0)
     total_in, total_out = found.input_tokens, found.output_tokens
-    if any(not 0 <= number < _LARGEST for number in (total_in, total_out, *parts_in, *parts_out)):
+    if not reported.make_sense((total_in, total_out, *parts_in, *parts_out)):
         return None
-    read, write, audio_in = _within(total_in, parts_in)
-    reasoning, audio_out = _within(total_out, parts_out)
-    return Usage(
-        input=total_in - read - write - audio_in,
-        cache_read=read,
-        cache_write=write,
-        audio_in=audio_in,
-        output=total_out - reasoning - audio_out,
-        reasoning=reasoning,
-        audio_out=audio_out,
-    )
-
-
-def _within(total: int, parts: tuple[int, ...]) -> list[int]:
-    """Parts as disjoint shares of their total: a provider whose details exceed it cannot make a bucket negative."""
-    shares = []
-    for part in parts:
-        share = min(part, total)
-        total -= share
-        shares.append(share)
-    return shares
+    return reported.disjoint(total_in, parts_in, total_out, parts_out)
 
 
 def encode(usage: Usage | None) -> dict[str, Any] | None:

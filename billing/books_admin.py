@@ -5,7 +5,6 @@ an index (`billing.selectors`).
 """
 
 import datetime as dt
-import uuid
 from typing import Any
 
 from django.contrib import admin
@@ -18,7 +17,7 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from billing import selectors
+from billing import ids, selectors
 from billing.admin import ReadOnly, ReadOnlyInline, money_column
 from billing.audit import reports
 from billing.models import OPEN_STATES, Account, AuditFinding, AuditReport, Hold, HoldState, ReportState, Transfer
@@ -79,11 +78,8 @@ class TransferAdmin(Book):
 
     @admin.display(description=_("hold"))
     def call(self, transfer: Transfer) -> str:
-        try:
-            number = uuid.UUID(transfer.reference)
-        except ValueError:
-            return "—"
-        return link("admin:billing_hold_change", number, str(number))
+        number = ids.read(transfer.reference)
+        return "—" if number is None else link("admin:billing_hold_change", number, str(number))
 
 
 @admin.register(Hold)

@@ -21,7 +21,20 @@ def uuid7() -> uuid.UUID:
 
 def first(moment: dt.datetime) -> uuid.UUID:
     """The smallest id that is made in the millisecond of that moment."""
-    return uuid.UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)
+    return first_at(moment.timestamp())
+
+
+def first_at(seconds: float) -> uuid.UUID:
+    """As `first`, by Unix seconds."""
+    return uuid.UUID(int=max(0, int(seconds * 1000)) << 80)
+
+
+def read(text: str) -> uuid.UUID | None:
+    """The id that is written so; None where the text is none."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 def time_of(number: uuid.UUID) -> dt.datetime | None:

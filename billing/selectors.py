@@ -1,12 +1,11 @@
 """The read side of billing for pages: the price list, a wallet's open holds, and what is found in the books."""
 
 import datetime as dt
-import uuid
 
 import msgspec
 from django.db.models import Q, QuerySet, Sum
 
-from billing import catalog
+from billing import catalog, ids
 from billing.catalog import Model, Price
 from billing.models import Account, AccountKind, Hold, PriceVersion, Transfer, TransferKind
 
@@ -77,7 +76,7 @@ def accounts_named(text: str) -> list[int]:
 
 def transfers_found(transfers: QuerySet[Transfer], text: str) -> QuerySet[Transfer]:
     """By reference (a call's id), or by team or account."""
-    if (number := _uuid(text)) is not None:
+    if (number := ids.read(text.strip())) is not None:
         return transfers.filter(reference=str(number))
     if Transfer.objects.filter(reference=text).exists():
         return transfers.filter(reference=text)
@@ -88,17 +87,10 @@ def transfers_found(transfers: QuerySet[Transfer], text: str) -> QuerySet[Transf
 
 def holds_found(holds: QuerySet[Hold], text: str) -> QuerySet[Hold]:
     """By id, or by team or account: those that are open, and those of the latest charges."""
-    if (number := _uuid(text)) is not None:
+    if (number := ids.read(text.strip())) is not None:
         return holds.filter(pk=number)
     accounts = accounts_named(text)
     found = set(Hold.objects.open().filter(account__in=accounts).values_list("pk", flat=True)[:LATEST])
     charges = Transfer.objects.filter(debit__in=accounts, kind=TransferKind.CHARGE).order_by("-pk")
-    found |= {number for text in charges.values_list("reference", flat=True)[:LATEST] if (number := _uuid(text))}
+    found |= {number for text in charges.values_list("reference", flat=True)[:LATEST] if (number := ids.read(text))}
     return holds.filter(pk__in=found)
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text.strip())
-    except ValueError:
-        return None

@@ -11,12 +11,12 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from billing import money
+from billing import ids, money
 from billing.admin import Kept, ReadOnly, ReadOnlyInline, money_column
 from billing.books_admin import Bounded
 from billing.models import Hold, HoldState
 from billing.usage import Source
-from relay import recovery, selectors
+from relay import recovery
 from relay.models import Attempt, CallLog, Review
 
 
@@ -181,7 +181,7 @@ class CallLogAdmin(ReadOnly):
         if not text:
             return queryset, False
         found = Q(request_id=text)
-        if (number := selectors.as_uuid(text)) is not None:
+        if (number := ids.read(text)) is not None:
             found |= Q(pk=number)
         return queryset.filter(found), False
 

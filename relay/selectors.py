@@ -10,7 +10,7 @@ from django.db import connection
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 
-from billing import catalog
+from billing import catalog, ids
 from keys.models import ApiKey
 from relay import call_windows, reports, rollups
 from relay.models import CallLog, Channel
@@ -65,7 +65,7 @@ def matching(wanted: Wanted) -> QuerySet[CallLog]:
     period &= Q(pk__gte=low, pk__lt=high)
     if wanted.search:
         found = period & _labelled(wanted.search)
-        if (number := as_uuid(wanted.search)) is not None:
+        if (number := ids.read(wanted.search)) is not None:
             found |= Q(pk=number)
         period = found
     calls = of_team(wanted.team).filter(period)
@@ -225,10 +225,3 @@ def _before(mark: _Mark) -> Q:
 
 def _after(mark: _Mark) -> Q:
     return Q(created_at__gte=mark[0]) & (Q(created_at__gt=mark[0]) | Q(pk__gt=mark[1]))
-
-
-def as_uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None

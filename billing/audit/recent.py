@@ -25,6 +25,7 @@ import msgspec
 from django.conf import settings
 from django.db import connection
 
+from billing import ids
 from billing.audit import checks, invariants, snapshot
 from billing.audit.checks import TABLES, Finding, Rows, Subject, adapt, among
 from billing.models import AuditCursor, Budget
@@ -160,8 +161,9 @@ class _Run:
         if floor is None:
             return []
         sql = "SELECT id, debit_id, credit_id, amount, kind, reference FROM billing_transfer WHERE id > %s ORDER BY id"
+        # A reference of no call, which a check of transfers finds, names no hold.
         found = [
-            _News(number, debit, credit, amount, _uuid(reference[:36]) if kind in CALLS else None)
+            _News(number, debit, credit, amount, ids.read(reference[:36]) if kind in CALLS else None)
             for number, debit, credit, amount, kind, reference in _rows(sql, [floor])
         ]
         if found:
@@ -173,7 +175,7 @@ class _Run:
         """Holds that were made, or may have ended, since the last run; their calls, accounts and budgets."""
         now = dt.datetime.now(dt.UTC).timestamp()
         since = min(now, self.before.looked if self.before.looked is not None else now) - overlap()
-        young, youngest = _first_id(since), _first_id(now - overlap())
+        young, youngest = ids.first_at(since), ids.first_at(now - overlap())
         open_now = list(invariants.open_holds())
         named = {transfer.hold for transfer in news if transfer.hold is not None}
         older = {*named, *self.before.left_open, *(_key(hold.id) for hold in open_now)}
@@ -325,18 +327,6 @@ def _one(sql: str, parameters: Sequence[Any] = ()) -> Any:
 
 def _key(value: Any) -> uuid.UUID:
     return value if isinstance(value, uuid.UUID) else uuid.UUID(value)
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None  # a check of transfers finds it
-
-
-def _first_id(moment: float) -> uuid.UUID:
-    """The smallest id that a hold made at that moment can have (`billing.ids`)."""
-    return uuid.UUID(int=max(0, int(moment * 1000)) << 80)
 
 
 def _touched(rows: Rows) -> Iterator[tuple[list[int], list[list[int]]]]:

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet, Sum
 from django.utils import timezone
 
-from billing import selectors
+from billing import ids, selectors
 from billing.invoices import sources
 from billing.models import Account, Hold, Transfer, TransferKind
 
@@ -110,12 +110,12 @@ def _stream(rows: QuerySet[Transfer], start: dt.datetime, end: dt.datetime) -> I
 
 
 def _told(rows: list[dict[str, Any]], inside: frozenset[int], *, usage: bool) -> Iterator[Entry]:
-    calls = [number for row in rows if row["kind"] in CALLS and (number := _uuid(row["reference"])) is not None]
+    calls = [number for row in rows if row["kind"] in CALLS and (number := ids.read(row["reference"])) is not None]
     facts = dict(Hold.objects.filter(pk__in=calls).values_list("pk", "facts")) if calls else {}
     lines = dict(sources.lines_of(calls)) if usage and calls else {}
     seen: set[uuid.UUID] = set()
     for row in rows:
-        call = _uuid(row["reference"]) if row["kind"] in CALLS else None
+        call = ids.read(row["reference"]) if row["kind"] in CALLS else None
         told = facts.get(call, {}) if call else {}
         # A call that the wallet could pay in part only has two transfers, and its units are counted once.
         used = tuple(lines.get(call, ())) if call and row["kind"] == TransferKind.CHARGE else ()
@@ -139,13 +139,6 @@ def _told(rows: list[dict[str, Any]], inside: frozenset[int], *, usage: bool) ->
 
 def _charged(call: uuid.UUID) -> bool:
     return Transfer.objects.filter(reference=str(call), kind=TransferKind.CHARGE).exists()
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
 
 
 # ---- when a period is over ------------------------------------------------------------------------------------------

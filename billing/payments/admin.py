@@ -14,20 +14,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminSplitDateTimeWidget, UnfoldAdminTextInputWidget
 
-from billing import money
+from billing import ids, money
 from billing.admin import Kept, ReadOnly, ReadOnlyInline, money_column
 from billing.books_admin import Bounded
 from billing.payments import NotOffered, ProviderFailed, currencies, orders, rates
 from billing.payments.models import ExchangeRate, Payment, PaymentEvent, PaymentReversal
 
 REFUNDABLE = ("stripe",)
-
-
-def _uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text.strip())
-    except ValueError:
-        return None
 
 
 class RefundForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -104,7 +97,7 @@ class PaymentAdmin(Kept):
         return f"{money.to_text(payment.rate, decimals=2)} {payment.currency} = 1 {settings.CURRENCY}"
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        if (number := _uuid(search_term)) is not None:
+        if (number := ids.read(search_term.strip())) is not None:
             return queryset.filter(pk=number), False
         found, distinct = super().get_search_results(request, queryset, search_term)
         return found, bool(distinct)

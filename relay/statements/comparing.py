@@ -2,7 +2,6 @@
 
 import datetime as dt
 import re
-import uuid
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -157,8 +156,3 @@ def span(day: dt.date) -> tuple[dt.datetime, dt.datetime]:
     """From midnight to midnight, UTC."""
     start = dt.datetime.combine(day, dt.time(), dt.UTC)
     return start, start + dt.timedelta(days=1)
-
-
-def first_id(moment: dt.datetime) -> uuid.UUID:
-    """The lowest id of a call that could have been made at this moment (`billing.ids`)."""
-    return uuid.UUID(int=max(0, int(moment.timestamp() * 1000)) << 80)

@@ -8,9 +8,9 @@ from django.db.models import BigIntegerField, Count, Q, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast
 
+from billing import ids
 from billing.usage import BUCKETS
 from relay.models import Attempt, CallLog, Channel
-from relay.statements import comparing
 from relay.statements.comparing import Ours
 
 # An id's time and its call's differ by moments; the ids find the rows by an index, the time decides.
@@ -45,8 +45,8 @@ def attempts(channel: str, start: dt.datetime, end: dt.datetime) -> QuerySet[Att
 
 def _attempts(start: dt.datetime, end: dt.datetime) -> QuerySet[Attempt]:
     return Attempt.objects.filter(
-        call_id__gte=comparing.first_id(start - _SLACK),
-        call_id__lt=comparing.first_id(end + _SLACK),
+        call_id__gte=ids.first(start - _SLACK),
+        call_id__lt=ids.first(end + _SLACK),
         call__created_at__gte=start,
         call__created_at__lt=end,
     )
@@ -90,8 +90,8 @@ def margins(start: dt.datetime, end: dt.datetime) -> list[Margin]:
         return found.setdefault((channel, model), Margin(channel, model))
 
     calls = CallLog.objects.filter(
-        pk__gte=comparing.first_id(start - _SLACK),
-        pk__lt=comparing.first_id(end + _SLACK),
+        pk__gte=ids.first(start - _SLACK),
+        pk__lt=ids.first(end + _SLACK),
         created_at__gte=start,
         created_at__lt=end,
     ).exclude(channel="")

@@ -96,13 +96,6 @@ def look(hours: Sequence[int]) -> list[Finding]:
 Sums = Counter[tuple[int, int]]  # nano-units by hour and team
 
 
-def _rows(sql: str, parameters: Sequence[Any]) -> Iterator[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, list(parameters))
-        while found := cursor.fetchmany(2000):
-            yield from found
-
-
 def _summed(rows: Iterator[Any]) -> Sums:
     found: Sums = Counter()
     for hour, team, amount in rows:
@@ -120,7 +113,7 @@ def _rolled(start: int, end: int) -> Sums:
         "SELECT bucket, team_id, sum(cost) FROM relay_rollup WHERE grain = %s AND bucket >= %s AND bucket < %s "
         "AND team_id <> %s GROUP BY bucket, team_id"
     )
-    return _summed(_rows(sql, [HOUR, start, end, EVERYBODY]))
+    return _summed(snapshot.rows(sql, [HOUR, start, end, EVERYBODY]))
 
 
 def _arrived(start: int, end: int) -> Sums:
@@ -130,7 +123,7 @@ def _arrived(start: int, end: int) -> Sums:
         f"SELECT ({seconds}) - ({seconds}) %% {HOUR}, c.team_id, sum(c.cost) FROM relay_calllog c "
         f"WHERE {rollups.arrival()} >= %s AND c.created_at >= %s AND c.created_at < %s GROUP BY 1, 2"
     )
-    return _summed(_rows(sql, [rollups.cursor().horizon, *_range(start, end)]))
+    return _summed(snapshot.rows(sql, [rollups.cursor().horizon, *_range(start, end)]))
 
 
 def _charged(start: int, end: int) -> Sums:
@@ -144,7 +137,7 @@ def _charged(start: int, end: int) -> Sums:
         JOIN billing_account a ON a.id = h.account_id
         WHERE t.kind IN ({", ".join(f"'{kind}'" for kind in CALLS)}) AND t.reference >= %s AND t.reference < %s
           AND h.created_at >= %s AND h.created_at < %s AND a.team_id IS NOT NULL GROUP BY 1, 2"""
-    return _summed(_rows(sql, [*names, *_range(start, end)]))
+    return _summed(snapshot.rows(sql, [*names, *_range(start, end)]))
 
 
 def _differences(start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
@@ -173,7 +166,7 @@ def _unlike_its_day(hour: int) -> str:
         "sum(CASE WHEN grain = %s THEN calls ELSE -calls END) FROM relay_rollup "
         "WHERE grain IN (%s, %s) AND bucket >= %s AND bucket < %s GROUP BY team_id"
     )
-    for team, cost, calls in _rows(sql, [DAY, DAY, HOUR, DAY, day, day + DAY]):
+    for team, cost, calls in snapshot.rows(sql, [DAY, DAY, HOUR, DAY, day, day + DAY]):
         if cost or calls:
             return f"team {team}: the day has {cost} and {calls} calls more than its hours"
     return ""
@@ -191,8 +184,8 @@ def _unlike_the_log(hour: int, row: RollupCursor) -> str:
     )
     made = f"SELECT {columns} FROM ({rollups.selected(condition, (QUARTER, HOUR))}) AS made"
     twice = [*parameters, *parameters]
-    missing = next(_rows(f"SELECT count(*) FROM ({made} EXCEPT {stored}) AS rows", twice))[0]
-    extra = next(_rows(f"SELECT count(*) FROM ({stored} EXCEPT {made}) AS rows", twice))[0]
+    missing = next(snapshot.rows(f"SELECT count(*) FROM ({made} EXCEPT {stored}) AS rows", twice))[0]
+    extra = next(snapshot.rows(f"SELECT count(*) FROM ({stored} EXCEPT {made}) AS rows", twice))[0]
     return f"{missing} rows are not what the calls come to, {extra} that are there" if missing or extra else ""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from django.db import connection
 
+from billing.audit import snapshot
 from billing.models import OPEN_STATES
 
 OPEN = ", ".join(f"'{state.value}'" for state in OPEN_STATES)
@@ -157,10 +158,7 @@ def query(sql: str, rows: Rows, parameters: Sequence[Any] = ()) -> Iterator[Any]
     text = f"{before}({condition}){after}"
     for name, words in dialect().items():
         text = text.replace(f"{{{name}}}", words)
-    with connection.cursor() as cursor:
-        cursor.execute(text, [*keys, *parameters])
-        while found := cursor.fetchmany(2000):
-            yield from found
+    return snapshot.rows(text, [*keys, *parameters])
 
 
 def dialect() -> dict[str, str]:

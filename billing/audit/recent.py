@@ -164,7 +164,7 @@ class _Run:
         # A reference of no call, which a check of transfers finds, names no hold.
         found = [
             _News(number, debit, credit, amount, ids.read(reference[:36]) if kind in CALLS else None)
-            for number, debit, credit, amount, kind, reference in _rows(sql, [floor])
+            for number, debit, credit, amount, kind, reference in snapshot.rows(sql, [floor])
         ]
         if found:
             self.light[Subject.TRANSFER].append(Rows(after=floor, to=found[-1].id))
@@ -198,7 +198,7 @@ class _Run:
         self.light[Subject.ACCOUNT].append(Rows(keys=tuple(sorted(moved | self.touched_accounts))))
         condition, parameters = among("id", sorted(moved))
         sql = f"SELECT id, balance FROM billing_account WHERE {condition} AND kind IN ('wallet', 'plan')"
-        balances = dict(_rows(sql, parameters))
+        balances = dict(snapshot.rows(sql, parameters))
         marks = _marks(WALLET, balances)
         added: dict[int, int] = dict.fromkeys(balances, 0)
         last: dict[int, int] = {}
@@ -278,7 +278,7 @@ class _Run:
             SELECT a.id, count(t.id) FROM billing_account a LEFT JOIN billing_transfer t ON t.debit_id = a.id
             WHERE {condition} GROUP BY a.id ORDER BY a.id"""
         total, last = 0, None
-        for account, count in _rows(sql, parameters):
+        for account, count in snapshot.rows(sql, parameters):
             total += count
             if last is not None and total > most:
                 return Rows(after=rows.after, to=last)
@@ -310,15 +310,8 @@ class _Run:
 # ---- the tables -----------------------------------------------------------------------------------------------------
 
 
-def _rows(sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, list(parameters))
-        while found := cursor.fetchmany(2000):
-            yield from found
-
-
 def _row(sql: str, parameters: Sequence[Any] = ()) -> Any:
-    return next(_rows(sql, parameters))
+    return next(snapshot.rows(sql, parameters))
 
 
 def _one(sql: str, parameters: Sequence[Any] = ()) -> Any:
@@ -334,20 +327,20 @@ def _touched(rows: Rows) -> Iterator[tuple[list[int], list[list[int]]]]:
     condition, parameters = rows.condition("id")
     sql = f"""
         SELECT DISTINCT account_id, CAST(parts AS text), CAST(budgets AS text) FROM billing_hold WHERE {condition}"""
-    for account, parts, budgets in _rows(sql, parameters):
+    for account, parts, budgets in snapshot.rows(sql, parameters):
         yield [account, *(plan for plan, _amount in json.loads(parts))], json.loads(budgets)
 
 
 def _budgets_of(holds: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[list[int]]]:
     condition, parameters = among("id", holds)
-    found = _rows(f"SELECT id, CAST(budgets AS text) FROM billing_hold WHERE {condition}", parameters)
+    found = snapshot.rows(f"SELECT id, CAST(budgets AS text) FROM billing_hold WHERE {condition}", parameters)
     return {_key(key): json.loads(budgets) for key, budgets in found}
 
 
 def _marks(subject: str, rows: Iterable[int]) -> dict[int, Mark]:
     condition, parameters = among("number", sorted(rows))
     sql = f"SELECT number, transfer, total, since FROM billing_auditmark WHERE subject = %s AND {condition}"
-    return {row: Mark(subject, row, *rest) for row, *rest in _rows(sql, [subject, *parameters])}
+    return {row: Mark(subject, row, *rest) for row, *rest in snapshot.rows(sql, [subject, *parameters])}
 
 
 def _next(subject: Subject, start: Any, count: int) -> Rows:
@@ -357,7 +350,7 @@ def _next(subject: Subject, start: Any, count: int) -> Rows:
     if start is not None:
         condition, parameters = "id > %s", [adapt(start)]
     sql = f"SELECT id FROM {table} WHERE {condition} ORDER BY id LIMIT 1 OFFSET %s"
-    last = next(_rows(sql, [*parameters, count - 1]), None)
+    last = next(snapshot.rows(sql, [*parameters, count - 1]), None)
     if last is None:
         return Rows(after=start)
     return Rows(after=start, to=_key(last[0]) if subject.by_uuid else last[0])

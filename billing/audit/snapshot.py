@@ -1,9 +1,12 @@
 """One moment of the books to read from, for as long as it takes, without keeping anybody from writing."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connection, transaction
+
+_AT_ONCE = 2000  # rows
 
 
 @contextmanager
@@ -18,6 +21,14 @@ def taken() -> Iterator[None]:
     else:
         with _deferred():
             yield
+
+
+def rows(sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
+    """The statement's rows, few at a time."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, list(parameters))
+        while found := cursor.fetchmany(_AT_ONCE):
+            yield from found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ Fields = dict[str, msgspec.Raw]
 Wanted = TypeVar("Wanted")
 
 # A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
-_DEAR = 64 * 1024
+DEAR = 64 * 1024
 _fields_decoder = msgspec.json.Decoder(Fields)
 _FIELD = re.compile(r"\$\.([a-z_]+)")
 
@@ -27,7 +27,7 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Wanted]) -> Wanted:
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
+        raise no_json(error) from error
 
 
 def fields(body: bytes, read: Collection[str]) -> Fields:
@@ -50,7 +50,7 @@ def bounded(wanted: Any, names: Collection[str], *, least: int = 1) -> None:
 
 
 def quoted(read: Collection[str]) -> tuple[bytes, ...]:
-    """The names as `rewritten` looks for them."""
+    """The names as `is_plain` and `rewritten` look for them."""
     return tuple(b'"%s"' % name.encode() for name in read)
 
 
@@ -59,7 +59,7 @@ def rewritten(
 ) -> bytes:
     """The body for the upstream: its own bytes where nothing changes, no `api_key` of ours is in it and none of the
     fields that the gateway reads stands there twice."""
-    if not changes and _is_plain(body, names):
+    if not changes and is_plain(body, names):
         return body
     merged: dict[str, Any] = {**given, **changes}
     merged.pop("api_key", None)
@@ -75,6 +75,12 @@ def with_usage(given: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
     return {**known, "include_usage": True}
 
 
+def no_json(error: Exception) -> RelayError:
+    """msgspec says what is wrong, and where; of nesting Python says nothing that helps."""
+    what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+    return RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {what}")
+
+
 def wrong_type(error: msgspec.ValidationError) -> RelayError:
     """msgspec says `Expected `str`, got `int` - at `$.model``; the caller gets the field's name."""
     match = _FIELD.search(str(error))
@@ -86,15 +92,11 @@ def wrong_type(error: msgspec.ValidationError) -> RelayError:
     return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)
 
 
-def _is_plain(body: bytes, names: tuple[bytes, ...]) -> bool:
-    """False also where looking is dear."""
-    if len(body) > _DEAR or b"\\u" in body or b'"api_key"' in body:
+def is_plain(body: bytes, names: tuple[bytes, ...]) -> bool:
+    """Whether no field with one of these names is there twice, and no `api_key`; False also where looking is dear."""
+    if len(body) > DEAR or b"\\u" in body or b'"api_key"' in body:
         return False
     for name in names:  # noqa: SIM110 - a loop, because a generator costs each call as much as its search
         if body.count(name) > 1:
             return False
     return True
-
-
-def _short(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]

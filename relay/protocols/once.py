@@ -16,7 +16,7 @@ from relay.counting.families import Family
 from relay.counting.output import Output
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols import reported
+from relay.protocols import bodies, reported
 from relay.protocols.codec import Told
 
 Fields = dict[str, msgspec.Raw]
@@ -24,8 +24,6 @@ ABSENT = msgspec.Raw(b"")
 # Tokens that models which are not OpenAI's put around each text: a beginning, an end, what it is embedded for.
 AROUND = 16
 
-# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
-_DEAR = 64 * 1024
 _fields_decoder = msgspec.json.Decoder(Fields)
 _FIELD = re.compile(r"\$\.([a-z_]+)")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -55,8 +53,7 @@ def read(body: bytes, decoder: msgspec.json.Decoder[Wanted]) -> tuple[Wanted, Fi
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        what = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {what}") from error
+        raise bodies.no_json(error) from error
     known = wanted.__struct_fields__
     for name in fields:
         if name not in known and name.lower() in known:
@@ -128,16 +125,11 @@ class OnceAsked(ABC):
     def encode(self, *, model: str, limit: int | None) -> bytes:
         """The body for the upstream: its own bytes, but for the model's name, an `api_key` that belongs to us, and a
         field written twice. There is no limit to write."""
-        if model == self.model and self._is_plain():
+        if model == self.model and bodies.is_plain(self.body, bodies.quoted(self.READ)):
             return self.body
         merged: dict[str, Any] = {**self._fields, "model": model}
         merged.pop("api_key", None)
         return msgspec.json.encode(merged)
-
-    def _is_plain(self) -> bool:
-        if len(self.body) > _DEAR or b"\\u" in self.body or b'"api_key"' in self.body:
-            return False
-        return all(self.body.count(f'"{name}"'.encode()) < 2 for name in self.READ)
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------

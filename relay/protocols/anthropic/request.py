@@ -4,14 +4,13 @@ Source: Anthropic API reference, "Create a Message" and "Count tokens in a Messa
 """
 
 import copy
-import re
 from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import extent, markdown
+from relay.protocols import bodies, extent, markdown
 from relay.protocols.anthropic import foreign, reading
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Media, Request
@@ -66,7 +65,7 @@ class MessagesRequest(BaseAsked):
         changes |= self._missing(limit)
         if self._history is not self._messages:
             changes["messages"] = self._history
-        if not changes and _is_plain(self.body):
+        if not changes and bodies.is_plain(self.body, _QUOTED):
             return self.body
         merged: dict[str, Any] = {**self._fields, **changes}
         for name in ("api_key", *self.losses):
@@ -141,12 +140,9 @@ class CountRequest(MessagesRequest):
 
 
 _READ = frozenset(_Wanted.__struct_fields__)
-_QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
-# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
-_DEAR = 64 * 1024
+_QUOTED = bodies.quoted(_READ)
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_FIELD = re.compile(r"\$\.([a-z_]+)")
 
 
 def read(body: bytes, *, model: str = "", stream: bool | None = None) -> MessagesRequest:
@@ -173,19 +169,8 @@ def forwarded(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read(body: bytes) -> tuple[_Wanted, dict[str, msgspec.Raw]]:
-    extent.bounded(body)
-    try:
-        body.decode()
-        wanted = _decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise _wrong_type(error) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
-    fields = _fields_decoder.decode(body)
-    for name in fields:
-        if name not in _READ and name.lower() in _READ:
-            # An upstream that ignores case would take it for the field itself, behind the price that we looked up.
-            raise RelayError(Cause.INVALID_PARAMETER, f"Write `{name.lower()}`, not `{name}`.", param=name)
+    wanted = bodies.decode(body, _decoder)
+    fields = bodies.fields(body, _READ)
     _refuse_thread(wanted)
     if not wanted.messages:
         raise RelayError(
@@ -205,25 +190,3 @@ def _refuse_thread(wanted: _Wanted) -> None:
     if wanted.thread != _NULL:
         text = "`thread` names what a provider keeps; send the whole conversation instead."
         raise RelayError(Cause.UNSUPPORTED_THREAD, text, param="thread")
-
-
-def _is_plain(body: bytes) -> bool:
-    """Whether no field that the gateway reads is there twice, and no `api_key`; False also where looking is dear."""
-    if len(body) > _DEAR or b"\\u" in body or b'"api_key"' in body:
-        return False
-    return all(body.count(name) < 2 for name in _QUOTED)
-
-
-def _short(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-
-
-def _wrong_type(error: msgspec.ValidationError) -> RelayError:
-    """msgspec says `Expected `str`, got `int` - at `$.model``; the caller gets the field's name."""
-    match = _FIELD.search(str(error))
-    param = match.group(1) if match else None
-    if param is None:
-        return RelayError(Cause.INVALID_JSON, "The body must be a JSON object.")
-    cause = Cause.INVALID_MESSAGES if param == "messages" else Cause.INVALID_PARAMETER
-    what = str(error).split(" - at ")[0].replace("`", "").lower()
-    return RelayError(cause, f"`{param}` has a wrong type: {what}.", param=param)

@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import capabilities, extent, sse
+from relay.protocols import bodies, capabilities, extent, sse
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 from relay.protocols.capabilities import Capabilities
@@ -19,8 +19,6 @@ from relay.protocols.gemini import foreign, reading, signatures
 
 _ABSENT = msgspec.Raw(b"")
 MOST_CANDIDATES = 8
-# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
-_DEAR = 64 * 1024
 
 
 # Protobuf's mapping of JSON takes `100`, `100.0` and `"100"` for the same integer.
@@ -50,7 +48,7 @@ _CONFIG = ("generationConfig", "generation_config")
 _KEPT_ELSEWHERE = ("cachedContent", "cached_content")
 _LIMIT = ("maxOutputTokens", "max_output_tokens")
 _COUNT = ("candidateCount", "candidate_count")
-_QUOTED = tuple(b'"%s"' % name.encode() for name in ("contents", *_CONFIG, *_LIMIT, *_COUNT))
+_QUOTED = bodies.quoted(("contents", *_CONFIG, *_LIMIT, *_COUNT))
 _decoder = msgspec.json.Decoder(_Wanted)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
@@ -124,7 +122,7 @@ class GeminiRequest(BaseAsked):
 
     def _is_plain(self) -> bool:
         """Whether no field that the gateway reads is there twice, and none of its own; False where looking is dear."""
-        if len(self.body) > _DEAR or b"\\u" in self.body or "api_key" in self._fields or "model" in self._fields:
+        if len(self.body) > bodies.DEAR or b"\\u" in self.body or "api_key" in self._fields or "model" in self._fields:
             return False
         return all(self.body.count(name) < 2 for name in _QUOTED)
 
@@ -145,7 +143,7 @@ def read(body: bytes, *, model: str = "", stream: bool | None = None, array: boo
     except msgspec.ValidationError as error:
         raise _wrong_type(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {_short(error)}") from error
+        raise bodies.no_json(error) from error
     _refuse_kept(fields)
     _check_contents(wanted.contents)
     chosen = wanted.generationConfig or wanted.generation_config or _Config()
@@ -255,10 +253,6 @@ def _with_integers(
     config |= {_named(names, config): msgspec.Raw(b"%d" % number) for names, number in numbers.items() if number}
     fields[_named(_CONFIG, fields)] = msgspec.Raw(msgspec.json.encode(config))
     return msgspec.json.encode(fields)
-
-
-def _short(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
 
 
 def _wrong_type(error: msgspec.ValidationError) -> RelayError:

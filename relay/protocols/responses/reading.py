@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import documents, names, states
+from relay.protocols import bodies, documents, names, states
 from relay.protocols.canonical import (
     EFFORTS,
     Format,
@@ -51,11 +51,6 @@ def is_given(raw: msgspec.Raw) -> bool:
 
 
 # ---- what is not well-formed ----------------------------------------------------------------------------------------
-
-
-def no_json(error: Exception) -> RelayError:
-    why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
-    return RelayError(Cause.INVALID_JSON, f"The body is not valid JSON: {why}")
 
 
 def wrong_type(error: msgspec.ValidationError, within: str = "") -> RelayError:
@@ -387,7 +382,7 @@ def decode_request(body: bytes) -> Request:
     except msgspec.ValidationError as error:
         raise wrong_type(error) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise no_json(error) from error
+        raise bodies.no_json(error) from error
 
 
 def _extra(found: _Body, fields: dict[str, msgspec.Raw]) -> Json:

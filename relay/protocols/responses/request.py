@@ -10,7 +10,7 @@ import msgspec
 
 from billing import ids
 from relay.errors import Cause, RelayError
-from relay.protocols import capabilities, extent
+from relay.protocols import bodies, capabilities, extent
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 from relay.protocols.capabilities import Capabilities
@@ -94,11 +94,7 @@ class ResponsesRequest(BaseAsked):
             changes["max_output_tokens"] = limit
         if self.store and (caps or capabilities.of(model, self.protocol)).thinking != "none":
             changes |= self._with_state()
-        if not changes and _is_plain(self.body):
-            return self.body
-        merged: dict[str, Any] = {**self.fields, **changes}
-        merged.pop("api_key", None)
-        return msgspec.json.encode(merged)
+        return bodies.rewritten(self.body, self.fields, changes, _QUOTED)
 
     def _with_state(self) -> dict[str, Any]:
         """What has to be asked for besides, so that the thoughts that are kept can go back to where they came from."""
@@ -114,11 +110,8 @@ class ResponsesRequest(BaseAsked):
 
 _THOUGHT = b'"reasoning"'
 _READ = frozenset(_Wanted.__struct_fields__)
-_QUOTED = tuple(b'"%s"' % name.encode() for name in _READ)
-# A longer body is written anew from its fields, which costs a copy and not a search for each of their names.
-_DEAR = 64 * 1024
+_QUOTED = bodies.quoted(_READ)
 _decoder = msgspec.json.Decoder(_Wanted)
-_fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def read(body: bytes, *, model: str = "", stream: bool | None = None) -> ResponsesRequest:
@@ -136,20 +129,16 @@ def _request(body: bytes, answer: uuid.UUID) -> ResponsesRequest:
     try:
         body.decode()
         wanted = _decoder.decode(body)
-        fields = _fields_decoder.decode(body)
     except msgspec.ValidationError as error:
         raise reading.wrong_type(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise reading.no_json(error) from error
+        raise bodies.no_json(error) from error
+    fields = bodies.fields(body, _READ)
     _check(wanted, fields)
     return ResponsesRequest(body, wanted, fields, answer=answer)
 
 
 def _check(wanted: _Wanted, fields: dict[str, msgspec.Raw]) -> None:
-    for name in fields:
-        if name not in _READ and name.lower() in _READ:
-            # A provider that ignores case would take it for the field itself, behind the price that we looked up.
-            raise _invalid(f"Write `{name.lower()}`, not `{name}`.", name)
     for name in _KEPT_ELSEWHERE:
         if name in fields and bytes(fields[name]) != _NULL:
             raise _invalid(f"`{name}` names what a provider keeps; send the whole input instead.", name)
@@ -175,13 +164,6 @@ def _items(given: str | list[msgspec.Raw] | None) -> list[msgspec.Raw]:
         content = [{"type": "input_text", "text": given}]
         return [msgspec.Raw(msgspec.json.encode({"type": "message", "role": "user", "content": content}))]
     return given or []
-
-
-def _is_plain(body: bytes) -> bool:
-    """Whether no field that the gateway reads is there twice, and no `api_key`; False also where looking is dear."""
-    if len(body) > _DEAR or b"\\u" in body or b'"api_key"' in body:
-        return False
-    return all(body.count(name) < 2 for name in _QUOTED)
 
 
 def _is_object(raw: msgspec.Raw) -> bool:

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
-from relay.protocols import capabilities, fold
+from relay.protocols import bodies, capabilities, fold
 from relay.protocols.canonical import (
     Finish,
     Part,
@@ -41,7 +41,7 @@ from relay.protocols.events import (
     PartStarted,
     Started,
 )
-from relay.protocols.responses import DIALECT, errors, reading, usage
+from relay.protocols.responses import DIALECT, errors, usage
 from relay.protocols.responses.decoder import Decoder
 from tests.relay.protocols import laws
 from tests.relay.protocols.responses_made import (
@@ -493,4 +493,4 @@ def test_a_deep_body_is_refused_and_not_followed() -> None:
     deep = b'{"model":"m","input":[{"role":"user","content":' + b'[{"type":"x","y":' * 30_000
     assert refused(DIALECT.read, deep).status == 400
     assert re.fullmatch(r"resp_[0-9a-f]{32}", ask().id)
-    assert isinstance(reading.no_json(RecursionError()), RelayError)
+    assert isinstance(bodies.no_json(RecursionError()), RelayError)

@@ -17,18 +17,13 @@ from relay.errors import Cause, RelayError
 from relay.protocols import completion_usage, envelope, sse
 from relay.protocols.codec import Told
 from relay.protocols.passing import PassingStream
+from relay.protocols.raws import ABSENT, is_given
 
-ABSENT = msgspec.Raw(b"")
 KEEP_ALIVE = b": keep-alive\n\n"
 _NO_USAGE = b',"usage":null}'
 # Text inside a JSON string that needs no looking into: no quote, no escape, no control character.
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a field is there and not null."""
-    return raw is not ABSENT and bytes(raw) != b"null"
 
 
 class Choice(Protocol):

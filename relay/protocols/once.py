@@ -18,9 +18,9 @@ from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
 from relay.protocols import bodies, reported
 from relay.protocols.codec import Told
+from relay.protocols.raws import ABSENT, is_given
 
 Fields = dict[str, msgspec.Raw]
-ABSENT = msgspec.Raw(b"")
 # Tokens that models which are not OpenAI's put around each text: a beginning, an end, what it is embedded for.
 AROUND = 16
 
@@ -28,11 +28,6 @@ _fields_decoder = msgspec.json.Decoder(Fields)
 _FIELD = re.compile(r"\$\.([a-z_]+)")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 Wanted = TypeVar("Wanted", bound=msgspec.Struct)
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a field is there and not null."""
-    return raw is not ABSENT and bytes(raw) != b"null"
 
 
 def given(fields: Fields) -> set[str]:

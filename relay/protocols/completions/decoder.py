@@ -6,8 +6,9 @@ from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols import completion_usage, envelope
 from relay.protocols.canonical import Finish, Text
-from relay.protocols.chunks import Chunk, is_given
+from relay.protocols.chunks import Chunk
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
+from relay.protocols.raws import is_given
 
 
 class Choice(msgspec.Struct, gc=False):

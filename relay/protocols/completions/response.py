@@ -8,9 +8,10 @@ from billing.usage import Usage
 from relay.counting.output import Output
 from relay.errors import Cause, RelayError
 from relay.protocols import completion_usage, envelope
-from relay.protocols.chunks import ABSENT, Chunk, is_given
+from relay.protocols.chunks import Chunk
 from relay.protocols.codec import Told
 from relay.protocols.completions.echo import Asking, Echoes
+from relay.protocols.raws import ABSENT, is_given
 
 
 class Choice(msgspec.Struct, gc=False):

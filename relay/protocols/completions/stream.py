@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from relay.protocols.chunks import Chunk, ChunkStream, is_given
+from relay.protocols.chunks import Chunk, ChunkStream
 from relay.protocols.completions import response
 from relay.protocols.completions.echo import Asking, Echoes
 from relay.protocols.completions.response import Choice
+from relay.protocols.raws import is_given
 
 
 class TextStream(ChunkStream[Choice]):

@@ -3,14 +3,14 @@
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import once
+from relay.protocols import once, raws
 from relay.protocols.embeddings.request import EmbeddingAsked
 
 
 class Answer(msgspec.Struct):
     data: list[msgspec.Raw]
     id: str | None = None
-    usage: msgspec.Raw = once.ABSENT
+    usage: msgspec.Raw = raws.ABSENT
 
 
 _decoder = msgspec.json.Decoder(Answer)

@@ -10,7 +10,7 @@ import msgspec
 
 from relay.counting.families import Family
 from relay.counting.prompt import Prompt
-from relay.protocols import once, vectors
+from relay.protocols import once, raws, vectors
 
 MOST_INPUTS = 2048  # OpenAI's
 
@@ -19,7 +19,7 @@ class _Wanted(msgspec.Struct):
     """What is read of a request. Raw: known to exist, not looked into."""
 
     model: str | None = None
-    input: msgspec.Raw = once.ABSENT
+    input: msgspec.Raw = raws.ABSENT
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     api_key: str | None = None
@@ -75,7 +75,7 @@ _texts_decoder = msgspec.json.Decoder(list[str])
 def read(body: bytes) -> EmbeddingAsked:
     """Raises RelayError: invalid_json or invalid_parameter, with the field's name."""
     wanted, fields = once.read(body, _decoder)
-    if not once.is_given(wanted.input):
+    if not raws.is_given(wanted.input):
         raise once.refused("input", "`input` is missing: a text, a list of texts, or tokens.")
     once.positive(wanted, "dimensions")
     return EmbeddingAsked(body, wanted, fields)

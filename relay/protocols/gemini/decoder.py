@@ -9,7 +9,7 @@ import msgspec
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
-from relay.protocols import names
+from relay.protocols import names, raws
 from relay.protocols.canonical import Finish, Json, Opaque, Part, Raw, Reasoning, Text, ToolCall
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
 from relay.protocols.gemini import errors, finish, media, signatures, usage, wire
@@ -35,7 +35,7 @@ class Decoder:
         self._state: Opaque | None = None
         self._reason: Finish | None = None
         self._note: str | None = None
-        self._usage: msgspec.Raw = wire.ABSENT
+        self._usage: msgspec.Raw = raws.ABSENT
         self._cited: set[str] = set()
         self._searches, self._model = usage.Searches(), ""
 
@@ -67,12 +67,12 @@ class Decoder:
 
     @property
     def usage(self) -> Usage | None:
-        return self._searches.added(usage.decode(self._usage), self._model) if self._usage is not wire.ABSENT else None
+        return self._searches.added(usage.decode(self._usage), self._model) if self._usage is not raws.ABSENT else None
 
     def _read(self, answer: wire.Answer, data: bytes, out: list[Event]) -> None:
-        if wire.is_given(answer.error):
+        if raws.is_given(answer.error):
             raise errors.decode_event(answer.error)
-        if answer.usageMetadata is not wire.ABSENT:
+        if answer.usageMetadata is not raws.ABSENT:
             self._usage = answer.usageMetadata
         self._model = self._model or answer.modelVersion or ""
         if not self._started:
@@ -86,7 +86,7 @@ class Decoder:
         for place, candidate in enumerate(answer.candidates or ()):
             if not candidate.index:
                 self._candidate(candidate, data, place, out)
-        if answer.usageMetadata is not wire.ABSENT:
+        if answer.usageMetadata is not raws.ABSENT:
             self.outdated = False
 
     def _candidate(self, candidate: wire.Candidate, data: bytes, place: int, out: list[Event]) -> None:

@@ -12,7 +12,7 @@ from billing.usage import Usage
 from relay.counting.families import Family
 from relay.counting.prompt import Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols import codec, once, vectors
+from relay.protocols import codec, once, raws, vectors
 from relay.protocols.codec import Encoded, Told
 from relay.protocols.gemini import request as generation
 
@@ -61,7 +61,7 @@ class _Single(msgspec.Struct):
 
 
 class _Batch(msgspec.Struct):
-    requests: msgspec.Raw = once.ABSENT
+    requests: msgspec.Raw = raws.ABSENT
     api_key: str | None = None
 
 
@@ -130,7 +130,7 @@ def read(body: bytes, *, model: str, batch: bool) -> EmbedAsked:
 
 
 def _several(raw: msgspec.Raw) -> list[_Single]:
-    if not once.is_given(raw):
+    if not raws.is_given(raw):
         raise once.refused("requests", "`requests` is missing: a list of contents to embed.")
     if once.has_more_strings(raw, _MOST_STRINGS):
         raise _too_many()
@@ -179,7 +179,7 @@ class _Embedding(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     embeddings: list[msgspec.Raw]
-    usageMetadata: msgspec.Raw = once.ABSENT
+    usageMetadata: msgspec.Raw = raws.ABSENT
 
 
 _answer_decoder = msgspec.json.Decoder(_Answer)

@@ -11,13 +11,12 @@ from typing import Any, Self
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import bodies, capabilities, extent, sse
+from relay.protocols import bodies, capabilities, extent, raws, sse
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Request
 from relay.protocols.capabilities import Capabilities
 from relay.protocols.gemini import foreign, reading, signatures
 
-_ABSENT = msgspec.Raw(b"")
 MOST_CANDIDATES = 8
 
 
@@ -35,7 +34,7 @@ class _Config(msgspec.Struct):
 class _Wanted(msgspec.Struct):
     """What is read of a request. Raw: known to exist, not looked into."""
 
-    contents: msgspec.Raw = _ABSENT
+    contents: msgspec.Raw = raws.ABSENT
     model: str | None = None
     generationConfig: _Config | None = None
     generation_config: _Config | None = None
@@ -183,7 +182,7 @@ def _named(spellings: tuple[str, str], fields: dict[str, msgspec.Raw]) -> str:
 
 
 def _config(fields: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    raw = fields.get(_named(_CONFIG, fields), _ABSENT)
+    raw = fields.get(_named(_CONFIG, fields), raws.ABSENT)
     if bytes(memoryview(raw)[:1]) != b"{":
         return {}
     found = _fields_decoder.decode(raw)

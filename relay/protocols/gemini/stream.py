@@ -11,7 +11,7 @@ import msgspec
 
 from billing.usage import Usage
 from relay.errors import RelayError
-from relay.protocols import sse
+from relay.protocols import raws, sse
 from relay.protocols.canonical import Finish
 from relay.protocols.codec import Told
 from relay.protocols.gemini import errors, finish, usage, whole, wire
@@ -105,7 +105,7 @@ class GeminiStream(PassingStream):
 
     def _data(self, data: bytes) -> bytes:
         answer = wire.read(data)
-        if wire.is_given(answer.error):
+        if raws.is_given(answer.error):
             raise errors.decode_event(answer.error)
         self._note(answer)
         data = self._renamed(sse.on_one_line(data), answer.modelVersion)
@@ -116,7 +116,7 @@ class GeminiStream(PassingStream):
     def _note(self, answer: wire.Answer) -> None:
         if not self.id:
             self.id = answer.responseId or ""
-        if told := answer.usageMetadata is not wire.ABSENT:
+        if told := answer.usageMetadata is not raws.ABSENT:
             self._report, self._untold = answer.usageMetadata, False
         if answer.promptFeedback is not None and answer.blocked is not None:
             self._begun = True

@@ -7,6 +7,7 @@ import msgspec
 from billing.usage import Usage
 from relay.counting.output import BLOCK, Output
 from relay.errors import Cause, RelayError
+from relay.protocols import raws
 from relay.protocols import seen as seeing
 from relay.protocols.canonical import Finish
 from relay.protocols.codec import Asked, Told
@@ -23,14 +24,14 @@ class GeminiWhole:
 
     def __init__(self, body: bytes, _: Asked | None = None) -> None:
         answer = wire.read(body)
-        if wire.is_given(answer.error):
+        if raws.is_given(answer.error):
             raise errors.decode_event(answer.error)
         if not answer.candidates and answer.blocked is None:
             raise RelayError(Cause.UPSTREAM_ERROR, "The provider's answer had no answer in it.")
         self._body = body
         self._answer = answer
         self.id = answer.responseId or ""
-        reported = usage.decode(answer.usageMetadata) if wire.is_given(answer.usageMetadata) else None
+        reported = usage.decode(answer.usageMetadata) if raws.is_given(answer.usageMetadata) else None
         searches = usage.Searches()
         for candidate in answer.candidates or ():
             searches.see(candidate)

@@ -6,13 +6,7 @@ Source: Gemini API reference, `GenerateContentResponse`.
 import msgspec
 
 from relay.errors import Cause, RelayError
-
-ABSENT = msgspec.Raw(b"")
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a field is there and not null."""
-    return raw is not ABSENT and bytes(raw) != b"null"
+from relay.protocols.raws import ABSENT, is_given
 
 
 class Call(msgspec.Struct, gc=False):

@@ -6,14 +6,14 @@ OpenAI reports no usage with them; Mistral and others do. Nobody misses what was
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import once
+from relay.protocols import once, raws
 from relay.protocols.moderations.request import ModerationAsked
 
 
 class _Answer(msgspec.Struct):
     results: list[msgspec.Raw]
     id: str | None = None
-    usage: msgspec.Raw = once.ABSENT
+    usage: msgspec.Raw = raws.ABSENT
 
 
 _decoder = msgspec.json.Decoder(_Answer)

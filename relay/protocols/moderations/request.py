@@ -11,7 +11,7 @@ from relay.counting import media
 from relay.counting.families import Family
 from relay.counting.prompt import Prompt
 from relay.errors import RelayError
-from relay.protocols import once
+from relay.protocols import once, raws
 
 MOST_INPUTS = 2048
 
@@ -30,7 +30,7 @@ class _Wanted(msgspec.Struct):
     """What is read of a request. Raw: known to exist, not looked into."""
 
     model: str | None = None
-    input: msgspec.Raw = once.ABSENT
+    input: msgspec.Raw = raws.ABSENT
     api_key: str | None = None
 
 
@@ -65,7 +65,7 @@ _input_decoder = msgspec.json.Decoder(str | list[str | _Part])
 def read(body: bytes) -> ModerationAsked:
     """Raises RelayError: invalid_json or invalid_parameter, with the field's name."""
     wanted, fields = once.read(body, _decoder)
-    if not once.is_given(wanted.input):
+    if not raws.is_given(wanted.input):
         raise once.refused("input", "`input` is missing: a text, a list of texts, or a list of parts.")
     texts, pictures = _input(wanted.input)
     return ModerationAsked(body, wanted, fields, texts, pictures)

@@ -14,10 +14,10 @@ from billing.usage import Usage
 from relay.errors import Cause, RelayError
 from relay.protocols import completion_usage, envelope, names
 from relay.protocols.canonical import Finish, Json, Opaque, Part, Reasoning, Refusal, Text, ToolCall
-from relay.protocols.chunks import ABSENT, is_given
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
 from relay.protocols.openai import details, wire
 from relay.protocols.openai.wire import Call, Delta
+from relay.protocols.raws import ABSENT, is_given
 
 MOST_WAITING = 32 * 1024 * 1024  # characters that may wait for a call that does not end
 

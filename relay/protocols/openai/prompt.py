@@ -12,8 +12,9 @@ import msgspec
 from relay.counting import media, pictures
 from relay.counting.prompt import ANSWER, CALL, MESSAGE, NAME, PARALLEL_CALL, Prompt
 from relay.errors import Cause, RelayError
-from relay.protocols import markdown
+from relay.protocols import markdown, raws
 from relay.protocols.canonical import Media
+from relay.protocols.raws import NULL
 
 Fields = dict[str, msgspec.Raw]
 
@@ -31,12 +32,11 @@ _MEDIA_WORDS = (b"image", b'"input_audio"', b'"file', b"_url", b"\\u")
 _MEDIA_TYPES = frozenset(
     ("image_url", "input_image", "input_audio", "audio_url", "file", "input_file", "file_url", "video_url")
 )
-_ABSENT = msgspec.Raw(b"null")
 
 
 class _Message(msgspec.Struct):
-    role: msgspec.Raw = _ABSENT
-    content: msgspec.Raw = _ABSENT
+    role: msgspec.Raw = NULL
+    content: msgspec.Raw = NULL
 
 
 _message_decoder = msgspec.json.Decoder(_Message)
@@ -64,35 +64,36 @@ def find_media(body: bytes, messages: Sequence[msgspec.Raw]) -> list[media.Media
         except (msgspec.DecodeError, RecursionError):
             continue
         found += [thing for part in _list(read.content) if (thing := _medium(_fields(part))) is not None]
-        if draws and _text(read.role) == "assistant":
+        if draws and raws.text(read.role) == "assistant":
             found += _drawn(read.content)
     return found
 
 
 def _drawn(content: msgspec.Raw) -> list[media.Media]:
     """The pictures that a turn of the model's shows as markdown."""
-    texts = [text for raw in (content, *(_fields(part).get("text") for part in _list(content))) if (text := _text(raw))]
+    written = (content, *(_fields(part).get("text") for part in _list(content)))
+    texts = [text for raw in written if (text := raws.text(raw))]
     found = [piece.data for text in texts for piece in markdown.pieces(text) if isinstance(piece, Media)]
     return [media.Shown(len(data), pictures.dimensions(data[:400_000].encode())) for data in found]
 
 
 def _medium(part: Fields) -> media.Media | None:
     """What a content part stands for, None for text."""
-    match _text(part.get("type")):
+    match raws.text(part.get("type")):
         case "image_url" | "input_image" as kind:
-            return _picture(part, part.get("image_url", _ABSENT), kind)
+            return _picture(part, part.get("image_url", NULL), kind)
         case "input_audio":
-            return media.sound(_view(_fields(part.get("input_audio", _ABSENT)).get("data", _ABSENT)))
+            return media.sound(_view(_fields(part.get("input_audio", NULL)).get("data", NULL)))
         case "audio_url":
             return media.sound(memoryview(b'""'))
         case "file" | "input_file":
-            inner = _fields(part.get("file", _ABSENT)) or part
-            data = _view(inner.get("file_data", _ABSENT))
+            inner = _fields(part.get("file", NULL)) or part
+            data = _view(inner.get("file_data", NULL))
             return media.document(data) if bytes(data[:1]) == b'"' else media.Document(0)
         case "file_url":
             return media.Document(0)
         case "video_url":
-            return media.Film(_inside(part.get("video_url", _ABSENT)))
+            return media.Film(_inside(part.get("video_url", NULL)))
     return None
 
 
@@ -100,7 +101,7 @@ def _picture(part: Fields, address: msgspec.Raw, kind: str) -> media.Picture:
     """`"image_url": {"url": …, "detail": …}`, or the address itself as some send it."""
     link = _fields(address)
     url = _view(link["url"]) if "url" in link else _view(address)
-    found = media.picture(url, _text(link.get("detail") or part.get("detail")) or "auto")
+    found = media.picture(url, raws.text(link.get("detail") or part.get("detail")) or "auto")
     if found.is_too_large:
         raise RelayError(
             Cause.INVALID_PARAMETER, f"A picture may have at most {media.LARGEST_PICTURE >> 20} MB.", param="messages"
@@ -121,7 +122,7 @@ def read(fields: Fields, messages: Sequence[msgspec.Raw], found: list[media.Medi
     prompt = Prompt(framing=ANSWER + MESSAGE * len(messages), media=found)
     for message in messages:
         _read_message(_fields(message), prompt)
-    prompt.functions = [*_functions(fields.get("tools", _ABSENT)), *_bare(fields.get("functions", _ABSENT))]
+    prompt.functions = [*_functions(fields.get("tools", NULL)), *_bare(fields.get("functions", NULL))]
     if prompt.functions:
         prompt.choice = _choice(fields.get("tool_choice") or fields.get("function_call"))
     if "response_format" in fields and b"json_schema" in (schema := bytes(fields["response_format"])):
@@ -133,26 +134,26 @@ def read(fields: Fields, messages: Sequence[msgspec.Raw], found: list[media.Medi
 
 
 def _read_message(message: Fields, prompt: Prompt) -> None:
-    role = _text(message.pop("role", None)) or ""
+    role = raws.text(message.pop("role", None)) or ""
     prompt.texts.append(role)
     if role in ("system", "developer") and prompt.system is None:
         prompt.system = len(prompt.texts)
-    _read_content(message.pop("content", _ABSENT), prompt, drawn=role == "assistant")
+    _read_content(message.pop("content", NULL), prompt, drawn=role == "assistant")
     if prompt.system == len(prompt.texts):
         prompt.texts.append("")
-    if name := _text(message.pop("name", None)):
+    if name := raws.text(message.pop("name", None)):
         prompt.texts.append(name)
         prompt.framing += NAME
     if role == "function":
         prompt.framing -= 2
-    if call := _fields(message.pop("function_call", _ABSENT)):
+    if call := _fields(message.pop("function_call", NULL)):
         _read_call(call, prompt)
         prompt.framing += CALL
-    calls = [_fields(raw) for raw in _list(message.pop("tool_calls", _ABSENT))]
+    calls = [_fields(raw) for raw in _list(message.pop("tool_calls", NULL))]
     for call in calls:
-        _read_call(_fields(call.get("function", _ABSENT)), prompt)
+        _read_call(_fields(call.get("function", NULL)), prompt)
     prompt.framing += CALL if len(calls) == 1 else PARALLEL_CALL * len(calls)
-    refused = _text(message.pop("refusal", None))
+    refused = raws.text(message.pop("refusal", None))
     if refused:
         prompt.texts.append(refused)
     prompt.maybe += [bytes(raw).decode() for raw in message.values() if bytes(raw) != b"null"]
@@ -160,14 +161,14 @@ def _read_message(message: Fields, prompt: Prompt) -> None:
 
 def _read_content(content: msgspec.Raw, prompt: Prompt, *, drawn: bool) -> None:
     """`drawn`: the pictures that a text shows have been found before, and are not its words."""
-    if text := _text(content):
+    if text := raws.text(content):
         prompt.texts.append(_words(text) if drawn else text)
     for raw in _list(content):
         part = _fields(raw)
-        said = _text(part.get("text")) or _text(part.get("refusal"))
+        said = raws.text(part.get("text")) or raws.text(part.get("refusal"))
         if said is not None:
             prompt.texts.append(_words(said) if drawn else said)
-        elif _text(part.get("type")) not in _MEDIA_TYPES:
+        elif raws.text(part.get("type")) not in _MEDIA_TYPES:
             prompt.maybe.append(bytes(raw).decode())
 
 
@@ -176,7 +177,7 @@ def _words(text: str) -> str:
 
 
 def _read_call(call: Fields, prompt: Prompt) -> None:
-    prompt.texts += [text for name in ("name", "arguments") if (text := _text(call.get(name)))]
+    prompt.texts += [text for name in ("name", "arguments") if (text := raws.text(call.get(name)))]
 
 
 def _functions(tools: msgspec.Raw) -> Iterator[dict[str, Any]]:
@@ -198,8 +199,8 @@ def _choice(raw: msgspec.Raw | None) -> str | None:
         return None
     said = _fields(raw)
     if said:
-        return _text(_fields(said.get("function", _ABSENT)).get("name") or said.get("name"))
-    return "none" if _text(raw) == "none" else None
+        return raws.text(_fields(said.get("function", NULL)).get("name") or said.get("name"))
+    return "none" if raws.text(raw) == "none" else None
 
 
 # ---- JSON of any shape ----------------------------------------------------------------------------------------------
@@ -207,13 +208,6 @@ def _choice(raw: msgspec.Raw | None) -> str | None:
 
 def _view(raw: msgspec.Raw) -> memoryview:
     return memoryview(raw)
-
-
-def _text(raw: msgspec.Raw | None) -> str | None:
-    """A JSON string's text, None for anything else."""
-    if raw is None or bytes(memoryview(raw)[:1]) != b'"':
-        return None
-    return msgspec.json.decode(raw, type=str)
 
 
 def _fields(raw: msgspec.Raw) -> Fields:

@@ -7,10 +7,10 @@ import msgspec
 from billing.usage import Usage
 from relay.counting.output import Output
 from relay.errors import Cause, RelayError
-from relay.protocols.chunks import ABSENT, is_given
 from relay.protocols.codec import Told
 from relay.protocols.envelope import error_text
 from relay.protocols.openai import usage
+from relay.protocols.raws import ABSENT, is_given
 
 
 class Delta(msgspec.Struct, gc=False):

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from relay.protocols.chunks import Chunk, ChunkStream, is_given
+from relay.protocols.chunks import Chunk, ChunkStream
 from relay.protocols.openai import response
 from relay.protocols.openai.response import Delta
+from relay.protocols.raws import is_given
 
 
 class _Choice(msgspec.Struct, gc=False):

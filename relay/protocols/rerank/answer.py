@@ -6,13 +6,13 @@ Jina tells its tokens in `usage`, Cohere and SiliconFlow in `meta` (billed units
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import once
+from relay.protocols import once, raws
 from relay.protocols.rerank.request import RerankAsked
 
 
 class _Meta(msgspec.Struct):
-    billed_units: msgspec.Raw = once.ABSENT
-    tokens: msgspec.Raw = once.ABSENT
+    billed_units: msgspec.Raw = raws.ABSENT
+    tokens: msgspec.Raw = raws.ABSENT
 
 
 class _Result(msgspec.Struct):
@@ -23,7 +23,7 @@ class _Result(msgspec.Struct):
 class _Answer(msgspec.Struct):
     results: list[_Result]
     id: str | None = None
-    usage: msgspec.Raw = once.ABSENT
+    usage: msgspec.Raw = raws.ABSENT
     meta: _Meta | None = None
 
 

@@ -11,7 +11,7 @@ import msgspec
 from relay.counting.families import Family
 from relay.counting.prompt import Prompt
 from relay.errors import RelayError
-from relay.protocols import once
+from relay.protocols import once, raws
 
 MOST_DOCUMENTS = 10_000  # Cohere's
 _MOST_STRINGS = 64 * MOST_DOCUMENTS  # an object may have other fields than its text
@@ -26,7 +26,7 @@ class _Wanted(msgspec.Struct):
 
     model: str | None = None
     query: str | None = None
-    documents: msgspec.Raw = once.ABSENT
+    documents: msgspec.Raw = raws.ABSENT
     top_n: int | None = None
     return_documents: bool | None = None
     api_key: str | None = None
@@ -69,7 +69,7 @@ def read(body: bytes) -> RerankAsked:
 
 
 def _documents(raw: msgspec.Raw) -> list[str]:
-    if not once.is_given(raw):
+    if not raws.is_given(raw):
         raise once.refused("documents", "`documents` is missing: a list of texts, or of objects with a `text`.")
     if once.has_more_strings(raw, _MOST_STRINGS):
         raise _too_many()

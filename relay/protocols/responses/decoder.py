@@ -9,11 +9,13 @@ import msgspec
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
+from relay.protocols import raws
 from relay.protocols.canonical import Opaque, Part, Reasoning, Refusal, Text, ToolCall, finish_of
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
 from relay.protocols.fold import bare, text_of
+from relay.protocols.raws import ABSENT
 from relay.protocols.responses import errors, reading, received, usage
-from relay.protocols.responses.reading import ABSENT, BETWEEN, Head
+from relay.protocols.responses.reading import BETWEEN, Head
 
 ENDS = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 
@@ -137,12 +139,12 @@ class Decoder:
             case "response.created" | "response.in_progress" | "response.queued":
                 return self._begin(event.response)
             case "error":
-                given = event.error if reading.is_given(event.error) else _flat(event)
+                given = event.error if raws.is_given(event.error) else _flat(event)
                 return self._fail(errors.decode_in_band(given))
         return self._end(event.response) if kind in ENDS else []
 
     def _begin(self, response: msgspec.Raw) -> list[Event]:
-        if self._started or not reading.is_given(response):
+        if self._started or not raws.is_given(response):
             return []
         answer = received.answer_decoder.decode(response)
         self._id, self._model = answer.id or "", answer.model or ""

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import states
+from relay.protocols import raws, states
 from relay.protocols.responses import reading
 
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -79,10 +79,10 @@ def beside(
     bare = False
     for raw in output:
         fields = _fields_decoder.decode(raw)
-        kind = _text(fields.get("type")) or ""
+        kind = raws.text(fields.get("type")) or ""
         if kind == "reasoning":
-            ours = answer is not None and parse_id(_text(fields.get("id")) or "") == answer
-            bare = stateless or not (ours or _text(fields.get("encrypted_content")))
+            ours = answer is not None and parse_id(raws.text(fields.get("id")) or "") == answer
+            bare = stateless or not (ours or raws.text(fields.get("encrypted_content")))
             yield raw, None if bare else _without(fields, ("status",))  # its state is bound to its id
         elif kind not in _BY_THEIR_ID:
             yield raw, _without(fields, ("id", "created_by") if kind in _WITH_STATUS else _OWN_OF_AN_ITEM)
@@ -115,7 +115,7 @@ def _native(raw: msgspec.Raw) -> msgspec.Raw | None:
     if reading.head_decoder.decode(raw).type != "reasoning":
         return raw
     fields: dict[str, Any] = _fields_decoder.decode(raw)
-    written, item = _text(fields.get("encrypted_content")), _text(fields.get("id")) or ""
+    written, item = raws.text(fields.get("encrypted_content")), raws.text(fields.get("id")) or ""
     state = states.unwrapped(written, native="openai", item=item)
     if state is None:
         known = parse_id(item) is None if item else _has_content(fields)
@@ -129,12 +129,6 @@ def _native(raw: msgspec.Raw) -> msgspec.Raw | None:
 
 def _has_content(fields: dict[str, msgspec.Raw]) -> bool:
     return bytes(fields.get("content", b"null")) not in (b"null", b"[]")
-
-
-def _text(raw: msgspec.Raw | None) -> str | None:
-    if raw is None or bytes(memoryview(raw)[:1]) != b'"':
-        return None
-    return msgspec.json.decode(raw, type=str)
 
 
 # ---- the list of a response's input items ---------------------------------------------------------------------------

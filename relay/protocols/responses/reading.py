@@ -35,7 +35,6 @@ from relay.protocols.canonical import (
     ToolResult,
 )
 
-ABSENT = msgspec.Raw(b"")
 # The ids under which foreign state is wrapped that has no text beside it, or belongs to a call.
 REDACTED, OF_A_CALL = "redacted", "call:"
 # Between the parts of a summary, which are one text in the hub.
@@ -43,11 +42,6 @@ BETWEEN = "\n\n"
 _DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*?;base64,", re.IGNORECASE)
 _FIELD = re.compile(r"\$\.([a-z_]+)")
 _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "system", "assistant": "assistant"}
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a field is there and not null."""
-    return raw is not ABSENT and bytes(memoryview(raw)[:4]) != b"null"
 
 
 # ---- what is not well-formed ----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Source: OpenAI API reference, "The response object".
 import msgspec
 
 from relay.errors import Cause, RelayError
+from relay.protocols import raws
 from relay.protocols.canonical import Finish, Response, finish_of
 from relay.protocols.responses import errors, reading, usage
 
@@ -22,8 +23,8 @@ class Answer(msgspec.Struct):
     status: str | None = None
     output: list[msgspec.Raw] | None = None
     incomplete_details: Details | None = None
-    usage: msgspec.Raw = reading.ABSENT
-    error: msgspec.Raw = reading.ABSENT
+    usage: msgspec.Raw = raws.ABSENT
+    error: msgspec.Raw = raws.ABSENT
 
 
 answer_decoder = msgspec.json.Decoder(Answer)
@@ -55,7 +56,7 @@ def decode_response(body: bytes) -> Response:
 
 def failure_of(answer: Answer) -> RelayError | None:
     """What went wrong, None for an answer that has come to its end."""
-    if reading.is_given(answer.error):
+    if raws.is_given(answer.error):
         return errors.decode_in_band(answer.error)
     if answer.status in (None, "completed", "incomplete"):
         return None

@@ -11,17 +11,17 @@ import msgspec
 
 from billing.usage import Usage
 from relay.errors import Cause, RelayError
+from relay.protocols import raws, sse
 from relay.protocols import seen as seeing
-from relay.protocols import sse
 from relay.protocols.canonical import Finish, Part, ToolCall
 from relay.protocols.codec import Told
 from relay.protocols.fold import text_of
 from relay.protocols.passing import PassedWhole, PassingStream
+from relay.protocols.raws import ABSENT
 from relay.protocols.responses import answer, errors, reading, received, usage
 from relay.protocols.responses.answer import Shell
 from relay.protocols.responses.decoder import ENDS
 from relay.protocols.responses.encoder import PING
-from relay.protocols.responses.reading import ABSENT
 from relay.protocols.responses.request import ResponsesRequest
 
 # Where the text of a delta goes in what is counted, and whether each item has one of its own.
@@ -125,7 +125,7 @@ class ResponsesStream(PassingStream):
         elif kind == "error":
             more = _more_decoder.decode(data)
             flat = msgspec.json.encode({"message": more.message, "code": more.code})
-            raise errors.decode_in_band(more.error if reading.is_given(more.error) else flat)
+            raise errors.decode_in_band(more.error if raws.is_given(more.error) else flat)
         elif kind == "response.output_item.done":
             self._done(found, _more_decoder.decode(data).item)
         elif not self._begun and not kind.startswith("response."):

@@ -30,7 +30,7 @@ class Price(msgspec.Struct, frozen=True):
     own: bool = False
 
     def times(self, multiplier: int) -> int:
-        """What it is multiplied by for a wallet whose group has this multiplier."""
+        """What this price is multiplied by for a wallet whose group has this multiplier."""
         return ONE if self.own else multiplier
 
 

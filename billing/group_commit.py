@@ -34,7 +34,7 @@ class LedgerUnavailable(Exception):
 
 
 def no_rows(_: ActiveHold) -> Sequence[Row]:
-    """Of a hold that nobody keeps a record of."""
+    """No rows, for a hold that nobody keeps a record of."""
     return ()
 
 

@@ -51,7 +51,7 @@ def revenue_account() -> int:
 
 
 def forget_revenue_account() -> None:
-    """For a database that was emptied."""
+    """The account is read anew when it is asked for next: for a database that was emptied."""
     _revenue.clear()
 
 

@@ -28,7 +28,7 @@ OPENAI, COMPLETIONS, GEMINI = openai.DIALECT, completions.DIALECT, gemini.DIALEC
 
 
 def of(name: str) -> Dialect:
-    """OpenAI's for a call of which nobody knows what it speaks."""
+    """The dialect of this name; OpenAI's for a call of which nobody knows what it speaks."""
     return DIALECTS.get(name, OPENAI)
 
 

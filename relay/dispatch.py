@@ -64,7 +64,7 @@ def plan(candidates: Sequence[Candidate], asked: Asked, call: Call, request: Req
 
 
 def abandon(call: Call) -> None:
-    """Nothing is sent."""
+    """The call is sent nowhere: its way through the breaker, which `plan` entered, is free again."""
     if call.passage is not None:
         call.passage.dropped()
 

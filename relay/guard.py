@@ -87,7 +87,7 @@ class Guard:
             self.deadline = min(self.deadline, self._loop.time() + drain)
 
     def look(self, now: float) -> None:
-        """The ticker's look."""
+        """Called by the ticker: interrupts the work where its time is up, or where nothing has moved for too long."""
         if self._lasting is not None:
             lasting, self._lasting = self._lasting, None
             lasting(self)

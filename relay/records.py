@@ -98,7 +98,7 @@ class Attempt(msgspec.Struct):
 
     @property
     def passed_over(self) -> bool:
-        """Its channel had no room, or was known to fail, so that it was none."""
+        """Whether nothing was sent, because the channel had no room or was known to fail."""
         return self.passage is None
 
     @property

@@ -70,7 +70,7 @@ class Kept(msgspec.Struct, array_like=True):
 
     @property
     def output(self) -> list[msgspec.Raw]:
-        """Its items; what a provider wrote there besides is none."""
+        """The items that the answer put out; what a provider wrote among them that is no object is left out."""
         found = _output_decoder.decode(self.answer).output or ()
         return [item for item in found if bytes(memoryview(item)[:1]) == b"{"]
 

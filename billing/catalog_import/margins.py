@@ -26,7 +26,7 @@ class Margin(msgspec.Struct, frozen=True, kw_only=True):
     adds: bool = False
 
     def is_for(self, listed: Listed) -> bool:
-        """Whatever the case of its letters."""
+        """Whether the rule names this listing, in whatever case its letters are."""
         provider, model = listed.provider.lower(), listed.model.lower()
         return fnmatchcase(provider, self.provider.lower()) and fnmatchcase(model, self.model.lower())
 

@@ -71,7 +71,7 @@ class Month(msgspec.Struct):
         self.owing.append(Single(kind, entry.kind, _text(entry), -entry.amount, entry.at))
 
     def used(self) -> list[Usage]:
-        """The largest first."""
+        """What was used, the largest amounts first."""
         return sorted(self.usage.values(), key=lambda usage: (-usage.amount, usage.model, usage.key))
 
 

@@ -347,7 +347,7 @@ class _Posting(msgspec.Struct):
             ledger.stop(self.wallet.pk, reason=f"payment {self.payment.pk} was taken back and {UNPAID}")
 
     def give_back(self, amount: int) -> None:
-        """First against what the team owes, the rest into the wallet."""
+        """Books the amount back: first against what the team owes, the rest into the wallet."""
         settled = min(amount, max(0, selectors.owed(self.receivable)))
         if settled:
             self._post(self.payments, self.receivable, settled, ":settled")
@@ -355,7 +355,7 @@ class _Posting(msgspec.Struct):
             self._post(self.payments, self.wallet, amount - settled, ":back")
 
     def lift(self) -> None:
-        """Sets the wallet free that only this payment had stopped."""
+        """Sets the wallet free where nothing but this payment had stopped it."""
         if self.payment.state == PaymentState.DISPUTED:
             return
         stopped = Account.objects.filter(pk=self.wallet.pk, frozen__startswith=f"payment {self.payment.pk} ")

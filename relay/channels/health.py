@@ -189,7 +189,7 @@ class Breaker:
         self._cooling = max(self._cooling, now + min(seconds, self.tolerance.cool_down))
 
     def bar(self, now: float) -> None:
-        """Left alone until the database has it that the credential is disabled."""
+        """Lets no call pass for `BARRED_FOR`, until the database says that the credential is disabled."""
         self._barred = now + BARRED_FOR
 
     def reset(self) -> None:
@@ -289,7 +289,7 @@ class Circuit:
         self.changed = False
 
     def figures(self) -> Figures:
-        """Of this minute."""
+        """The figures of the running minute."""
         minute = int(self._registry.wall() // 60)
         found = self.minutes.get(minute)
         if found is None:
@@ -447,7 +447,7 @@ class Registry:
                 del self._circuits[key]
 
     def take_changes(self) -> Mapping[str, Report]:
-        """What is new since the last time, to be shown."""
+        """The reports of the circuits that have changed since the last time, by key."""
         found: dict[str, Report] = {}
         for key, circuit in self._circuits.items():
             if circuit.changed:
@@ -456,7 +456,7 @@ class Registry:
         return found
 
     def give_back(self, keys: Iterable[str]) -> None:
-        """These could not be stored: they are new the next time too."""
+        """The changes of these circuits could not be stored: `take_changes` tells them again."""
         for key in keys:
             if (circuit := self._circuits.get(key)) is not None:
                 circuit.changed = True

@@ -54,7 +54,7 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[tuple[str, "Quirks"], ...] = ()
 
     def of(self, kind: str) -> "Quirks":
-        """Those of the body of a call of this kind."""
+        """The quirks that concern the body of a call of this kind."""
         return self if kind == "chat" else dict(self.others).get(kind, PLAIN)
 
     @property

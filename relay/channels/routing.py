@@ -90,7 +90,7 @@ def credential_key(number: int) -> str:
 
 
 def channel_key(number: int) -> str:
-    """Of a channel without credentials."""
+    """The key of the one circuit of a channel without credentials."""
     return f"c{number}"
 
 

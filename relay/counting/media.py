@@ -61,12 +61,12 @@ class Document(msgspec.Struct, frozen=True):
     data: memoryview = memoryview(b"")
 
     def most(self, family: Family) -> int:
-        """Without opening it."""
+        """The most tokens that the document can be, without opening it."""
         pages = min(family.pages, 1 + self.inside // BYTES_PER_PAGE) if self.inside else family.pages
         return self._tokens(pages, family.picture)
 
     def tighter(self, family: Family) -> int:
-        """By the pages that are in it. Reads the whole file: not for the event loop."""
+        """The same by the pages that are in it. Reads the whole file: not for the event loop."""
         pages = pages_of(self.data) if self.inside else None
         return self.most(family) if pages is None else min(self.most(family), self._tokens(pages, family.picture))
 

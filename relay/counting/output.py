@@ -36,17 +36,17 @@ class Text:
 
     @property
     def size(self) -> int:
-        """Bytes as they stood in the JSON."""
+        """How many bytes the text had as it stood in the JSON."""
         return self._size + len(self.raw)
 
     def add(self, string: msgspec.Raw) -> None:
-        """A JSON string, with its quotes."""
+        """Adds the text of a JSON string, which comes with its quotes."""
         self.raw += memoryview(string)[1:-1]
         if len(self.raw) > BLOCK:
             self.fold()
 
     def add_json(self, raw: msgspec.Raw) -> None:
-        """Any other JSON, which is counted as it is written."""
+        """Adds any other JSON as a text: it is counted as it is written."""
         self.add(msgspec.Raw(msgspec.json.encode(bytes(raw).decode("utf-8", "replace"))))
 
     def fold(self) -> None:
@@ -58,7 +58,7 @@ class Text:
         self._note(tokens, text[: len(text) - len(self._rest)])
 
     def tokens(self) -> int:
-        """Of everything so far, which counts as the end of it."""
+        """The tokens of everything so far, which is taken for the whole text."""
         text = self._rest + self._take()
         self._rest = ""
         self._note(tokenizer.count(text, self._family.vocabulary), text)

@@ -93,7 +93,7 @@ def stored(bill: Bill, rate: int) -> list[dict[str, Any]]:
 
 
 def compare(ours: Sequence[Ours], total: int | None, lines: Sequence[Mapping[str, Any]]) -> Compared:
-    """`total` and `lines` as they are stored."""
+    """What we know beside what the bill says. `total` and `lines` are as they are stored."""
     cost = sum(one.cost for one in ours)
     parts = _parts(ours, lines)
     drift = 0 if total is None else total - cost

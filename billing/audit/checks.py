@@ -74,6 +74,8 @@ class Rows(msgspec.Struct, frozen=True):
 
 
 ALL = Rows(everything=True)
+# The accounts that a transfer `t` takes from and gives to, as `d` and `c`.
+SIDES = "LEFT JOIN billing_account d ON d.id = t.debit_id LEFT JOIN billing_account c ON c.id = t.credit_id"
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop as _
 
 from billing import windows
-from billing.audit.checks import ALL, OPEN, Found, Rows, Subject, query, register, register_sql
+from billing.audit.checks import ALL, OPEN, SIDES, Found, Rows, Subject, query, register, register_sql
 from billing.models import Account, AccountKind, Budget, BudgetAction, BudgetChange, BudgetOwner, Plan, Window
 
 LATE = 120  # seconds after its lease's end in which a hold must have been resolved
@@ -57,7 +57,6 @@ _KNOWN = f"t.kind IN ({', '.join(repr(kind) for kind in ROUTES)})"
 # The wallet, or the plan, that a transfer concerns.
 _COUNTED = "('wallet', 'plan')"
 _WALLET = f"CASE WHEN d.kind IN {_COUNTED} THEN d.id WHEN c.kind IN {_COUNTED} THEN c.id END"
-_SIDES = "LEFT JOIN billing_account d ON d.id = t.debit_id LEFT JOIN billing_account c ON c.id = t.credit_id"
 # A wallet is never credited by a charge, so the index of credits that are none finds all.
 _SUM = """
     coalesce((SELECT sum(t.amount) FROM billing_transfer t WHERE t.credit_id = a.id AND t.kind <> 'charge'{until}), 0) -
@@ -203,7 +202,7 @@ register_sql(
     SELECT t.id, CASE WHEN d.id IS NULL OR c.id IS NULL THEN 'account missing'
                       WHEN d.currency <> c.currency THEN d.currency || ' to ' || c.currency
                       ELSE 'amount ' || t.amount END, {_WALLET}
-    FROM billing_transfer t {_SIDES}
+    FROM billing_transfer t {SIDES}
     WHERE {{rows:t.id}}
       AND (d.id IS NULL OR c.id IS NULL OR d.currency <> c.currency OR t.amount <= 0 OR d.id = c.id)""",
 )
@@ -212,7 +211,7 @@ register_sql(
     Subject.TRANSFER,
     f"""
     SELECT t.id, t.kind || ' from ' || d.kind || ' to ' || c.kind, {_WALLET}, {_KNOWN}
-    FROM billing_transfer t {_SIDES}
+    FROM billing_transfer t {SIDES}
     WHERE {{rows:t.id}} AND t.kind <> 'reversal' AND (t.reverses_id IS NOT NULL OR NOT ({_ROUTES}))""",
 )
 register_sql(
@@ -221,7 +220,7 @@ register_sql(
     f"""
     SELECT t.id, CASE WHEN o.id IS NULL THEN 'reverses nothing'
                       ELSE 'amount ' || t.amount || ', reversed ' || o.amount END, {_WALLET}
-    FROM billing_transfer t {_SIDES} LEFT JOIN billing_transfer o ON o.id = t.reverses_id
+    FROM billing_transfer t {SIDES} LEFT JOIN billing_transfer o ON o.id = t.reverses_id
     WHERE {{rows:t.id}} AND t.kind = 'reversal' AND (
         o.id IS NULL OR o.amount <> t.amount OR o.debit_id <> t.credit_id OR o.credit_id <> t.debit_id
         OR o.kind = 'reversal' OR o.id >= t.id OR t.reference <> 'reversal:' || o.id)""",
@@ -235,7 +234,7 @@ register_sql(
                       WHEN t.kind = 'charge' AND t.debit_id <> h.account_id
                            THEN 'debits account ' || t.debit_id || ', hold is of ' || h.account_id
                       ELSE 'debits the debt of another team than the hold''s' END, coalesce(w.id, {_WALLET})
-    FROM billing_transfer t {_SIDES}
+    FROM billing_transfer t {SIDES}
     LEFT JOIN billing_hold h ON h.id = {{hold of t}} LEFT JOIN billing_account w ON w.id = h.account_id
     WHERE {{rows:t.id}} AND t.kind IN ('charge', 'shortfall') AND (
         h.id IS NULL OR h.state <> 'settled'
@@ -248,7 +247,7 @@ register_sql(
     f"""
     SELECT t.id, CASE WHEN h.id IS NULL THEN 'draws for no hold' ELSE 'draws ' || t.amount || ' for a hold that is '
                       || h.state END, coalesce(h.account_id, {_WALLET})
-    FROM billing_transfer t {_SIDES} LEFT JOIN billing_hold h ON h.id = {{hold that t draws for}}
+    FROM billing_transfer t {SIDES} LEFT JOIN billing_hold h ON h.id = {{hold that t draws for}}
     WHERE {{rows:t.id}} AND t.kind = 'draw' AND (
         h.id IS NULL OR h.state <> 'settled' OR t.reference <> {{reference of h}} || '/' || t.debit_id
         OR NOT EXISTS (SELECT 1 FROM {{parts of h}} WHERE {{plan of part}} = t.debit_id
@@ -268,7 +267,7 @@ register_sql(
     Subject.TRANSFER,
     f"""
     SELECT t.id, t.kind || ' ' || t.reference || ' is there as transfer ' || o.id || ' too', {_WALLET}
-    FROM billing_transfer t {_SIDES}
+    FROM billing_transfer t {SIDES}
     JOIN billing_transfer o ON o.reference = t.reference AND o.kind = t.kind AND o.id <> t.id
     WHERE {{rows:t.id}}""",
 )

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 from django.utils.translation import gettext_noop as _
 
-from billing.audit.checks import Found, Rows, Subject, query, register, register_sql
+from billing.audit.checks import SIDES, Found, Rows, Subject, query, register, register_sql
 
 _WALLET = "CASE WHEN c.kind = 'wallet' THEN c.id WHEN d.kind = 'wallet' THEN d.id END"
-_SIDES = "LEFT JOIN billing_account d ON d.id = t.debit_id LEFT JOIN billing_account c ON c.id = t.credit_id"
 
 register_sql(
     _("a payment's transfer is of an order that is paid, of its wallet and its amount"),
@@ -15,7 +14,7 @@ register_sql(
     f"""
     SELECT t.id, CASE WHEN p.id IS NULL THEN 'no order ' || t.reference
                       ELSE 'order is ' || p.state || ', ' || p.amount || ' for account ' || p.wallet_id END, {_WALLET}
-    FROM billing_transfer t {_SIDES} LEFT JOIN billing_payment p ON p.id = {{hold of t}}
+    FROM billing_transfer t {SIDES} LEFT JOIN billing_payment p ON p.id = {{hold of t}}
     WHERE {{rows:t.id}} AND t.kind = 'payment'
       AND (p.id IS NULL OR p.paid_at IS NULL OR p.amount <> t.amount OR p.wallet_id <> t.credit_id)""",
 )
@@ -25,7 +24,7 @@ register_sql(
     f"""
     SELECT t.id, CASE WHEN r.id IS NULL THEN 'no ' || t.kind || ' ' || t.reference
                       ELSE t.kind || ' of a ' || r.kind || ' of account ' || p.wallet_id END, {_WALLET}
-    FROM billing_transfer t {_SIDES}
+    FROM billing_transfer t {SIDES}
     LEFT JOIN billing_paymentreversal r ON r.id = {{reversal of t}}
     LEFT JOIN billing_payment p ON p.id = r.payment_id LEFT JOIN billing_account w ON w.id = p.wallet_id
     WHERE {{rows:t.id}} AND t.kind IN ('refund', 'dispute')
@@ -59,7 +58,7 @@ register_sql(
     f"""
     SELECT t.id, CASE WHEN r.id IS NULL THEN 'no code ' || t.reference
                       ELSE t.kind || ' of a code that is ' || r.state || ', worth ' || b.amount END, {_WALLET}
-    FROM billing_transfer t {_SIDES}
+    FROM billing_transfer t {SIDES}
     LEFT JOIN billing_redeemcode r ON r.transfer_id = t.id LEFT JOIN billing_redeembatch b ON b.id = r.batch_id
     WHERE {{rows:t.id}} AND t.kind NOT IN ('charge', 'draw') AND (t.kind = 'redemption' OR r.id IS NOT NULL)
       AND (t.kind <> 'redemption' OR r.id IS NULL OR b.id IS NULL OR r.state <> 'redeemed' OR b.amount <> t.amount
@@ -93,7 +92,7 @@ register_sql(
     Subject.TRANSFER,
     f"""
     SELECT t.id, t.kind || ' of ' || CASE WHEN a.id IS NULL THEN n.number ELSE 'adjustment ' || a.id END, {_WALLET}
-    FROM billing_transfer t {_SIDES}
+    FROM billing_transfer t {SIDES}
     LEFT JOIN billing_adjustment a ON a.transfer_id = t.id LEFT JOIN billing_invoice n ON n.transfer_id = t.id
     WHERE {{rows:t.id}} AND t.kind NOT IN ('charge', 'draw', 'adjustment')
       AND (a.id IS NOT NULL OR n.id IS NOT NULL)""",

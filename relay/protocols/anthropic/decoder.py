@@ -14,8 +14,7 @@ from relay.protocols import names, states
 from relay.protocols.anthropic import errors, reading, usage
 from relay.protocols.canonical import Finish, Json, Opaque, Part, Raw, Reasoning, Text, ToolCall
 from relay.protocols.events import Event, Failed, Finished, PartDelta, PartEnded, PartStarted, Started
-
-_NULL = msgspec.Raw(b"null")
+from relay.protocols.raws import NULL
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -27,23 +26,23 @@ class _Delta(msgspec.Struct, gc=False):
     citation: dict[str, Any] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
-    stop_details: msgspec.Raw = _NULL
+    stop_details: msgspec.Raw = NULL
 
 
 class _Message(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
-    usage: msgspec.Raw = _NULL
+    usage: msgspec.Raw = NULL
 
 
 class _Event(msgspec.Struct, gc=False):
     type: str = ""
     index: int | None = None
     delta: _Delta | None = None
-    content_block: msgspec.Raw = _NULL
+    content_block: msgspec.Raw = NULL
     message: _Message | None = None
-    usage: msgspec.Raw = _NULL
-    error: msgspec.Raw = _NULL
+    usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 class _Explained(msgspec.Struct):

@@ -38,8 +38,8 @@ from relay.protocols.canonical import (
     ToolResult,
     finish_of,
 )
+from relay.protocols.raws import NULL
 
-_NULL = msgspec.Raw(b"null")
 _NOTHING = (b"null", b"{}", b"")
 # Marks the carrier of a text's state: Anthropic has no field for one (see `writing.carrier`).
 OF_TEXT = "text"
@@ -70,9 +70,9 @@ class _Block(msgspec.Struct):
 
     type: str
     text: str | None = None
-    citations: msgspec.Raw = _NULL
+    citations: msgspec.Raw = NULL
     cache_control: _CacheControl | None = None
-    source: msgspec.Raw = _NULL
+    source: msgspec.Raw = NULL
     title: str | None = None
     context: str | None = None
     thinking: str | None = None
@@ -80,9 +80,9 @@ class _Block(msgspec.Struct):
     data: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw = _NULL
+    input: msgspec.Raw = NULL
     tool_use_id: str | None = None
-    content: msgspec.Raw = _NULL
+    content: msgspec.Raw = NULL
     is_error: bool | None = None
 
 
@@ -261,7 +261,7 @@ class _Tool(msgspec.Struct):
 
 class _Wanted(msgspec.Struct):
     messages: list[_Message]
-    system: msgspec.Raw = _NULL
+    system: msgspec.Raw = NULL
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -419,7 +419,7 @@ def _tool(raw: msgspec.Raw) -> Tool:
 def _beside(tool: msgspec.Raw) -> set[str]:
     """Fields of a function that the hub has no place for: examples, how it is loaded."""
     fields = _fields_decoder.decode(tool)
-    known = bytes(fields.get("type", _NULL)) in (b"null", b'"custom"')
+    known = bytes(fields.get("type", NULL)) in (b"null", b'"custom"')
     return set(fields) - _OF_TOOLS if known else set()
 
 
@@ -477,12 +477,12 @@ class _StopDetails(msgspec.Struct):
 class _Answer(msgspec.Struct):
     id: str | None = None
     model: str | None = None
-    content: msgspec.Raw = _NULL
+    content: msgspec.Raw = NULL
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: _StopDetails | None = None
-    usage: msgspec.Raw = _NULL
-    error: msgspec.Raw = _NULL
+    usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 _answer_decoder = msgspec.json.Decoder(_Answer)

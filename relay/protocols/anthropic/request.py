@@ -15,11 +15,11 @@ from relay.protocols.anthropic import foreign, reading
 from relay.protocols.asked import BaseAsked
 from relay.protocols.canonical import Media, Request
 from relay.protocols.capabilities import Capabilities
+from relay.protocols.raws import NULL
 
 VERSION = "2023-06-01"  # under which every field of ours is allowed; the later one refuses sampling
 LIMIT = 4096  # output tokens for a client that names none, where nobody knows the model's own limit
 LEAST_BUDGET = 1024
-_NULL = msgspec.Raw(b"null")
 
 
 class _Wanted(msgspec.Struct):
@@ -29,7 +29,7 @@ class _Wanted(msgspec.Struct):
     messages: list[msgspec.Raw] | None = None
     stream: bool | None = None
     max_tokens: int | None = None
-    thread: msgspec.Raw = _NULL
+    thread: msgspec.Raw = NULL
     api_key: str | None = None
 
 
@@ -187,6 +187,6 @@ def _read(body: bytes) -> tuple[_Wanted, dict[str, msgspec.Raw]]:
 def _refuse_thread(wanted: _Wanted) -> None:
     """A thread is kept under the gateway's credential: anybody who has that could go on with anybody's, and how much is
     in it nobody here knows. The SDKs go on without one by themselves where the error bears this code."""
-    if wanted.thread != _NULL:
+    if wanted.thread != NULL:
         text = "`thread` names what a provider keeps; send the whole conversation instead."
         raise RelayError(Cause.UNSUPPORTED_THREAD, text, param="thread")

@@ -18,8 +18,8 @@ from relay.protocols.anthropic.request import MessagesRequest
 from relay.protocols.canonical import Finish
 from relay.protocols.codec import Told
 from relay.protocols.passing import PassingStream
+from relay.protocols.raws import NULL
 
-_NULL = msgspec.Raw(b"null")
 # An ordinary piece of text, thoughts or arguments; the vendor pads its events with spaces. What is written with `\u` is
 # looked into.
 _ORDINARY = re.compile(
@@ -33,24 +33,24 @@ _NOT_BY_ITSELF = frozenset((Finish.LENGTH, Finish.CONTEXT, Finish.PAUSE, Finish.
 
 
 class _Delta(msgspec.Struct, gc=False):
-    text: msgspec.Raw = _NULL
-    thinking: msgspec.Raw = _NULL
-    partial_json: msgspec.Raw = _NULL
+    text: msgspec.Raw = NULL
+    thinking: msgspec.Raw = NULL
+    partial_json: msgspec.Raw = NULL
     stop_reason: str | None = None
 
 
 class _Block(msgspec.Struct, gc=False):
     type: str = ""
     name: str = ""
-    text: msgspec.Raw = _NULL
-    thinking: msgspec.Raw = _NULL
-    input: msgspec.Raw = _NULL
+    text: msgspec.Raw = NULL
+    thinking: msgspec.Raw = NULL
+    input: msgspec.Raw = NULL
 
 
 class _Message(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
-    usage: msgspec.Raw = _NULL
+    usage: msgspec.Raw = NULL
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -59,8 +59,8 @@ class _Event(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     content_block: _Block | None = None
     message: _Message | None = None
-    usage: msgspec.Raw = _NULL
-    error: msgspec.Raw = _NULL
+    usage: msgspec.Raw = NULL
+    error: msgspec.Raw = NULL
 
 
 _decoder = msgspec.json.Decoder(_Event)
@@ -186,7 +186,7 @@ class MessagesStream(PassingStream):
 
     def _count(self, index: int, kind: str, raw: msgspec.Raw) -> None:
         """A string with an escape that stands for no character is passed on and not counted."""
-        if raw is _NULL or bytes(raw) == b'""':
+        if raw is NULL or bytes(raw) == b'""':
             return
         try:
             msgspec.json.decode(raw, type=str)

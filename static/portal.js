@@ -35,10 +35,10 @@ document.addEventListener("DOMContentLoaded", () => {
     }
   });
 
-  // A form that has been sent is not sent again by a second click.
+  // A form that has been sent is not sent again by a second click. A field that is called "method" hides form.method.
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (form.method !== "post") return;
+    if (form.getAttribute("method") !== "post") return;
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
   });

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 from billing.payments import rates
 from tests.kit import databases
@@ -15,6 +15,14 @@ from tests.kit.browser import let_sign_in, sign_in
 from tests.kit.gateway import Customer, Gateway
 from tests.payments import scripted
 from tests.payments.scripted import ScriptedStripe
+
+# Two clicks, the second one while the first one's answer is waited for; Playwright's own would wait for it too.
+TWICE = """async () => {
+  const button = document.querySelector('form[action="/wallet/pay/"] button');
+  button.click();
+  await new Promise(later => setTimeout(later, 500));
+  button.click();
+}"""
 
 
 @pytest.fixture
@@ -70,6 +78,20 @@ def test_a_member_pays_with_stripe_and_sees_it_when_it_is_confirmed(
     assert requests.post(f"{gateway.url}/webhooks/stripe/", data=body, headers=headers, timeout=20).ok
     page.get_by_text("$12.34 is in the wallet").wait_for()  # the page looks again by itself
     _shots(gateway, page)
+
+
+def test_a_button_that_is_clicked_twice_begins_one_payment(
+    till: tuple[Gateway, Customer], stripe: ScriptedStripe, page: Page
+) -> None:
+    gateway, member = till
+    sign_in(page, gateway, member, to="/wallet/")
+    sent: list[Route] = []
+    page.route("**/wallet/pay/", lambda route: sent.append(route))  # a slow server: the button stays
+    page.evaluate(TWICE)
+    assert len(sent) == 1
+    sent[0].continue_()
+    page.wait_for_url(f"{stripe.url}/pay/**")
+    assert len(stripe.sessions) == 1
 
 
 def _shots(gateway: Gateway, page: Page) -> None:

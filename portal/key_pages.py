@@ -52,6 +52,8 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
+    """`total` is what the keys of the view and the search, on all pages, spent in 30 days."""
+
     lines: tuple[Line, ...]
     chips: tuple[Chip, ...]
     view: str
@@ -76,7 +78,7 @@ def listing(team: Team, *, view: str = "all", search: str = "", page: str = "1")
         view=view,
         search=search,
         page=shown,
-        total=sum(spend.values()),
+        total=sum(spend.get(pk, 0) for pk in found.values_list("pk", flat=True)),
     )
 
 

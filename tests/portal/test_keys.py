@@ -202,6 +202,19 @@ def test_the_list_tells_spend_use_and_quota(as_alice: Client, key: ApiKey, price
     assert line.standing.word == "90 % used"
 
 
+def test_the_list_sums_up_the_keys_that_were_asked_for(
+    as_alice: Client, team: Team, key: ApiKey, price: PriceVersion
+) -> None:
+    other, _ = services.issue(team_id=team.pk, spec=services.Spec(name="another"))
+    made.call(key, price, cost=money.parse("3"))
+    made.call(other, price, cost=money.parse("4"))
+    sums = {text: as_alice.get(reverse("keys"), {"q": text}).context["listing"].total for text in ("", "another")}
+    assert sums == {"": money.parse("7"), "another": money.parse("4")}
+    services.revoke(other)
+    assert "spend $3.00 in 30 days" in as_alice.get(reverse("keys")).content.decode()
+    assert "spend $4.00 in 30 days" in as_alice.get(reverse("keys"), {"view": "revoked"}).content.decode()
+
+
 def test_views_and_their_counts_agree(as_alice: Client, team: Team, key: ApiKey, price: PriceVersion) -> None:
     made.call(key, price)
     soon = timezone.now() + dt.timedelta(days=2)

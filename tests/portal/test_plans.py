@@ -50,6 +50,11 @@ def test_what_is_for_sale_stands_with_its_terms(as_alice: Client, offer: PlanOff
     assert "Gone" not in page
 
 
+def test_in_chinese_a_plan_says_for_which_models_it_is(as_alice: Client, offer: PlanOffer) -> None:
+    page = as_alice.get(reverse("plans"), headers={"accept-language": "zh-hans"}).content.decode()
+    assert "<dt>适用模型</dt><dd>全部模型</dd>" in page
+
+
 def test_buying_asks_first_and_the_same_form_sent_twice_buys_once(
     as_alice: Client, alice: User, offer: PlanOffer
 ) -> None:

@@ -10,13 +10,12 @@ from django.utils import formats
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from billing import money
 from billing.models import Account
 from keys import selectors as key_selectors
 from portal import charts
 from portal.models import Team
 from portal.periods import Period
-from portal.templatetags.pisces import amount
+from portal.templatetags.pisces import amount, decimals_of
 from relay import reports, selectors
 from relay.reports import Dimension
 from relay.selectors import Slice, Totals, Wanted
@@ -63,11 +62,6 @@ class Overview(msgspec.Struct, frozen=True):
     chart: charts.Stack | None
     chart_decimals: int
     decimals: int
-
-
-def decimals_of(spend: int) -> int:
-    """Cents for sums of a whole unit or more; for less what a single call costs can be seen."""
-    return 2 if spend >= money.NANO or not spend else 6
 
 
 class FirstSteps(msgspec.Struct, frozen=True):

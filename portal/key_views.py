@@ -17,9 +17,10 @@ from billing import catalog
 from keys import selectors, services
 from keys.forms import KeyForm
 from keys.models import ApiKey
-from portal import dashboard, key_pages
+from portal import key_pages
 from portal.models import Team
 from portal.periods import DAY
+from portal.templatetags.pisces import decimals_of
 from relay import selectors as calls
 
 
@@ -111,5 +112,5 @@ def _page(request: HttpRequest, team: Team, template: str, status: int = 200, **
     context["listing"] = key_pages.listing(
         team, view=asked.get("view", "all"), search=asked.get("q", "")[:100], page=asked.get("page", "1")
     )
-    context["spend_decimals"] = dashboard.decimals_of(context["listing"].total)
+    context["spend_decimals"] = decimals_of(context["listing"].total)
     return render(request, template, context, status=status)

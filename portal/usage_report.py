@@ -12,6 +12,7 @@ from portal import dashboard
 from portal.dashboard import Breakdown, By
 from portal.models import Team
 from portal.periods import Period
+from portal.templatetags.pisces import decimals_of
 from relay import reports
 from relay.reports import Line, Wanted
 from relay.selectors import Slice, Totals
@@ -59,7 +60,7 @@ def report(team: Team, wanted: Wanted, period: Period, by: By) -> Report:
     groups = [_group(_name(value, names, by), value, lines, total.cost) for value, lines in pieces.items()]
     if by != "day":
         groups.sort(key=lambda group: (-group.cost, -group.calls, group.name))
-    return Report(by, tuple(groups), total, _drawn(found, period, by, names), dashboard.decimals_of(total.cost))
+    return Report(by, tuple(groups), total, _drawn(found, period, by, names), decimals_of(total.cost))
 
 
 def totals(found: Report) -> Totals:

@@ -42,6 +42,12 @@ def amount(nano: int | None, decimals: int = 2) -> str:
     return f"−{text}" if nano < 0 and rounded else text
 
 
+@register.filter("decimals")
+def decimals_of(nano: int) -> int:
+    """Cents for amounts of a whole unit or more; for less what a single call costs can be seen."""
+    return 2 if nano >= money.NANO or not nano else 6
+
+
 @register.filter
 def with_sign(written: str, sign: str) -> str:
     """An amount as it was written, after the currency's sign; a minus stands before both."""

@@ -85,6 +85,17 @@ def test_the_list_of_keys_shows_the_limit_that_is_nearest_to_its_end(as_alice: C
     assert "<b>49.00</b> / 50.00" in page
 
 
+def test_a_limit_below_one_unit_can_be_read(as_alice: Client, key: ApiKey) -> None:
+    keys.set_caps(key, {"day": money.parse("0.0004")}, actor="t")
+    Budget.objects.update(used=money.parse("0.0001"))
+    budget = Budget.objects.get()
+    assert "<b>0.000100</b> / 0.000400" in as_alice.get(reverse("keys")).content.decode()
+    page = as_alice.get(reverse("limits")).content.decode()
+    assert "$0.000300" in page
+    assert "limit 0.000400" in page
+    assert "$0.000400. The raise ends" in as_alice.get(reverse("limit_raise", args=[budget.pk])).content.decode()
+
+
 def test_new_budgets_count_in_the_teams_zone(as_alice: Client, team: Team, key: ApiKey) -> None:
     as_alice.post(reverse("limit_zone"), {"zone": "Asia/Shanghai"})
     team.refresh_from_db()

@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 from django import template
+from django.conf import settings
 from django.forms import BaseForm, BoundField, CheckboxInput
 from django.template import Context
 from django.utils import formats, timezone
@@ -135,9 +136,10 @@ def tokens(number: int | None) -> str:
 
 
 @register.filter
-def wide(stack: Stack) -> bool:
-    """Whether a chart's value labels are fractions, which need the wider margin."""
-    return stack.values[-1][1] < money.NANO
+def margin(stack: Stack, decimals: int) -> str:
+    """The class of a chart's margin, in which the longest label of its values has room."""
+    longest = max(len(settings.CURRENCY_SIGN + amount(value, decimals)) for _at, value in stack.values)
+    return "" if longest < 5 else "wide" if longest < 9 else "widest"
 
 
 @register.filter(expects_localtime=False)

@@ -6,6 +6,7 @@ from playwright.sync_api import Page
 from billing import budgets, catalog, prices
 from billing.models import BudgetOwner
 from keys.models import ApiKey
+from portal.models import Team, User
 from tests.kit.browser import let_sign_in, sign_in
 from tests.kit.gateway import Customer, Gateway
 from tests.portal import made
@@ -20,6 +21,10 @@ OUTSIDE = """() => {
   return [...beyond, ...boxes.filter(box => box.scrollWidth > box.clientWidth)].map(x => x.outerHTML.slice(0, 60));
 }"""
 
+# Buttons that have an icon alone, and are too small for a finger: less than 24 pixels (WCAG 2.2, 2.5.8).
+SMALL = """() => [...document.querySelectorAll('.btn.icon')].map(button => button.getBoundingClientRect())
+  .filter(box => box.width && (box.width < 24 || box.height < 24)).length"""
+
 pytestmark = pytest.mark.parametrize("breakable", ["sqlite"], indirect=True)
 
 
@@ -28,6 +33,10 @@ def named(breakable: Gateway) -> tuple[Customer, list[str]]:
     """Who can sign in, and the pages and dialogs with the long names of a key, a model and a channel."""
     breakable.collect_static()
     customer = breakable.customer(name=LONG)
+    customer.email = f"{'w' * 60}@example.com"
+    with breakable.inside():
+        User.objects.update(email=customer.email)
+        Team.objects.update(name="A team with a name that goes on and on, department")
     let_sign_in(breakable, customer)
     with breakable.inside():
         caps = dict.fromkeys(budgets.SHORTEST_FIRST, 4 * 10**18)
@@ -41,7 +50,7 @@ def named(breakable: Gateway) -> tuple[Customer, list[str]]:
     return customer, [
         "/", "/keys/", f"/keys/{customer.key}/edit/", f"/keys/{customer.key}/revoke/", "/limits/",
         f"/limits/keys/{customer.key}/", f"/limits/{budget}/raise/", "/usage/", "/usage/?by=key", f"/usage/{call.pk}/",
-        "/pricing/",
+        "/pricing/", "/notices/",
     ]  # fmt: skip
 
 
@@ -51,9 +60,20 @@ def test_long_names_stay_on_their_pages_and_in_their_dialogs(
     customer, addresses = named
     sign_in(page, breakable, customer)
     outside: dict[str, list[str]] = {}
-    for width in (375, 1280):
+    for width in (375, 768, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         for address in addresses:
             page.goto(breakable.url + address)
             outside[f"{address} at {width}"] = page.evaluate(OUTSIDE)
     assert [where for where, found in outside.items() if found] == []
+
+
+def test_names_leave_buttons_their_size(breakable: Gateway, named: tuple[Customer, list[str]], page: Page) -> None:
+    customer, addresses = named
+    sign_in(page, breakable, customer)
+    page.set_viewport_size({"width": 375, "height": 800})
+    small = {}
+    for address in addresses:
+        page.goto(breakable.url + address)
+        small[address] = page.evaluate(SMALL)
+    assert [where for where, found in small.items() if found] == []

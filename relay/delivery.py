@@ -1,6 +1,7 @@
 """An answer on its way to the client, whole or streamed, and the settlement that has to be durable before its end."""
 
 import asyncio
+import math
 import time
 from typing import Any
 
@@ -101,8 +102,9 @@ async def _forward(
                 if not data:
                     break
                 if outlet.behind and not guard.left:
-                    guard.expect(Why.STALLED, settings.SEND_STALL)
-                    await outlet.caught_up()
+                    guard.expect(Why.IDLE, math.inf)  # the provider waits for the client now
+                    if not await outlet.caught_up(within=settings.SEND_STALL):
+                        raise Interrupted(Why.STALLED)
                     guard.expect(Why.IDLE, idle)
     except Interrupted as stopped:
         if stopped.why is Why.STALLED:

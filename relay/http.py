@@ -15,6 +15,8 @@ from django.conf import settings
 from relay.errors import Cause, RelayError
 from relay.guard import Guard
 
+PIECE = 256 * 1024  # bytes of a stream that are given to a connection at once
+
 T = TypeVar("T")
 Scope = dict[str, Any]
 Message = dict[str, Any]
@@ -117,12 +119,13 @@ class ClientGone(Exception):
 class Outlet:
     """The way to the client. Whoever puts bytes in does not wait for it: what its connection's buffer does not take, a
     task of the outlet's own sends when it can. The client is `behind` then, and `caught_up` waits for it, which is how
-    a slow client slows its upstream.
+    a slow client slows its upstream. What is long goes in pieces: so a client that takes it slowly is told from one
+    that takes nothing any more.
 
     `keep()` makes it remember the body, up to `most` bytes, for a replay.
     """
 
-    __slots__ = ("_begun", "_head", "_kept", "_left", "_send", "_waiting", "_writer")
+    __slots__ = ("_begun", "_head", "_kept", "_left", "_send", "_taken_at", "_waiting", "_writer")
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -130,6 +133,7 @@ class Outlet:
         self._begun = False
         self._waiting: deque[dict[str, Any]] = deque()
         self._writer: asyncio.Task[None] | None = None
+        self._taken_at = 0.0  # by the event loop's clock, while there is a writer
         self._kept: list[bytes] | None = None
         self._left = 0
 
@@ -140,6 +144,10 @@ class Outlet:
     def put(self, data: bytes) -> None:
         if self._kept is not None:
             self._remember(data)
+        if len(data) > PIECE:
+            for start in range(0, len(data), PIECE):
+                self._put({"type": "http.response.body", "body": data[start : start + PIECE], "more_body": True})
+            return
         message = {"type": "http.response.body", "body": data, "more_body": True}
         if self._begun and self._writer is None:
             self._send_now(message)
@@ -179,11 +187,14 @@ class Outlet:
             obstacle = sending.send(None)  # as `_stepped`, whose call would be felt with every chunk
         except StopIteration:
             return
+        self._taken_at = asyncio.get_running_loop().time()
         self._writer = asyncio.ensure_future(self._catch_up(_Begun(sending, obstacle)))
 
     async def _catch_up(self, begun: "_Begun[None]") -> None:
+        clock = asyncio.get_running_loop().time
         await begun
         while self._waiting:
+            self._taken_at = clock()
             await self._send(self._waiting.popleft())
         self._writer = None
 
@@ -191,16 +202,20 @@ class Outlet:
     def behind(self) -> bool:
         return self._writer is not None
 
-    async def caught_up(self) -> None:
-        if self._writer is not None:
-            await asyncio.wait([self._writer])
+    async def caught_up(self, *, within: float) -> bool:
+        """Waits until the client has taken all. False where it takes nothing for that many seconds."""
+        clock = asyncio.get_running_loop().time
+        while (writer := self._writer) is not None and not writer.done():
+            left = self._taken_at + within - clock()
+            if left <= 0:
+                return False
+            await asyncio.wait([writer], timeout=left)
+        return True
 
     async def flush(self, *, within: float) -> None:
-        """Waits until all has gone, or gives the client up after that many seconds."""
-        if self._writer is not None:
-            _, late = await asyncio.wait([self._writer], timeout=within)
-            for writer in late:
-                writer.cancel()
+        """Waits until all has gone, or gives the client up that takes nothing for that many seconds."""
+        if not await self.caught_up(within=within) and self._writer is not None:
+            self._writer.cancel()
 
 
 def _stepped(coroutine: Coroutine[Any, Any, T]) -> "T | _Begun[T]":

@@ -2,6 +2,8 @@
 
 import base64
 import random
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +79,20 @@ def test_a_picture_of_twelve_megabytes_is_streamed_whole(gateway: Gateway, custo
     answer = requests.post(f"{gateway.url}{path}?alt=sse", json=body, headers=headers, timeout=30)
     assert answer.status_code == 200
     assert LARGE in answer.text
+    (call,) = eventually(lambda: gateway.calls(customer.key))
+    assert (call["state"], call["error"]) == ("settled", "")
+
+
+def test_a_picture_that_takes_longer_than_a_stall_to_be_sent_comes_whole(gateway: Gateway, customer: Customer) -> None:
+    body = {"model": "draws", "messages": [{"role": "user", "content": "Draw a large cat."}], "stream": True}
+    begun, received, last = time.monotonic(), 0, b""
+    with client.open_socket(gateway.url, customer.token, body) as connection:
+        while b"data: [DONE]" not in last and (part := connection.recv(400_000, socket.MSG_WAITALL)):
+            received, last = received + len(part), (last + part)[-500:]
+            time.sleep(0.1)
+    assert time.monotonic() - begun > 3, "twice what a client may take nothing for"
+    assert received > len(LARGE)
+    assert b"data: [DONE]" in last
     (call,) = eventually(lambda: gateway.calls(customer.key))
     assert (call["state"], call["error"]) == ("settled", "")
 

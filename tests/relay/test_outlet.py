@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from relay.http import Outlet
+from relay.http import PIECE, Outlet
 
 
 class Connection:
@@ -51,7 +51,7 @@ def test_a_client_that_stands_still_makes_nobody_wait_and_gets_everything_in_ord
         assert (outlet.behind, connection.got) == (True, [])
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(0.05, connection.open.set)
-        await outlet.caught_up()
+        assert await outlet.caught_up(within=5)
         assert not outlet.behind
         assert connection.body == b"".join(b"%d," % number for number in range(50)) + b"end"
         outlet.put(b"more")
@@ -71,6 +71,25 @@ def test_a_client_that_never_reads_again_is_given_up() -> None:
         connection.open.set()
         await asyncio.sleep(0.02)
         assert connection.got == []
+
+    asyncio.run(scene())
+
+
+def test_a_client_that_takes_a_long_event_slowly_is_waited_for_as_long_as_it_goes_on() -> None:
+    async def scene() -> None:
+        connection = Connection()
+        outlet = Outlet(connection.send)
+        outlet.head(200, [])
+        outlet.put(b"x" * (5 * PIECE + 1))
+        outlet.end(b"end")
+        flushed = asyncio.ensure_future(outlet.flush(within=0.2))
+        for _ in range(10):
+            await asyncio.sleep(0.05)
+            connection.open.set()
+            await asyncio.sleep(0)
+            connection.open.clear()
+        await asyncio.wait_for(flushed, 5)
+        assert connection.body == b"x" * (5 * PIECE + 1) + b"end"
 
     asyncio.run(scene())
 

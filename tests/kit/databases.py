@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import environ
 from django.conf import settings
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from tests.kit.services import Postgres, services
 
@@ -63,6 +65,7 @@ def new(kind: str, postgres: Postgres | None = None) -> str:
 
 def copy_of(url: str) -> str:
     """The URL of a copy. Nobody may be connected to what is copied."""
+    _forget(url)
     name = f"pisces_{uuid.uuid4().hex[:12]}"
     if url.startswith("postgres"):
         services.postgres.execute(f"CREATE DATABASE {name} TEMPLATE {url.rsplit('/', 1)[1]}")
@@ -75,6 +78,7 @@ def copy_of(url: str) -> str:
 
 def drop(url: str) -> None:
     """Gives the room back. Nobody may be connected."""
+    _forget(url)
     if url.startswith("postgres"):
         if f":{services.postgres.port}/" in url:  # another server takes its databases with it
             services.postgres.execute(f"DROP DATABASE IF EXISTS {url.rsplit('/', 1)[1]} WITH (FORCE)")
@@ -130,19 +134,56 @@ def _settings(url: str) -> dict[str, Any]:
     return handled
 
 
+_idle: dict[str, BaseDatabaseWrapper] = {}  # by URL: the connection that the last block was told to keep
+
+
 @contextmanager
-def inside(url: str) -> Iterator[None]:
-    """This process works in that database for as long as the block lasts."""
+def inside(url: str, *, keep: bool = False) -> Iterator[None]:
+    """This process works in that database for as long as the block lasts. `keep` leaves the connection open for the
+    next such block, until the database is dropped: for whoever comes often."""
     before, own = connections.settings["default"], connections["default"]
-    connections.settings["default"] = _settings(url)
-    connections["default"] = connections.create_connection("default")
+    connection = (_kept(url) if keep else None) or _connection(url)
+    connections.settings["default"] = connection.settings_dict
+    connections["default"] = connection
     try:
         with _Blocker.current.unblock() if _Blocker.current else nullcontext():
             yield
+        keep = keep and not connection.in_atomic_block and url not in _idle
+    except BaseException:
+        keep = False
+        raise
     finally:
-        connections["default"].close()
+        if keep:
+            _idle[url] = connection
+        else:
+            connection.close()
         connections.settings["default"] = before
         connections["default"] = own
+
+
+def _connection(url: str) -> BaseDatabaseWrapper:
+    before = connections.settings["default"]
+    connections.settings["default"] = _settings(url)
+    try:
+        return connections.create_connection("default")
+    finally:
+        connections.settings["default"] = before
+
+
+def _kept(url: str) -> BaseDatabaseWrapper | None:
+    """The idle connection to that database, where this thread made it and its server lives."""
+    connection = _idle.get(url)
+    if connection is None or connection._thread_ident != threading.get_ident():
+        return None
+    del _idle[url]
+    if connection.connection is not None and not connection.is_usable():
+        connection.close()
+    return connection
+
+
+def _forget(url: str) -> None:
+    if (connection := _idle.pop(url, None)) is not None:
+        connection.close()
 
 
 def use_blocker(blocker: "DjangoDbBlocker") -> None:

@@ -152,7 +152,7 @@ class Gateway:
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """This process works in the installation's database."""
-        with databases.inside(self.database):
+        with databases.inside(self.database, keep=True):
             yield
 
     def customer(self, credit: str = "10", **spec: Any) -> Customer:

@@ -38,6 +38,7 @@ def everything(request: pytest.FixtureRequest, provider: Upstream) -> Iterator[G
     installation.model("judge", PRICE, kind="moderation")
     installation.start()
     yield installation
+    assert installation.audit() == []
     installation.stop()
 
 
@@ -53,4 +54,4 @@ def stranger(everything: Gateway) -> Iterator[Customer]:
     calls = everything.calls(made.key)
     assert [call for call in calls if call["status"] != 200 and call["cost"]] == []
     assert everything.spent(made) == sum(call["cost"] for call in calls)
-    assert everything.audit() == []
+    assert everything.audit_of(made.team) == []

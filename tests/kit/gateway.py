@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import requests
 from django.db import transaction
+from django.db.models import Sum
 from django.test import override_settings
 
 from tests.kit import databases, forked
@@ -286,7 +287,11 @@ class Gateway:
 
     def spent(self, customer: Customer) -> int:
         """Nano-units that have left the customer's wallet for calls."""
-        return sum(row["amount"] for row in self.transfers(customer.wallet) if row["kind"] == "charge")
+        from billing.models import Transfer
+
+        with self.inside():
+            charges = Transfer.objects.filter(debit_id=customer.wallet, kind="charge")
+            return charges.aggregate(sum=Sum("amount"))["sum"] or 0
 
     def budgets(self, key: int) -> list[dict[str, Any]]:
         from billing.models import Budget

@@ -4,7 +4,7 @@ import importlib
 
 for name in (
     *("aiohttp", "httptools", "msgspec", "redis.asyncio", "requests", "structlog", "uvicorn", "uvloop", "yaml"),
-    *("celery", "cryptography.fernet", "drf_spectacular.utils", "psycopg", "stripe"),
+    *("celery.app.base", "cryptography.fernet", "drf_spectacular.utils", "psycopg", "stripe"),
     *("django.contrib.admin.utils", "django.contrib.staticfiles.finders", "django.core.asgi", "django.core.mail"),
     *("django.forms", "django.template.loader", "django.test.client", "django.views.generic"),
 ):

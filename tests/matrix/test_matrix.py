@@ -193,12 +193,12 @@ def test_a_client_gets_a_stream_or_none_as_it_asks_whatever_the_upstream_does(
 @pytest.mark.parametrize("upstream", PROTOCOLS)
 @pytest.mark.parametrize("client", PROTOCOLS)
 def test_usage_that_the_gateway_counted_is_what_the_client_is_told(
-    client: str, upstream: str, stream: bool, installation: Gateway, payer: Customer
+    client: str, upstream: str, stream: bool, installation: Gateway
 ) -> None:
-    already = len(installation.calls(payer.key))
+    customer = installation.customer()
     question = Ask([Turn("user", "[[unreported]] What is the answer?")])
-    outcome = python_sdk(client, installation.url, payer.token, f"{upstream}-plain", question, stream=stream)
-    (call,) = eventually(lambda: installation.calls(payer.key)[already:])
+    outcome = python_sdk(client, installation.url, customer.token, f"{upstream}-plain", question, stream=stream)
+    (call,) = eventually(lambda: installation.calls(customer.key))
     assert call["usage_source"] == "counted"
     assert outcome.usage is not None
     told = {"input": outcome.usage.input, "output": outcome.usage.output}
@@ -279,18 +279,19 @@ KEEPING = [  # whose SDK brings the signature of a thought or a call back to its
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(("client", "upstream"), KEEPING)
 def test_a_provider_that_cannot_read_a_conversation_s_thoughts_is_asked_once_more_without_them(
-    client: str, upstream: str, stream: bool, installation: Gateway, payer: Customer, providers: Providers
+    client: str, upstream: str, stream: bool, installation: Gateway, providers: Providers
 ) -> None:
     """Pitfall 18: as after the conversation has moved from one account of a vendor's to another."""
     case = next(case for case in CASES if case.name == "thoughts-and-tool")
     plan = msgspec.structs.replace(case.plan, signature=SIGNED[upstream])
     providers.plans[case.name] = plan
     model = f"{upstream}-{case.kind}"
-    before = python_sdk(client, installation.url, payer.token, model, case.ask, stream=stream)
-    already, calls = len(providers.of("again")), len(installation.calls(payer.key))
+    customer = installation.customer()
+    before = python_sdk(client, installation.url, customer.token, model, case.ask, stream=stream)
+    already = len(providers.of("again"))
     providers.unread.add(plan.signature)
     try:
-        outcome = python_sdk(client, installation.url, payer.token, model, case.ask, stream=stream, before=before)
+        outcome = python_sdk(client, installation.url, customer.token, model, case.ask, stream=stream, before=before)
     finally:
         providers.unread.clear()
     assert outcome.text == ANSWER, outcome
@@ -300,7 +301,7 @@ def test_a_provider_that_cannot_read_a_conversation_s_thoughts_is_asked_once_mor
     assert found.calls == [("get_weather", {"city": "Oslo"})]
     assert found.signatures == (["skip_thought_signature_validator"] if upstream == "gemini" else [])
     assert upstream != "anthropic" or not found.thinks, "it may not go on thinking where no thought has begun the turn"
-    (call,) = eventually(lambda: installation.calls(payer.key)[calls:])
+    (call,) = eventually(lambda: installation.calls(customer.key)[1:])
     assert (call["state"], [one["outcome"] for one in call["attempts"]]) == ("settled", ["complete"])
 
 

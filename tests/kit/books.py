@@ -13,10 +13,10 @@ from relay.models import Attempt, CallLog
 
 def findings_of(team: int) -> Iterator[Finding]:
     """Every check, asked about the rows of this team."""
-    rows = {subject: Rows(keys=tuple(found.values_list("pk", flat=True))) for subject, found in _rows_of(team).items()}
+    keys = {subject: tuple(found.values_list("pk", flat=True)) for subject, found in _rows_of(team).items()}
     for check in checks.registered:
-        if check.subject in rows:
-            yield from check.findings(rows[check.subject])
+        if found := keys.get(check.subject):
+            yield from check.findings(Rows(keys=found))
 
 
 def _rows_of(team: int) -> dict[Subject, Any]:

@@ -134,7 +134,8 @@ def _settings(url: str) -> dict[str, Any]:
     return handled
 
 
-_idle: dict[str, BaseDatabaseWrapper] = {}  # by URL: the connection that the last block was told to keep
+_Place = tuple[str, int]  # a database's URL, and the thread: another one may not use the connection
+_idle: dict[_Place, BaseDatabaseWrapper] = {}  # what the last block was told to keep
 
 
 @contextmanager
@@ -142,19 +143,20 @@ def inside(url: str, *, keep: bool = False) -> Iterator[None]:
     """This process works in that database for as long as the block lasts. `keep` leaves the connection open for the
     next such block, until the database is dropped: for whoever comes often."""
     before, own = connections.settings["default"], connections["default"]
-    connection = (_kept(url) if keep else None) or _connection(url)
+    place = url, threading.get_ident()
+    connection = (_kept(place) if keep else None) or _connection(url)
     connections.settings["default"] = connection.settings_dict
     connections["default"] = connection
     try:
         with _Blocker.current.unblock() if _Blocker.current else nullcontext():
             yield
-        keep = keep and not connection.in_atomic_block and url not in _idle
+        keep = keep and not connection.in_atomic_block and place not in _idle
     except BaseException:
         keep = False
         raise
     finally:
         if keep:
-            _idle[url] = connection
+            _idle[place] = connection
         else:
             connection.close()
         connections.settings["default"] = before
@@ -170,19 +172,15 @@ def _connection(url: str) -> BaseDatabaseWrapper:
         connections.settings["default"] = before
 
 
-def _kept(url: str) -> BaseDatabaseWrapper | None:
-    """The idle connection to that database, where this thread made it and its server lives."""
-    connection = _idle.get(url)
-    if connection is None or connection._thread_ident != threading.get_ident():
-        return None
-    del _idle[url]
-    if connection.connection is not None and not connection.is_usable():
-        connection.close()
+def _kept(place: _Place) -> BaseDatabaseWrapper | None:
+    connection = _idle.pop(place, None)
+    if connection is not None and connection.connection is not None and not connection.is_usable():
+        connection.close()  # its server has ended since; it connects again when it is used
     return connection
 
 
 def _forget(url: str) -> None:
-    if (connection := _idle.pop(url, None)) is not None:
+    if (connection := _idle.pop((url, threading.get_ident()), None)) is not None:
         connection.close()
 
 

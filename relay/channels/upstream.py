@@ -200,7 +200,8 @@ class Reply:
         self.received = 0
         self.retry_after = response.headers.get("Retry-After")
         # The next bytes; empty at the end. The reader's own method, for it is called with every chunk.
-        self.chunk: Callable[[], Awaitable[bytes]] = response.content.readany
+        packed = "Content-Encoding" in response.headers
+        self.chunk: Callable[[], Awaitable[bytes]] = self._unpacked if packed else response.content.readany
 
     async def read(self, guard: Guard) -> bytes:
         """The whole body, each part a sign of life. Raises RelayError where it breaks off or passes MAX_ANSWER."""
@@ -210,6 +211,12 @@ class Reply:
                 guard.signs += 1
                 parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _unpacked(self) -> bytes:
+        """The next bytes of a compressed answer. A few that came may stand for gigabytes, none of which is waited for
+        any more: so other calls have their turn before each part, and this one's deadlines are kept."""
+        await asyncio.sleep(0)
+        return await self._response.content.readany()
 
     async def part(self) -> bytes:
         """The next bytes of an answer that nobody is given before its end. Raises RelayError where it passes

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import brotli
 import pytest
 
 from tests.kit import client, scripts
@@ -155,6 +156,36 @@ def test_what_comes_on_a_kept_connection_that_nobody_asked_for_is_nobody_s_answe
         time.sleep(0.3)
     assert found == ["1.0", "2.0", "2.1"]
     assert len(there.connections) == 2
+
+
+def packed(*pieces: bytes) -> list[bytes]:
+    """Each piece as it stands in one compressed body."""
+    packer = brotli.Compressor()
+    return [packer.process(piece) + packer.flush() for piece in pieces]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["at the beginning", "in mid-answer"])
+def test_a_few_compressed_bytes_that_stand_for_many_keep_no_call_longer_than_its_time(
+    gateway: Gateway, customer: Customer, provider: Providing, offer: Make, begun: bool
+) -> None:
+    """Three hundred megabytes of comments, in five kilobytes that come at once with the rest of the answer."""
+    events = scripts.chunks("up")
+    comments = b": nothing yet\n\n" * 70_000
+    first, one, again, last = packed(b"".join(events[:begun]), comments, comments, b"".join(events[begun:]))
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: br\r\n\r\n"
+
+    def packing(connection: socket.socket, number: int) -> None:
+        read(connection)
+        connection.sendall(head + first + one + again * 300 + last)
+        connection.close()
+
+    there = provider(packing)
+    model = offer((there.url, {"timeouts": SHORT}))
+    told = client.chat(gateway.url, customer.token, model=model, stream=True)
+    assert told.status_code == (200 if begun else 504)
+    found = client.events(told)[-1] if begun else told.json()
+    assert found["error"]["code"] == "upstream_timeout"
+    assert client.models(gateway.url, customer.token, model).status_code == 200
 
 
 LONG = [{"role": "user", "content": "x" * (8 << 20)}]

@@ -99,16 +99,20 @@ def tend_call_log() -> int:
 
 
 @shared_task
-def read_statements() -> int:
-    """Reads the running totals of an hour, and asks for a look at each day whose bill is due. How many those are."""
-    statements.read_totals()
-    due = statements.due()
-    for source, day in due:
-        reconcile_channel.apply_async((source, day.isoformat()), expires=3000)
-    return len(due)
+def read_statements() -> bool:
+    """Begins to read the running totals of an hour, and beside these the bill of each day that is due: providers may
+    let us wait. False where one of the two is not over yet since the last time."""
+    begun = [tasks.aside("read-totals", statements.read_totals), tasks.aside("read-bills", _read_bills)]
+    return all(begun)
 
 
-@shared_task
-def reconcile_channel(source: int, day: str) -> bool:
-    """Reads one day's bill of one channel and compares it with our cost. Whether it was this worker's to do."""
-    return statements.reconcile(source, dt.date.fromisoformat(day)) is not None
+def _read_bills() -> None:
+    for source, day in statements.due():
+        _read_bill(source, day)
+
+
+def _read_bill(source: int, day: dt.date) -> None:
+    try:
+        statements.reconcile(source, day)
+    except Exception:  # one bill that cannot be compared must not keep the others waiting
+        log.exception("statement.not_read", source=source, day=day.isoformat())

@@ -16,6 +16,10 @@ from portal.notices import telling
 from portal.notices.finding import Due
 from relay import services as channels
 from relay import tasks as relay
+from relay.models import Channel
+from relay.statement_models import Reconciliation
+from relay.statements import services as statements
+from relay.statements.services import SourceSpec
 from tests.faults.proxy import Proxy
 from tests.invoices.made import Past
 from tests.kit.gateway import Gateway
@@ -99,3 +103,21 @@ def test_a_provider_that_says_nothing_to_a_probe_keeps_no_other_job_waiting(book
     only = row.credentials.get()
     assert only.disabled_at is not None
     assert only.probed_at is not None
+
+
+def test_a_provider_that_says_nothing_of_its_bill_keeps_no_other_job_waiting(books: str, silent: socket.socket) -> None:
+    host, port = silent.getsockname()
+    address = f"http://{host}:{port}"
+    for name, adapter in (("of a day", "openai"), ("of all time", "openrouter-credits")):
+        row = Channel.objects.create(name=name, base_url=f"{address}/v1", models={"a": "b"}, private=True)
+        spec = SourceSpec(adapter=adapter, base_url=address, secret="sk-admin-00001111")
+        statements.save_source(row, spec)
+    assert relay.read_statements()
+    assert not relay.read_statements()
+    assert tasks._running["read-bills"].is_alive()
+    assert tasks._running["read-totals"].is_alive()
+    silent.close()
+    for job in ("read-totals", "read-bills"):
+        tasks._running[job].join(20)
+        assert not tasks._running[job].is_alive()
+    assert {row.problem for row in Reconciliation.objects.filter(channel__name="of a day")} != {""}

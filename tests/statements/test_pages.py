@@ -9,6 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
+from billing import tasks as beside
 from portal.models import User
 from relay import tasks, vault
 from relay.models import Attempt, CallLog, Channel
@@ -202,20 +203,47 @@ def test_the_days_that_are_due(ours: Ours) -> None:
     assert services.due(now + dt.timedelta(hours=21)) == []
 
 
-def test_a_day_is_read_by_one_worker_and_again_changes_nothing(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_is_read_by_one_worker_and_again_changes_nothing(ours: Ours) -> None:
     ours.call(10 * CENT, input=1000)
     source = ours.source()
     openai(ours.provider, used(input_tokens=1000), spent(("x, input", 0.1)))
-    assert tasks.reconcile_channel(source.pk, DAY.isoformat())
-    assert not tasks.reconcile_channel(source.pk, DAY.isoformat())
-    assert not tasks.reconcile_channel(10**6, DAY.isoformat())
+    assert services.reconcile(source.pk, DAY) is not None
+    assert services.reconcile(source.pk, DAY) is None
+    assert services.reconcile(10**6, DAY) is None
     Reconciliation.objects.update(asked_at=None)
-    assert tasks.reconcile_channel(source.pk, DAY.isoformat())
+    assert services.reconcile(source.pk, DAY) is not None
     assert (Reconciliation.objects.count(), Statement.objects.count()) == (1, 1)
-    sent: list[Any] = []
-    monkeypatch.setattr(tasks.reconcile_channel, "apply_async", lambda args, **_: sent.append(args))
-    assert tasks.read_statements() == len(sent)
-    assert all(isinstance(number, int) and dt.date.fromisoformat(day) for number, day in sent)  # ids and days only
+
+
+def test_the_hours_job_reads_each_day_that_is_due(ours: Ours) -> None:
+    source = ours.source()
+    openai(ours.provider, used(input_tokens=1000), spent(("x, input", 0.1)))
+    days = {day for _source, day in services.due()}
+    assert tasks.read_statements()
+    ended("read-totals", "read-bills")
+    assert {row.day for row in Reconciliation.objects.filter(channel=source.channel_id)} == days
+    assert services.due() == []
+
+
+def test_a_bill_that_cannot_be_compared_keeps_no_other_waiting(ours: Ours, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours.source()
+    tried: list[dt.date] = []
+
+    def broken(source: int, day: dt.date) -> None:
+        tried.append(day)
+        raise ArithmeticError
+
+    monkeypatch.setattr(services, "reconcile", broken)
+    assert tasks.read_statements()
+    ended("read-totals", "read-bills")
+    assert tried == [day for _source, day in services.due()]
+
+
+def ended(*jobs: str) -> None:
+    """Waits for the ends of jobs that run beside the worker's."""
+    for job in jobs:
+        beside._running[job].join(20)
+        assert not beside._running[job].is_alive()
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 Lines end in CR, LF or CRLF and in nothing else; in particular U+2028 is text.
 """
 
+from typing import Any
+
 import msgspec
 
 from relay.errors import Cause, RelayError
@@ -75,14 +77,31 @@ class Splitter:
 
 
 def payload(event: bytes) -> bytes | None:
-    """The event's data; None for a comment or an event without any."""
+    """The event's data; None for a comment or an event without any. An error that was sent as a body of JSON, where a
+    stream was asked for, is its data too: its reason is the provider's."""
     first = event.find(b"\n")
     if first < 0 and event.startswith(b"data: "):
         return event[6:]
     if event.startswith(b"event: ") and event.startswith(b"data: ", first + 1) and event.find(b"\n", first + 1) < 0:
         return event[first + 7 :]  # nearly always this or that: one line of data, its name before it or none
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+    if not lines and event.startswith(b"{") and _is_error(event):
+        return event
     return b"\n".join(lines) if lines else None
+
+
+class _Body(msgspec.Struct):
+    """What an answer that failed has in every protocol."""
+
+    error: Any = None
+
+
+def _is_error(body: bytes) -> bool:
+    """Whether these lines, of which a stream has none, are an object with an error in it."""
+    try:
+        return bool(msgspec.json.decode(body, type=_Body).error)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
 
 
 def on_one_line(data: bytes) -> bytes:

@@ -90,11 +90,7 @@ class Decoder:
                 return self._delta(event)
             return self._other(kind, event)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return (
-                []
-                if _is_another(data)
-                else self._fail(RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that cannot be read."))
-            )
+            return [] if _is_another(data) else self._fail(errors.of_unreadable(data))
 
     def close(self) -> list[Event]:
         if self.finished:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from relay.errors import Cause, RelayError
-from relay.protocols import envelope, refusals
+from relay.protocols import envelope, raws, refusals
 
 
 def encode(error: RelayError, pisces: dict[str, Any]) -> bytes:
@@ -39,6 +39,11 @@ class _Error(msgspec.Struct):
     code: Any = None
 
 
+class _Body(msgspec.Struct):
+    error: msgspec.Raw = raws.ABSENT
+
+
+_body_decoder = msgspec.json.Decoder(_Body)
 _error_decoder = msgspec.json.Decoder(_Error | str | None)
 # The codes of errors that come with status 200, as the statuses that they have otherwise.
 _STATUSES = {
@@ -66,6 +71,17 @@ def decode_in_band(error: bytes | msgspec.Raw) -> RelayError:
     if status == 500:
         return RelayError(Cause.UPSTREAM_ERROR, f"The provider failed: {(found.message or 'no reason given')[:500]}")
     return _refusal(status, found)
+
+
+def of_unreadable(data: bytes) -> RelayError:
+    """What an event that is none of the protocol's means: the error in it, where that is all that it has."""
+    try:
+        error = _body_decoder.decode(data).error
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        error = raws.ABSENT
+    if raws.is_given(error):
+        return decode_in_band(error)
+    return RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that cannot be read.")
 
 
 def _speaks_of_an_image(code: Any) -> bool:

@@ -97,7 +97,7 @@ class ResponsesStream(PassingStream):
             found = _decoder.decode(data)
             return self._known(event, sse.on_one_line(data), found)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-            raise RelayError(Cause.UPSTREAM_ERROR, "The provider sent an event that cannot be read.") from error
+            raise errors.of_unreadable(data) from error
 
     def _chunk(self, event: bytes, known: str, number: int, index: int, text: bytes) -> bytes:
         if not text.isascii():

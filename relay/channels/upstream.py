@@ -406,6 +406,10 @@ def _connect_failure(error: Exception) -> str:
         return "The channel's proxy did not let the call through."
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "The provider's name could not be resolved."
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "The provider's certificate cannot be trusted for its address."
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "No TLS could be agreed on with the provider."
     if isinstance(error, aiohttp.ClientConnectorError):
         return "The provider refused the connection."
     if isinstance(error, aiohttp.ServerDisconnectedError):

@@ -1,16 +1,24 @@
 """Connections to providers that are kept, closed at a bad moment, or not read from."""
 
+import contextlib
+import datetime as dt
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import brotli
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.kit import client, scripts
 from tests.kit.gateway import Customer, Gateway
@@ -156,6 +164,57 @@ def test_what_comes_on_a_kept_connection_that_nobody_asked_for_is_nobody_s_answe
         time.sleep(0.3)
     assert found == ["1.0", "2.0", "2.1"]
     assert len(there.connections) == 2
+
+
+def certificate(folder: Path, *, name: str, days: int) -> ssl.SSLContext:
+    """A server's, signed by itself, for a name, until so many days from now."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    whose = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    made = (
+        x509.CertificateBuilder(whose, whose, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=30))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "server.pem").write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem")
+    return context
+
+
+@pytest.mark.parametrize(("name", "days"), [("localhost", 1), ("localhost", -1), ("elsewhere.example", 1)])
+def test_a_certificate_that_nobody_vouches_for_is_named_as_what_is_wrong(
+    gateway: Gateway, customer: Customer, provider: Providing, offer: Make, tmp_path: Path, name: str, days: int
+) -> None:
+    secure = certificate(tmp_path, name=name, days=days)
+
+    def shaking_hands(connection: socket.socket, number: int) -> None:
+        with contextlib.suppress(OSError):
+            secure.wrap_socket(connection, server_side=True)
+
+    there = provider(shaking_hands)
+    model = offer((there.url.replace("http://127.0.0.1", "https://localhost"), {}))
+    told = client.chat(gateway.url, customer.token, model=model)
+    assert (told.status_code, told.json()["error"]["code"]) == (502, "upstream_error")
+    (call,) = gateway.calls(customer.key)
+    assert call["attempts"][0]["detail"] == "The provider's certificate cannot be trusted for its address."
+
+
+def test_a_provider_that_speaks_no_tls_is_named_as_what_is_wrong(
+    gateway: Gateway, customer: Customer, provider: Providing, offer: Make
+) -> None:
+    def plain(connection: socket.socket, number: int) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    there = provider(plain)
+    model = offer((there.url.replace("http://", "https://"), {}))
+    assert client.chat(gateway.url, customer.token, model=model).status_code == 502
+    (call,) = gateway.calls(customer.key)
+    assert call["attempts"][0]["detail"] == "No TLS could be agreed on with the provider."
 
 
 def packed(*pieces: bytes) -> list[bytes]:

@@ -48,6 +48,9 @@ def _broker() -> dict[str, object]:
 app.conf.update(
     **_broker(),
     broker_connection_retry_on_startup=True,
+    # A Redis that refuses, because another one has become the first of a group, is asked again by another connection
+    # (Celery's `broker_channel_error_retry`): otherwise the worker ends.
+    broker_channel_error_retry=True,
     task_ignore_result=True,
     task_acks_late=True,
     task_serializer="json",

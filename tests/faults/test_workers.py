@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.conf import LazySettings
 from django.utils import timezone
+from redis import Redis as Client
 
 from billing import tasks
 from portal.models import Delivery, NoticeKind, NoticeSettings
@@ -55,6 +56,28 @@ def test_the_clock_goes_on_after_its_connections_to_redis_have_fallen_silent() -
         worker.wait()
         gateway.stop()
         proxy.close()
+        redis.stop()
+
+
+def test_the_worker_goes_on_after_its_redis_was_for_a_while_the_copy_of_another() -> None:
+    """As at a failover and back: a copy lets nobody wait for jobs, and refuses what would change it."""
+    services.get("redis")
+    redis = Redis()
+    gateway = Gateway("sqlite", REDIS_URL=redis.url)
+    worker = gateway.work(PROBE_EVERY="0.5")
+    try:
+        eventually(lambda: swept_at(gateway), within=60)
+        with Client(port=redis.port) as client:
+            client.replicaof("127.0.0.1", 1)
+            time.sleep(3)
+            client.replicaof("NO", "ONE")
+        before = swept_at(gateway)
+        eventually(lambda: swept_at(gateway) != before, within=60)
+        assert worker.poll() is None
+    finally:
+        worker.kill()
+        worker.wait()
+        gateway.stop()
         redis.stop()
 
 

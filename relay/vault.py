@@ -1,7 +1,8 @@
 """Upstream credentials at rest: AES-256-GCM, each ciphertext bound to its row.
 
-`ENCRYPTION_KEYS` is a list: the first key encrypts, all decrypt, so a key is replaced by putting a new one first. A
-stored value is one byte of format, four bytes that name the key, a 12-byte nonce, then the ciphertext.
+`ENCRYPTION_KEYS` is a list: the first key encrypts, all decrypt, so a key is replaced by putting a new one first. What
+others encrypted is encrypted anew by `portal.sealed`. A stored value is one byte of format, four bytes that name the
+key, a 12-byte nonce, then the ciphertext.
 """
 
 import hashlib
@@ -43,6 +44,11 @@ def seal(content: bytes, *, row: uuid.UUID) -> bytes:
     name, cipher = next(iter(_ciphers(tuple(settings.ENCRYPTION_KEYS)).items()))
     nonce = os.urandom(12)
     return FORMAT + name + nonce + cipher.encrypt(nonce, content, row.bytes)
+
+
+def is_by_first(value: bytes) -> bool:
+    """Whether it says that it was sealed with the first of the keys. It is not opened for that."""
+    return value[:5] == FORMAT + next(iter(_ciphers(tuple(settings.ENCRYPTION_KEYS))))
 
 
 def unseal(value: bytes, *, row: uuid.UUID) -> bytes:

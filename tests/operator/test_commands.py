@@ -510,6 +510,7 @@ COMMANDS = pytest.mark.parametrize(
         ("serve",), ("worker",), ("audit",), ("apply", "deploy/pisces.yaml"), ("dump",),
         ("import_prices", "--from", "genai-prices"), ("issue_key", "--email", "ann@example.com", "--name", "laptop"),
         ("balance", "--email", "ann@example.com"), ("calls", "--email", "ann@example.com"), ("seed_demo",),
+        ("encrypt_anew",),
     ],
     ids=lambda command: command[0],
 )  # fmt: skip

@@ -8,7 +8,8 @@ from environ.fileaware_mapping import FileAwareMapping
 
 from billing import money
 
-_NUMBERS = {int: "a whole number", float: "a number"}
+_MEANT = {int: "a whole number", float: "a number", bool: "1 or 0"}
+_SWITCHES = {"1", "true", "on", "ok", "y", "yes", "0", "false", "off", "n", "no", ""}
 
 
 class _Values(FileAwareMapping):  # type: ignore[misc]
@@ -35,9 +36,16 @@ class Environment(environ.FileAwareEnv):  # type: ignore[misc]
         try:
             return super().get_value(var, cast=cast, **options)
         except ValueError as error:
-            if cast not in _NUMBERS:
+            if cast not in _MEANT:
                 raise
-            raise ImproperlyConfigured(f"{var} must be {_NUMBERS[cast]}") from error
+            raise ImproperlyConfigured(f"{var} must be {_MEANT[cast]}") from error
+
+    @classmethod
+    def parse_value(cls, value: Any, cast: Any) -> Any:
+        """django-environ takes any word that it does not know for off."""
+        if cast is bool and value.strip().lower() not in _SWITCHES:
+            raise ValueError("no switch")
+        return super().parse_value(value, cast)
 
     def amount(self, var: str, *, default: str) -> int:
         """Nano-units."""

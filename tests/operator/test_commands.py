@@ -480,12 +480,20 @@ def test_a_value_may_have_dollars_wherever_it_likes(tmp_path: Path, monkeypatch:
         assert env.list("GIVEN") == [value]
 
 
+@pytest.mark.parametrize("word", ["1", "true", "True", "ON", "yes", " y ", "0", "false", "Off", "no", "n", ""])
+def test_a_switch_is_on_or_off_by_the_usual_words(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    monkeypatch.setenv("GIVEN", word)
+    assert Environment().bool("GIVEN", default=True) == (word.strip().lower() in ("1", "true", "on", "yes", "y"))
+
+
 @pytest.mark.filterwarnings("ignore:Engine not recognized")
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
         ("PORT", "eighty", "PORT must be a whole number"),
         ("BODY_TIMEOUT", "a minute", "BODY_TIMEOUT must be a number"),
+        ("SIGNUP_OPEN", "maybe", "SIGNUP_OPEN must be 1 or 0"),
+        ("FETCH_URLS", "ture", "FETCH_URLS must be 1 or 0"),
         ("SECOND_ADMIN_ABOVE", "-5", "SECOND_ADMIN_ABOVE must be an amount such as 2.5"),
         ("DATABASE_URL", "pisces.sqlite3", "DATABASE_URL must begin with postgres:// or sqlite://"),
         ("DATABASE_URL", "mysql://me:secret@db/pisces", "DATABASE_URL must begin with postgres:// or sqlite://"),

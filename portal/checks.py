@@ -36,6 +36,7 @@ def values(**_: Any) -> list[CheckMessage]:
             if not _is_amount(text)
         ),
         *(f"{name} must be more than zero." for name in _ABOVE_ZERO if getattr(settings, name) <= 0),
+        *(f"{name} must not be negative." for name in _NOT_NEGATIVE if getattr(settings, name) < 0),
         *_other_values(),
     ]
     return [Error(text, id="pisces.E003") for text in dict.fromkeys(wrong)]
@@ -43,7 +44,12 @@ def values(**_: Any) -> list[CheckMessage]:
 
 _AMOUNTS = ("TOPUP_MIN", "TOPUP_MAX", "LOW_BALANCE", "INVOICE_TAX_RATE")
 _ABOVE_ZERO = (
-    "MAX_BODY_JSON", "MAX_ANSWER", "BODY_TIMEOUT", "HOLD_LEASE", "SEND_STALL", "PROBE_EVERY", "STORED_RESPONSE_DAYS",
+    "MAX_BODY_JSON", "MAX_BODY_WEBHOOK", "MAX_ANSWER", "HEAD_TIMEOUT", "BODY_TIMEOUT", "HOLD_LEASE", "SEND_STALL",
+    "PROBE_EVERY", "STORED_RESPONSE_DAYS",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "TRUSTED_PROXIES", "SHUTDOWN_GRACE", "DRAIN_ON_HANGUP", "MAX_STORED_ANSWER", "INVOICE_TERM_DAYS",
+    "DEFAULT_RPM", "DEFAULT_TPM", "DEFAULT_PARALLEL",
 )  # fmt: skip
 
 

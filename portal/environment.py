@@ -1,6 +1,8 @@
 """The environment as the settings read it."""
 
+import warnings
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -54,6 +56,35 @@ class Environment(environ.FileAwareEnv):  # type: ignore[misc]
         except money.InvalidAmount as error:
             raise ImproperlyConfigured(f"{var} must be an amount such as 2.5") from error
 
+    def address(self, var: str, *, default: str) -> str:
+        """A URL, or what has no host yet; without the space around it."""
+        text = self.str(var, default=default).strip()
+        try:
+            _ = urlsplit(text).port
+        except ValueError:
+            raise _unreadable(var) from None
+        return str(text)
+
+    def db(self, var: str, *, default: str) -> dict[str, Any]:
+        """The database. What django-environ says of one that it does not know has the password in it."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Engine not recognized from url")
+            try:
+                return dict(super().db(var, default=default))
+            except ValueError:
+                raise _unreadable(var) from None
+
+    def email_url(self, var: str, *, default: str) -> dict[str, Any]:
+        try:
+            return dict(super().email_url(var, default=default))
+        except ValueError:
+            raise _unreadable(var) from None
+
     def list(self, *given: Any, **options: Any) -> list[str]:
         """The parts between commas, without the space around them; one of space alone is none."""
         return [part.strip() for part in super().list(*given, **options) if part.strip()]
+
+
+def _unreadable(var: str) -> ImproperlyConfigured:
+    """Without what Python says of it: a password with a slash in it is taken for a port, and told."""
+    return ImproperlyConfigured(f"{var} must be a URL; in a password write %2F for /, and so on")

@@ -4,6 +4,8 @@ import datetime as dt
 import json
 import runpy
 import stat
+import subprocess
+import sys
 import traceback
 import uuid
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from portal.models import Team, User
 from relay import services
 from relay.models import CallLog, Channel, Heartbeat
 from relay.services import ChannelSpec
+from tests.kit import databases
 
 pytestmark = pytest.mark.django_db
 
@@ -524,6 +527,16 @@ def test_a_setting_that_cannot_be_read_is_named_without_its_value(
         runpy.run_path(str(Path(doctor.__file__).with_name("settings.py")))
     assert str(caught.value) == said
     assert "cret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("command", ["doctor", "serve", "worker", "check"])
+def test_a_setting_that_cannot_be_read_is_told_in_a_line(command: str) -> None:
+    manage = [sys.executable, str(databases.ROOT / "manage.py"), command]
+    given = databases.environment(PORT="eighty")
+    done = subprocess.run(manage, env=given, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        1, "", "ImproperlyConfigured: PORT must be a whole number\n"
+    )  # fmt: skip
 
 
 # ---- serve, worker --------------------------------------------------------------------------------------------------

@@ -23,10 +23,11 @@ from billing.payments import Outcome, rates, registry
 from billing.payments.models import PaymentEvent
 from keys.models import ApiKey
 from portal import demo_data, readiness
-from portal.models import Team
-from relay import demo, partitions, services
+from portal.models import Team, Webhook
+from relay import demo, partitions, services, vault
 from relay.models import Channel, DefaultModel, Heartbeat
 from relay.services import Disabled
+from relay.statement_models import StatementSource
 
 # What Django finds wrong with an address that is not HTTPS, four times over.
 _HTTPS_CHECKS = frozenset({"security.W004", "security.W008", "security.W012", "security.W016"})
@@ -288,6 +289,25 @@ def _disabled(what: str, row: Disabled) -> Finding:
     )
 
 
+def _sealed() -> Iterator[Finding]:
+    """What `_credentials` has not said: secrets of webhooks and of where bills are read."""
+    unread = "cannot be decrypted"
+    for source in StatementSource.objects.select_related("channel"):
+        if not vault.opens(bytes(source.secret), row=source.uid):
+            yield Finding(
+                ERROR,
+                f"the credential …{source.last_four} for the bill of channel {source.channel.name} {unread}",
+                "Put its old key back into ENCRYPTION_KEYS, or give the credential again",
+            )
+    webhooks = Webhook.objects.filter(disabled_at=None).only("uid", "secret")
+    if lost := sum(not vault.opens(bytes(webhook.secret), row=webhook.uid) for webhook in webhooks.iterator()):
+        yield Finding(
+            ERROR,
+            f"the secrets of {lost} webhooks {unread}: they are sent nothing",
+            "Put the old key back into ENCRYPTION_KEYS, or have their users make them anew",
+        )
+
+
 def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
     now = time.time()
     served = {name: [channel for channel in channels if name in channel.models] for name in models}
@@ -314,4 +334,5 @@ def _models(models: Catalog, channels: list[Channel]) -> Iterator[Finding]:
 
 _TABLES: tuple[Callable[[], Iterator[Finding]], ...] = (
     _database, _currency, _rates, _payments, _worker, _audit, _call_log, _reviews, _channels,
+    _sealed,
 )  # fmt: skip

@@ -46,6 +46,15 @@ def seal(content: bytes, *, row: uuid.UUID) -> bytes:
     return FORMAT + name + nonce + cipher.encrypt(nonce, content, row.bytes)
 
 
+def opens(value: bytes, *, row: uuid.UUID) -> bool:
+    """Whether one of the keys opens it."""
+    try:
+        unseal(value, row=row)
+    except Undecryptable:
+        return False
+    return True
+
+
 def is_by_first(value: bytes) -> bool:
     """Whether it says that it was sealed with the first of the keys. It is not opened for that."""
     return value[:5] == FORMAT + next(iter(_ciphers(tuple(settings.ENCRYPTION_KEYS))))

@@ -12,8 +12,8 @@ from django.db import models
 from django.test import override_settings
 from django.utils import timezone
 
-from portal import sealed
-from portal.models import User
+from portal import doctor, sealed
+from portal.models import User, Webhook
 from portal.notices import telling
 from relay import services, vault
 from relay.models import Credential, StoredAnswer, StoredResponse
@@ -41,7 +41,7 @@ def _one_of_each() -> None:
     spec = ChannelSpec(name="real", base_url="https://8.8.8.8/v1", models={"gpt-4o-mini": "x"})
     channel = services.save_channel(None, spec)
     services.add_credentials(channel, ["sk-of-the-channel-abcd"])
-    save_source(channel, SourceSpec(adapter="openai", secret="sk-of-the-bill-abcd"))
+    save_source(channel, SourceSpec(adapter="openai", secret="sk-of-the-bill-of-real-abcd"))
     telling.add_webhook(user=User.objects.create_user("ann@example.com", "x"), url="https://8.8.8.8/hook")
     now, row = timezone.now(), uuid.uuid4()
     text = base64.b64encode(vault.seal(b"an answer", row=row)).decode()
@@ -80,6 +80,24 @@ def test_what_no_key_opens_stays_as_it_is_and_is_told() -> None:
     assert (said.count(": 0 encrypted anew, 1 cannot be decrypted\n"), status) == (5, 1)
     with override_settings(ENCRYPTION_KEYS=[OTHER]):
         assert b"sk-of-the-channel-abcd" in _opened()
+
+
+@pytest.mark.django_db
+def test_the_doctor_tells_of_every_secret_that_no_key_opens() -> None:
+    with override_settings(ENCRYPTION_KEYS=[OLD]):
+        _one_of_each()
+        assert "decrypted" not in _told()
+    with override_settings(ENCRYPTION_KEYS=[NEW]):
+        said = _told()
+        assert "the credential …abcd of channel real cannot be decrypted" in said
+        assert "the credential …abcd for the bill of channel real cannot be decrypted" in said
+        assert "the secrets of 1 webhooks cannot be decrypted: they are sent nothing" in said
+        Webhook.objects.update(disabled_at=timezone.now(), disabled_reason="410")
+        assert "webhooks" not in _told()
+
+
+def _told() -> str:
+    return "\n".join(str(finding) for finding in doctor.examine())
 
 
 @pytest.mark.django_db

@@ -54,8 +54,14 @@ def encode_event(error: RelayError, pisces: dict[str, Any]) -> bytes:
 
 
 # How the text of a 400 begins that speaks of our account: without money, or at the limit that its owner has set for a
-# month (Claude Console, "Spend limits"). A beginning, because no request's text can stand there.
-_UNPAID = ("Your credit balance is too low", "You have reached your specified API usage limits")
+# month, for all of it or for one workspace (Claude Console, "Spend limits"). A beginning, because no request's text can
+# stand there.
+_UNPAID = (
+    "Your credit balance is too low", "You have reached your specified API usage limits",
+    "You have reached your specified workspace API usage limits",
+)  # fmt: skip
+# Of a 429: the account's tier allows no more in this month ("Rate limits", monthly spend cap). No wait is told.
+_SPENT = "enforced_spend_limit_reached"
 
 
 class _Details(msgspec.Struct):
@@ -99,6 +105,6 @@ def _refusal(status: int, found: _Error, retry_after: str | None) -> RelayError:
     if found.details is not None and found.details.error_code:
         provider["error_code"] = found.details.error_code
     text = found.message or "no reason given"
-    if status == 400 and text.startswith(_UNPAID):
+    if (status == 400 and text.startswith(_UNPAID)) or provider.get("error_code") == _SPENT:
         return refusals.of_account(402)
     return refusals.of(status, text, provider=provider, retry_after=retry_after)

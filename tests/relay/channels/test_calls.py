@@ -305,6 +305,7 @@ def test_another_credential_of_a_channel_that_is_down_is_not_tried(
 
 OPENAI_UNPAID = {"type": "insufficient_quota", "param": None, "code": "credit_balance_exhausted"}
 ANTHROPIC_UNPAID = {"type": "invalid_request_error"}
+ANTHROPIC_SPENT = {"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}
 DASHSCOPE_UNPAID = {"type": "Arrearage", "param": None, "code": "Arrearage"}
 NEW_API_UNPAID = {"type": "new_api_error", "param": "", "code": "pre_consume_token_quota_failed"}
 UNPAID = [
@@ -314,6 +315,8 @@ UNPAID = [
     ("openai", 403, NEW_API_UNPAID, "token quota is not enough, token remain quota: $0.10, need quota: $0.20"),
     ("anthropic", 400, ANTHROPIC_UNPAID, "Your credit balance is too low to access the Anthropic API."),
     ("anthropic", 400, ANTHROPIC_UNPAID, "You have reached your specified API usage limits. You will regain …"),
+    ("anthropic", 400, ANTHROPIC_UNPAID, "You have reached your specified workspace API usage limits. You will …"),
+    ("anthropic", 429, ANTHROPIC_SPENT, "You have reached your API usage limits: your organization has crossed …"),
 ]
 
 

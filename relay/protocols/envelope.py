@@ -50,9 +50,13 @@ _decoder = msgspec.json.Decoder(_Envelope | list[_Envelope])
 
 # Types and codes of an account that cannot pay, which many providers tell with another status than 402. Sources: the
 # lists of error codes of OpenAI (429; the hard limit 400), Moonshot (429), Alibaba's Model Studio (400), Zhipu (429),
-# Volcengine Ark (403) and new-api (403), which says the same as this gateway of a user, and another of a key.
+# Volcengine Ark (403) and new-api (403), which says the same as this gateway of a user, and another of a key. A limit
+# that its owner has set is one too, till the month ends: OpenAI's, whose type only may be that of them all ("Spend
+# limits", "Troubleshooting API usage and spend limits"), and Groq's (400, "Spend Limits").
 UNPAID = frozenset((
     "insufficient_quota", "billing_not_active", "billing_hard_limit_reached", "exceeded_current_quota_error",
+    "credit_balance_exhausted", "organization_spend_limit_exceeded", "project_spend_limit_exceeded",
+    "organization_usage_limit_exceeded", "blocked_api_access",
     "Arrearage", "1113", "AccountOverdueError", "insufficient_user_quota", "pre_consume_token_quota_failed",
 ))  # fmt: skip
 # Alibaba's Model Studio has one of these codes, and OpenAI's very words, for its limit of tokens a minute, which most

@@ -304,6 +304,8 @@ def test_another_credential_of_a_channel_that_is_down_is_not_tried(
 
 
 OPENAI_UNPAID = {"type": "insufficient_quota", "param": None, "code": "credit_balance_exhausted"}
+OPENAI_SPENT = {"type": "rate_limit_error", "param": None, "code": "project_spend_limit_exceeded"}
+GROQ_SPENT = {"type": "invalid_request_error", "code": "blocked_api_access"}
 ANTHROPIC_UNPAID = {"type": "invalid_request_error"}
 ANTHROPIC_SPENT = {"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}
 DASHSCOPE_UNPAID = {"type": "Arrearage", "param": None, "code": "Arrearage"}
@@ -311,6 +313,8 @@ NEW_API_UNPAID = {"type": "new_api_error", "param": "", "code": "pre_consume_tok
 UNPAID = [
     ("openai", 402, {"type": "unknown_error"}, "Insufficient Balance"),
     ("openai", 429, OPENAI_UNPAID, "You exceeded your current quota, please check your plan and billing details."),
+    ("openai", 429, OPENAI_SPENT, "This project has reached its monthly spend limit."),
+    ("openai", 400, GROQ_SPENT, "API access has been blocked: the spend limit of your organization is reached."),
     ("openai", 400, DASHSCOPE_UNPAID, "Access denied, please make sure your account is in good standing."),
     ("openai", 403, NEW_API_UNPAID, "token quota is not enough, token remain quota: $0.10, need quota: $0.20"),
     ("anthropic", 400, ANTHROPIC_UNPAID, "Your credit balance is too low to access the Anthropic API."),

@@ -32,7 +32,8 @@ def encode_event(error: RelayError, pisces: dict[str, Any]) -> bytes:
 
 
 class _Error(msgspec.Struct):
-    """`status` and `details` are Google's, whose OpenAI-compatible address answers errors in its own words."""
+    """`status` and `details` are Google's, whose OpenAI-compatible address answers errors in its own words; `metadata`
+    is OpenRouter's."""
 
     message: str | None = None
     type: Any = None
@@ -40,6 +41,7 @@ class _Error(msgspec.Struct):
     code: Any = None
     status: Any = None
     details: msgspec.Raw = msgspec.Raw()
+    metadata: Any = None
 
 
 class _Envelope(msgspec.Struct):
@@ -69,6 +71,12 @@ _TEAM_UNPAID = re.compile(r"your (?:newly created )?teams?\b[^.]{0,100}\bcredits
 _BAD_KEY = "Incorrect API key provided"  # a 400
 _AGAINST_GUIDELINES = "Content violates usage guidelines."  # behind it stand our team and the key's id
 
+# OpenRouter says 403, as of a prompt, where a budget is spent that the owner of the key has set, and 402, as of an
+# account without money, where the calls that run would together cost more than there is: these end, and a Retry-After
+# says when to ask again.
+_SPENT = ("openrouter_key_limit", "openrouter_guardrail_budget", "openrouter_workspace_budget")
+_IN_FLIGHT = "openrouter_in_flight_budget"
+
 
 def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayError:
     """What an upstream's error status and body mean for the caller (DESIGN, section 7)."""
@@ -77,7 +85,7 @@ def decode(status: int, content: bytes, *, retry_after: str | None) -> RelayErro
     provider = {key: value for key in ("type", "code") if isinstance(value := getattr(detail, key), str)}
     if not UNPAID.isdisjoint(provider.values()) and _TOKENS_A_MINUTE not in text:
         return refusals.of_account(402)
-    if (said := _of_xai(status, text)) is not None:
+    if (said := _of_xai(status, text) or _of_openrouter(detail.metadata, text, retry_after)) is not None:
         return said
     details = google.details(detail.details)
     if isinstance(detail.status, str) and (refused := google.of_account(status, text, details)) is not None:
@@ -94,6 +102,18 @@ def _of_xai(status: int, text: str) -> RelayError | None:
         return refusals.of_account(402)
     if status == 403 and text.startswith(_AGAINST_GUIDELINES):
         return refusals.of(400, _AGAINST_GUIDELINES)
+    return None
+
+
+def _of_openrouter(metadata: Any, text: str, retry_after: str | None) -> RelayError | None:
+    """What OpenRouter means by a limit that it names ("Limits", `limit_source`)."""
+    source = metadata.get("limit_source") if isinstance(metadata, dict) else None
+    if source in _SPENT:
+        return refusals.of_account(402)
+    if source == _IN_FLIGHT:
+        busy = refusals.of(429, text, retry_after=retry_after)
+        busy.meant = 429
+        return busy
     return None
 
 

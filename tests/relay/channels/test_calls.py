@@ -305,6 +305,7 @@ def test_another_credential_of_a_channel_that_is_down_is_not_tried(
 
 OPENAI_UNPAID = {"type": "insufficient_quota", "param": None, "code": "credit_balance_exhausted"}
 OPENAI_SPENT = {"type": "rate_limit_error", "param": None, "code": "project_spend_limit_exceeded"}
+OPENROUTER_SPENT = {"code": 403, "metadata": {"limit_source": "openrouter_key_limit", "limit_usd": 5}}
 GROQ_SPENT = {"type": "invalid_request_error", "code": "blocked_api_access"}
 ANTHROPIC_UNPAID = {"type": "invalid_request_error"}
 ANTHROPIC_SPENT = {"type": "rate_limit_error", "details": {"error_code": "enforced_spend_limit_reached"}}
@@ -315,6 +316,7 @@ UNPAID = [
     ("openai", 429, OPENAI_UNPAID, "You exceeded your current quota, please check your plan and billing details."),
     ("openai", 429, OPENAI_SPENT, "This project has reached its monthly spend limit."),
     ("openai", 400, GROQ_SPENT, "API access has been blocked: the spend limit of your organization is reached."),
+    ("openai", 403, OPENROUTER_SPENT, "Budget limit exceeded"),
     ("openai", 400, DASHSCOPE_UNPAID, "Access denied, please make sure your account is in good standing."),
     ("openai", 403, NEW_API_UNPAID, "token quota is not enough, token remain quota: $0.10, need quota: $0.20"),
     ("anthropic", 400, ANTHROPIC_UNPAID, "Your credit balance is too low to access the Anthropic API."),
@@ -345,6 +347,19 @@ def test_an_account_that_cannot_pay_rests_for_long_whatever_the_status_and_the_c
     assert (told.status_code, told.json()["error"]["code"]) == (502, "upstream_error")
     assert message not in told.text
     assert 250 <= int(client.chat(gateway.url, customer.token, model=alone).headers["Retry-After"]) <= 300
+
+
+def test_a_provider_that_waits_for_calls_in_flight_rests_no_longer_than_it_says(
+    gateway: Gateway, customer: Customer, upstream: Upstream, offer: Make
+) -> None:
+    error = {"code": 402, "message": "In-flight budget", "metadata": {"limit_source": "openrouter_in_flight_budget"}}
+    content = json.dumps({"error": error}).encode()
+    script = upstream.play(scripts.body(content, status=402, headers={"Retry-After": "7"}))
+    model = offer((upstream.url, {"parameters": {"x_script": script}}))
+    for _ in range(2):
+        told = client.chat(gateway.url, customer.token, model=model)
+        assert told.status_code in (429, 503)
+        assert 1 <= int(told.headers["Retry-After"]) <= 7
 
 
 TEAM_UNPAID = "Your team 0a1b has either used all available credits or reached its monthly spending limit. To …"

@@ -13,7 +13,7 @@ from billing import windows
 from keys import selectors as key_selectors
 from portal import periods
 from portal.models import Team
-from portal.periods import DEFAULT, Period
+from portal.periods import Period
 from relay import selectors
 from relay.models import CallState
 from relay.selectors import Wanted
@@ -42,8 +42,10 @@ class UsageFilter(forms.Form):
     state = forms.ChoiceField(choices=[("", _("All states")), *CallState.choices], required=False, label=_("State"))
 
     def __init__(self, data: Any, *, team: Team, period: Period) -> None:
-        super().__init__({"period": DEFAULT, **data.dict()})
+        super().__init__({**data.dict(), "period": period.name})
         self.team, self.span = team, period
+        if period.name not in periods.NAMES:
+            self._offer("period", [*PERIODS, (period.name, period.name)])
         keys = key_selectors.of_team(team.pk).order_by("name", "pk")
         self._offer("key", [("", _("All keys")), *((str(key.pk), str(key)) for key in keys)])
         models, channels = selectors.offered(team.pk, period.start, period.end)
@@ -98,8 +100,6 @@ def _date() -> forms.DateInput:
 class ExportForm(forms.Form):
     """What goes into a file: days by the clocks of a zone, and how sums are told apart."""
 
-    EARLIEST = dt.date(2020, 1, 1)
-
     start = forms.DateField(label=_("From"), widget=_date(), input_formats=[ISO])
     end = forms.DateField(label=_("To"), widget=_date(), input_formats=[ISO])
     zone = forms.ChoiceField(label=_("Days of"), widget=forms.Select({"class": "input"}))
@@ -136,7 +136,7 @@ class ExportForm(forms.Form):
         if start is None or end is None:
             return wanted, None
         last = timezone.now().date() + dt.timedelta(days=1)
-        start, end = (min(max(day, self.EARLIEST), last) for day in (start, end))
+        start, end = (min(max(day, periods.EARLIEST), last) for day in (start, end))
         end = max(start, end)
         zone = windows.zone(self.cleaned_data.get("zone") or "UTC")
         low, high = periods.midnight(start, zone), periods.midnight(end + dt.timedelta(days=1), zone)

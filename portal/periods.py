@@ -19,6 +19,7 @@ _SPANS: dict[str, tuple[Literal["hour", "day"], int]] = {
     "90d": ("day", 90),
 }
 NAMES = tuple(_SPANS)
+EARLIEST = dt.date(2020, 1, 1)  # nothing of ours is older
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -51,6 +52,19 @@ def named(name: str, now: dt.datetime) -> Period:
     span = length * count
     buckets = tuple(start + length * number for number in range(count))
     return Period(name, step, buckets, start, start + span, start - span, now - span)
+
+
+def asked(name: str, now: dt.datetime) -> Period:
+    """As `named`; and for a date such as `2026-11-21` the hours of that day, if it has begun."""
+    try:
+        day = dt.date.fromisoformat(name)
+    except ValueError:
+        return named(name, now)
+    if not EARLIEST <= day <= now.astimezone(dt.UTC).date():
+        return named(name, now)
+    start = midnight(day, dt.UTC)
+    buckets = tuple(start + HOUR * number for number in range(24))
+    return Period(day.isoformat(), "hour", buckets, start, start + DAY, start - DAY, start)
 
 
 def midnight(day: dt.date, zone: dt.tzinfo) -> dt.datetime:

@@ -15,7 +15,7 @@ from relay import selectors
 
 @require_GET
 def usage(request: HttpRequest, team: Team) -> HttpResponse:
-    period = periods.named(request.GET.get("period", ""), timezone.now())
+    period = periods.asked(request.GET.get("period", ""), timezone.now())
     form = UsageFilter(request.GET, team=team, period=period)
     wanted, by = form.wanted(), usage_report.group_named(request.GET.get("by", ""))
     report = None if wanted.search else usage_report.report(team, wanted, period, by)
@@ -48,6 +48,6 @@ def export_calls(request: HttpRequest, team: Team) -> HttpResponseBase:
 
 def _asked(request: HttpRequest, team: Team) -> tuple[selectors.Wanted, tuple[dt.date, dt.date] | None]:
     """The filters of the page, over the days that are asked for by date or else over the page's period."""
-    period = periods.named(request.GET.get("period", ""), timezone.now())
+    period = periods.asked(request.GET.get("period", ""), timezone.now())
     wanted = UsageFilter(request.GET, team=team, period=period).wanted()
     return ExportForm(request.GET, team=team, period=period).applied(wanted)

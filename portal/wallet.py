@@ -8,7 +8,6 @@ as they are while new lines come on top.
 import datetime as dt
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from django.core import signing
@@ -56,7 +55,7 @@ LOOKS = {
 class Line(msgspec.Struct):
     """A line of the list. `effect` is what it did to the balance, `amount` what it shows; `balance` stands after it.
 
-    `day` lines are sums; `payment` is the one that a line is about.
+    `day` lines are sums, and `link` asks the usage page for their calls; `payment` is the one that a line is about.
     """
 
     moment: dt.datetime
@@ -212,7 +211,7 @@ def _charges(wallet: Account, wanted: str, start: dt.datetime, before: dt.dateti
             amount=-row["total"],
             effect=-row["total"],
             day=True,
-            link=f"day={quote(first)}",
+            link=f"period={first}",
         )
 
 

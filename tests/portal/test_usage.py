@@ -70,6 +70,26 @@ def test_filters_are_kept_in_the_address(
     assert totals.errors == ("failed" in names)
 
 
+def test_a_day_shows_its_own_calls_by_hour(as_alice: Client, calls: dict[str, CallLog]) -> None:
+    call = calls["other model"]
+    day = call.created_at.date().isoformat()
+    page = as_alice.get(reverse("usage"), {"period": day})
+    assert shown(page) == [call.pk]
+    assert [group.name for group in page.context["report"].groups] == [f"{call.created_at:%Y-%m-%d %H:00}"]
+    assert f'<option value="{day}" selected>' in page.content.decode()
+    (row,) = downloaded(as_alice, "usage_calls", {"period": day})
+    assert row["id"] == str(call.pk)
+
+
+@pytest.mark.parametrize("day", ["2019-12-31", "0001-01-01", "9999-12-31", "2026-02-30"])
+def test_a_day_that_has_no_calls_yet_or_never_had_is_no_period(
+    as_alice: Client, calls: dict[str, CallLog], day: str
+) -> None:
+    page = as_alice.get(reverse("usage"), {"period": day})
+    assert page.context["period"].name == "30d"
+    assert '<option value="30d" selected>' in page.content.decode()
+
+
 def test_calls_of_one_key(as_alice: Client, calls: dict[str, CallLog]) -> None:
     call = calls["other key"]
     assert shown(as_alice.get(reverse("usage"), {"key": str(call.key_id)})) == [call.pk]

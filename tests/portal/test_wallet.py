@@ -1,6 +1,8 @@
 """The wallet's pages: figures, the one list, paying in, and the receipt; for the team's own people only."""
 
 import datetime as dt
+import html
+import re
 import uuid
 from typing import Any
 
@@ -76,6 +78,16 @@ def test_the_list_sums_charges_by_day_and_its_balances_add_up(as_alice: Client, 
         (False, 10 * money.NANO, 10 * money.NANO - 4),
         (True, -3, -4),
     ]
+
+
+def test_a_days_charges_lead_to_that_days_calls(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:
+    yesterday = made.call(key, price, ago=dt.timedelta(days=1))
+    made.call(key, price)
+    charge(key.team, "0.01", days=1)
+    page = as_alice.get(reverse("wallet")).content.decode()
+    link = re.search(r'<a href="([^"]*)">1 call</a>', page)
+    assert link is not None
+    assert [call.pk for call in as_alice.get(html.unescape(link[1])).context["page"].calls] == [yesterday.pk]
 
 
 def test_pages_go_on_where_the_last_one_ended(as_alice: Client, team: Team) -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from django.core.paginator import Paginator
@@ -60,6 +61,18 @@ class Listing(msgspec.Struct, frozen=True):
     search: str
     page: Any
     total: int
+
+    @property
+    def query(self) -> str:
+        """What asks for the same list again, `?view=active&page=2`; empty for the first page of all keys."""
+        page = self.page.number if self.page.number > 1 else ""
+        return query(view=self.view if self.view != "all" else "", q=self.search, page=page)
+
+
+def query(**asked: Any) -> str:
+    """The query of an address that asks for this; what is empty is left out."""
+    text = urlencode({name: value for name, value in asked.items() if value})
+    return f"?{text}" if text else ""
 
 
 def listing(team: Team, *, view: str = "all", search: str = "", page: str = "1") -> Listing:

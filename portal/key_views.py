@@ -63,7 +63,7 @@ def edit(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     if form.is_bound and form.is_valid():
         services.change(key, form.spec(), actor=str(request.user))
         messages.success(request, _("Key “%(name)s” saved") % {"name": key.name})
-        return redirect("keys")
+        return _back(request)
     return _page(request, team, "keys/edit.html", status=422 if form.errors else 200, form=form, key=key)
 
 
@@ -81,18 +81,18 @@ def _form(request: HttpRequest, key: ApiKey | None = None) -> KeyForm:
 def pause(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     key = get_object_or_404(selectors.of_team(team.pk), pk=pk)
     services.pause(key)
-    undo = reverse("key_resume", args=[key.pk])
+    undo = reverse("key_resume", args=[key.pk]) + _asked(request)
     messages.success(request, _("Key “%(name)s” paused") % {"name": key.name}, extra_tags=undo)
-    return redirect("keys")
+    return _back(request)
 
 
 @require_POST
 def resume(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     key = get_object_or_404(selectors.of_team(team.pk), pk=pk)
     services.resume(key)
-    undo = reverse("key_pause", args=[key.pk])
+    undo = reverse("key_pause", args=[key.pk]) + _asked(request)
     messages.success(request, _("Key “%(name)s” resumed") % {"name": key.name}, extra_tags=undo)
-    return redirect("keys")
+    return _back(request)
 
 
 @require_http_methods(["GET", "POST"])
@@ -101,9 +101,19 @@ def revoke(request: HttpRequest, team: Team, pk: int) -> HttpResponse:
     if request.method == "POST":
         services.revoke(key)
         messages.success(request, _("Key “%(name)s” revoked") % {"name": key.name})
-        return redirect("keys")
+        return _back(request)
     used = calls.calls_with_key(team.pk, key.pk, timezone.now() - DAY)
     return _page(request, team, "keys/revoke.html", key=key, used=used)
+
+
+def _asked(request: HttpRequest) -> str:
+    """What the address asks of the list, for addresses that go on from here."""
+    return key_pages.query(**{name: request.GET.get(name, "")[:100] for name in ("view", "q", "page")})
+
+
+def _back(request: HttpRequest) -> HttpResponse:
+    """To the list as it was when the dialog was opened or the button clicked."""
+    return redirect(reverse("keys") + _asked(request))
 
 
 def _page(request: HttpRequest, team: Team, template: str, status: int = 200, **context: Any) -> HttpResponse:

@@ -1,6 +1,7 @@
 """The life of a key through the pages: made, shown once, changed, paused, revoked; and the rows left behind."""
 
 import datetime as dt
+import html
 import re
 from typing import Any
 
@@ -173,6 +174,25 @@ def test_pausing_offers_to_undo(as_alice: Client, key: ApiKey) -> None:
     assert f'action="{reverse("key_resume", args=[key.pk])}"' in page
     as_alice.post(reverse("key_resume", args=[key.pk]))
     assert ApiKey.objects.get(pk=key.pk).state == "active"
+
+
+def test_dialogs_and_buttons_lead_back_to_the_list_as_it_was(as_alice: Client, key: ApiKey) -> None:
+    asked = "?view=active&q=agent%26+prod"
+    ApiKey.objects.filter(pk=key.pk).update(name="agent& prod")
+    for name in ("key_pause", "key_resume"):
+        answer = as_alice.post(reverse(name, args=[key.pk]) + asked)
+        assert answer.headers["Location"] == reverse("keys") + asked
+    page = html.unescape(as_alice.get(reverse("keys") + asked).content.decode())
+    for name in ("key_edit", "key_pause", "key_revoke"):
+        assert f'"{reverse(name, args=[key.pk])}{asked}"' in page
+    assert f'action="{reverse("key_pause", args=[key.pk])}{asked}"' in page  # that undoes the last one
+    for name in ("key_edit", "key_revoke"):
+        dialog = html.unescape(as_alice.get(reverse(name, args=[key.pk]) + asked).content.decode())
+        assert f'data-below="{reverse("keys")}{asked}"' in dialog
+        assert dialog.count(f'href="{reverse("keys")}{asked}"') == 2  # its cross, and Cancel
+    for name in ("key_edit", "key_revoke"):
+        answer = as_alice.post(reverse(name, args=[key.pk]) + asked, FORM)
+        assert answer.headers["Location"] == reverse("keys") + asked
 
 
 def test_revoking_names_the_key_and_what_follows(as_alice: Client, key: ApiKey, price: PriceVersion) -> None:

@@ -1,6 +1,7 @@
 """The administration: it goes through the services, shows no secret, and deletes nothing that books depend on."""
 
 import datetime as dt
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -83,6 +84,33 @@ def test_every_page_of_the_administration_opens(staff: Client, team: Team) -> No
         row = model._default_manager.first()
         if row is not None:
             assert staff.get(reverse(f"{base}_change", args=[row.pk])).status_code == 200, model
+
+
+class Described(HTMLParser):
+    """The ids of a page, and those by which its fields say that they are described."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.by: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = {name: value or "" for name, value in attrs}
+        self.ids.add(names.get("id", ""))
+        self.by.update(names.get("aria-describedby", "").split())
+
+
+def test_what_describes_a_field_is_on_its_page(staff: Client, client: Client) -> None:
+    channel = _channel()
+    model = catalog.save_model(name="m")
+    shown = [staff.get(reverse("admin:relay_channel_change", args=[channel.pk])), client.get(reverse("account_login"))]
+    shown.append(staff.get(reverse("admin:billing_catalogmodel_change", args=[model.pk])))
+    shown += [staff.get(reverse(f"admin:{name}_add")) for name in ("portal_user", "relay_channel", "billing_planoffer")]
+    for answer in shown:
+        page = Described()
+        page.feed(answer.content.decode())
+        assert page.by, answer.request["PATH_INFO"]
+        assert page.by - page.ids == set(), answer.request["PATH_INFO"]
 
 
 def test_only_what_is_listed_here_is_administered() -> None:

@@ -5,18 +5,21 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.db import IntegrityError, transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import trans_real
 
 from billing import audit, catalog, connections, groups, ids, ledger, money, prices, revisions
 from billing.models import Account, CatalogModel, Hold, PriceGroup, PriceVersion, Transfer
 from billing.operations import OpenHold
 from keys import services as keys
 from keys.models import ApiKey
+from portal import translations
 from portal.models import Team, User
 from relay import services, snapshot
 from relay.models import CallLog, Channel, Credential
@@ -111,6 +114,18 @@ def test_what_describes_a_field_is_on_its_page(staff: Client, client: Client) ->
         page.feed(answer.content.decode())
         assert page.by, answer.request["PATH_INFO"]
         assert page.by - page.ids == set(), answer.request["PATH_INFO"]
+
+
+def test_the_theme_speaks_chinese_too(staff: Client) -> None:
+    translations.compile_all(settings.LOCALE_PATHS)
+    vars(trans_real)["_translations"].clear()
+    staff.cookies["django_language"] = "zh-hans"
+    page = staff.get(reverse("admin:billing_payment_changelist")).content.decode()
+    english = ("No results found", "Type to search", "This page yielded", "Search apps and models", "Reset filters")
+    assert [text for text in english if text in page] == []
+    assert "没有结果" in page
+    found = staff.get(reverse("admin:search"), {"s": "payment", "extended": "1"}).content.decode()
+    assert "用时" in found
 
 
 def test_only_what_is_listed_here_is_administered() -> None:

@@ -25,6 +25,10 @@ OUTSIDE = """() => {
 SMALL = """() => [...document.querySelectorAll('.btn.icon')].map(button => button.getBoundingClientRect())
   .filter(box => box.width && (box.width < 24 || box.height < 24)).length"""
 
+# The costs that stand beyond the edge of their card.
+BEYOND = """() => [...document.querySelectorAll('tr:has(a[href^="/usage/0"]) td:last-child')].filter(cost =>
+  cost.getBoundingClientRect().right > cost.closest('.card').getBoundingClientRect().right).map(x => x.textContent)"""
+
 pytestmark = pytest.mark.parametrize("breakable", ["sqlite"], indirect=True)
 
 
@@ -66,6 +70,18 @@ def test_long_names_stay_on_their_pages_and_in_their_dialogs(
             page.goto(breakable.url + address)
             outside[f"{address} at {width}"] = page.evaluate(OUTSIDE)
     assert [where for where, found in outside.items() if found] == []
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_a_calls_cost_is_seen_beside_long_names(
+    breakable: Gateway, named: tuple[Customer, list[str]], page: Page, width: int
+) -> None:
+    sign_in(page, breakable, named[0])
+    page.set_viewport_size({"width": width, "height": 800})
+    for address in ("/", "/usage/"):
+        page.goto(breakable.url + address)
+        assert page.locator("tr a[href^='/usage/0']").count() == 1
+        assert page.evaluate(BEYOND) == []
 
 
 def test_names_leave_buttons_their_size(breakable: Gateway, named: tuple[Customer, list[str]], page: Page) -> None:

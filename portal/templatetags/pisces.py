@@ -109,7 +109,10 @@ def ago(moment: dt.datetime | None) -> str:
 @register.filter
 def price(nano: int | None) -> str:
     """A price with as many decimals as it has, two at least."""
-    return "—" if nano is None else money.to_text(nano, decimals=2)
+    if nano is None:
+        return "—"
+    whole, _point, digits = money.to_text(abs(nano), decimals=2).partition(".")
+    return f"{'−' if nano < 0 else ''}{int(whole):,}.{digits}"
 
 
 @register.filter

@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
-from billing import ledger, plans
+from billing import ledger, money, plans
 from billing.models import Plan, PlanOffer
 from billing.payments.models import Payment
 from portal import services
@@ -48,6 +48,14 @@ def test_what_is_for_sale_stands_with_its_terms(as_alice: Client, offer: PlanOff
     assert "Starter" in page
     assert "1,000 calls" in page
     assert "Gone" not in page
+
+
+def test_what_a_plan_costs_and_gives_is_said_to_the_last_digit(as_alice: Client, offer: PlanOffer) -> None:
+    PlanOffer.objects.filter(pk=offer.pk).update(price=money.parse("1234.567"), value=money.parse("2500.0000005"))
+    assert "$1,234.567<" in as_alice.get(reverse("plans")).content.decode()
+    asked = as_alice.get(reverse("plan_buy", args=[offer.pk])).content.decode()
+    for said in ("−$1,234.567<", "Pay $1,234.567<", "$2,500.0000005<"):
+        assert said in asked
 
 
 def test_in_chinese_a_plan_says_for_which_models_it_is(as_alice: Client, offer: PlanOffer) -> None:

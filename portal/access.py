@@ -8,10 +8,14 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from django.contrib.auth.decorators import login_required
+from django.contrib import messages
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import URLPattern, path, re_path
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
 
 from portal import services
 from portal.models import Team
@@ -43,10 +47,32 @@ def member(route: str, view: MemberView, name: str) -> URLPattern:
 
     @wraps(view)
     def guarded(request: HttpRequest, **parts: Any) -> HttpResponseBase:
+        if not request.user.is_authenticated:
+            return _asked_to_sign_in(request)
         team: Team = services.current_team(request)
         return view(request, team, **parts)
 
-    return _declared(route, login_required(guarded), name, Access.MEMBER)
+    return _declared(route, guarded, name, Access.MEMBER)
+
+
+def _asked_to_sign_in(request: HttpRequest) -> HttpResponseBase:
+    """To the sign-in page, and from there to the page that was asked for. Whoever has sent a form, as after the session
+    has ended, is told that it did nothing, and led back to the page it stood on."""
+    if request.method != "POST":
+        return redirect_to_login(request.get_full_path())
+    messages.warning(request, _("You were signed out, so nothing was changed. Sign in, and send the form again."))
+    return redirect_to_login(_page_of(request) or "/")
+
+
+def _page_of(request: HttpRequest) -> str:
+    """The page of ours that the request says it comes from; "" where it says none."""
+    try:
+        page = urlsplit(request.headers.get("Referer", ""))
+    except ValueError:
+        return ""
+    path = urlunsplit(("", "", page.path, page.query, ""))
+    ours = page.netloc == request.get_host() and url_has_allowed_host_and_scheme(path, allowed_hosts=None)
+    return path if ours else ""
 
 
 def api(route: str, view: Callable[..., HttpResponseBase], name: str, access: Access = Access.API) -> URLPattern:

@@ -68,6 +68,24 @@ def test_whoever_has_not_signed_in_is_sent_to_sign_in_from_all_but_public_pages(
         assert answer.headers["Location"].startswith(LOGIN)
 
 
+def test_a_form_that_was_sent_after_the_session_had_ended_is_said_to_have_done_nothing(as_alice: Client) -> None:
+    before = ApiKey.objects.count()
+    as_alice.session.flush()
+    page = "http://testserver/keys/?view=active&q=a"
+    answer = as_alice.post(reverse("key_create"), {"name": "typed at length"}, headers={"Referer": page})
+    assert answer.headers["Location"] == f"{LOGIN}?next=/keys/%3Fview%3Dactive%26q%3Da"
+    assert "nothing was changed" in as_alice.get(answer.headers["Location"]).content.decode()
+    assert ApiKey.objects.count() == before
+
+
+@pytest.mark.parametrize(
+    "page", ["", "http://elsewhere.example/keys/", "http://testserver//elsewhere.example/", "http://["]
+)
+def test_nobody_is_led_back_to_a_page_of_somebody_else(db: None, client: Client, page: str) -> None:
+    answer = client.post(reverse("key_create"), {}, headers={"Referer": page} if page else {})
+    assert answer.headers["Location"] == f"{LOGIN}?next=/"
+
+
 def test_the_administration_is_for_staff(as_alice: Client) -> None:
     assert as_alice.get(reverse("admin:index")).headers["Location"].startswith("/admin/login/")
     assert b"/admin/" not in as_alice.get(reverse("account")).content

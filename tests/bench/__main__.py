@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description="Pisces beside a bare pass-through.")
     parser.add_argument("--quick", action="store_true", help="one short round of each: that it works, not how fast")
     parser.add_argument("--ledger", action="store_true", help="only the ledger's writer on one hot wallet")
-    parser.add_argument("part", nargs="?", choices=["reports"], help="only this part")
+    parser.add_argument("part", nargs="?", choices=["first", "reports"], help="only first tokens, or reports")
     parser.add_argument("--calls", type=int, help="over how many calls reports are measured")
     parser.add_argument("--explain", action="store_true", help="print the plans of slow queries of pages")
     chosen = parser.parse_args()
@@ -58,6 +58,9 @@ def _run(stack: ExitStack, chosen: argparse.Namespace) -> None:
         return
     stage = Stage(stack, folder)
     print(_machine(), *stage.notes(), "", sep="\n", flush=True)
+    if chosen.part == "first":
+        runs.run(stage, runs.QUICK if quick else runs.FULL, first_tokens_only=True)
+        return
     ledger.run(stage.kinds, quick=quick)  # before PostgreSQL has to clean up after other loads
     if not chosen.ledger:
         print(flush=True)

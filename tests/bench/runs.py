@@ -37,7 +37,7 @@ WARM, OTHER_WARM = "paced-10-20", "claude-10-20"
 FLOWING, OTHER_FLOWING = "paced-50-20", "claude-50-20"  # a second of 50 tokens/s
 
 
-def run(stage: Stage, size: Size) -> None:
+def run(stage: Stage, size: Size, *, first_tokens_only: bool = False) -> None:
     """Prints the table's rows as they are found."""
     slow, fast = f"paced-{size.length * 10}-100", f"paced-{size.length * 50}-20"
     other = fast.replace("paced", "claude")
@@ -45,11 +45,13 @@ def run(stage: Stage, size: Size) -> None:
     paced = (WARM, OTHER_WARM, FLOWING, OTHER_FLOWING, slow, fast, other)
     stage.install(ways | dict.fromkeys(paced, stage.paced))
     table.head()
-    _calls(stage, size)
-    _held(stage, size, slow, 500, "500 held, 10 tokens/s each", (CHUNK,))
-    _held(stage, size, fast, 1000, "1,000 held, 50 tokens/s each", (CHUNK, ERRORS, MEMORY, GAP))
-    _translated(stage, size)
-    _translated_streams(stage, size, other)
+    if not first_tokens_only:
+        _calls(stage, size)
+        _held(stage, size, slow, 500, "500 held, 10 tokens/s each", (CHUNK,))
+        _held(stage, size, fast, 1000, "1,000 held, 50 tokens/s each", (CHUNK, ERRORS, MEMORY, GAP))
+        _translated(stage, size)
+        _translated_streams(stage, size, other)
+    _first_tokens(stage, size)
     _unavoidable(stage, size)
 
 
@@ -90,9 +92,17 @@ def _translated_streams(stage: Stage, size: Size, way: str) -> None:
             found = measure.in_turns(pair, 1, turn)
             load = "1,000 held, 50 tokens/s each"
             _print("Paced streams, translated", load, found, streamed=True, bars=(MICROSECONDS, ERRORS))
-            straight = [stage.direct(stage.paced), *pair]
+
+
+def _first_tokens(stage: Stage, size: Size) -> None:
+    """Of translated calls, beside the same server's passed ones; of fresh processes, which have held nothing before."""
+    with stage.targets(stage.paced) as (_, *targets):
+        for target in targets:
+            measure.calls(target, WARM, connections=20, seconds=0)
+            measure.calls(target, OTHER_WARM, connections=20, seconds=0)
+            straight = [stage.direct(stage.paced), target._replace(name="bare"), target]
             turn = partial(_either, measure.first, FLOWING, OTHER_FLOWING, connections=64, seconds=2 * size.seconds)
-            found = measure.in_turns(straight, size.streams, turn)
+            found = measure.in_turns(straight, size.calls, turn)
             _print("First tokens, translated", "64 in flight, 50 tokens/s", found, streamed=True, bars=(FIRST, ERRORS))
 
 
@@ -100,7 +110,7 @@ def _unavoidable(stage: Stage, size: Size) -> None:
     """What is in the delay of a first token whatever the gateway does: being a proxy, and one durable write."""
     with stage.targets(stage.paced) as (bare, *_):
         turn = partial(measure.first, way=FLOWING, connections=64, seconds=2 * size.seconds)
-        found = measure.in_turns([stage.direct(stage.paced), bare], size.streams, turn)["bare"]
+        found = measure.in_turns([stage.direct(stage.paced), bare], size.calls, turn)["bare"]
         table.times("First tokens, bare pass-through", "64 in flight, 50 tokens/s", found.p50, found.p99)
     for kind in stage.kinds:
         times = durable.writes(kind, int(100 * size.seconds))

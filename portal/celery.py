@@ -15,7 +15,7 @@ from portal import broker
 
 django.setup()
 
-app = Celery("pisces")
+app = Celery("pisces", task_cls="portal.jobs:Job")
 
 
 def _broker() -> dict[str, object]:

@@ -65,9 +65,11 @@ class Supervisor:
             victim.kill()
             self.gateway.servers.remove(victim)
             self.gateway.start()
-        elif part == "worker":
-            # One that is killed before it has ever worked is none, and nobody promises anything of an empty place.
-            eventually(lambda: self._swept_since(self.worker_began), within=RESOLVED_WITHIN, every=0.2)
+            return
+        # A worker that is killed before it has ever worked is none, nor is one that finds no database when it starts:
+        # nobody promises anything of an empty place.
+        eventually(lambda: self._swept_since(self.worker_began), within=RESOLVED_WITHIN, every=0.2)
+        if part == "worker":
             self._end_worker(signal.SIGKILL)
             self._begin_worker()
         else:

@@ -1,7 +1,9 @@
 """Workers whose Redis, or whoever else they ask, says nothing any more."""
 
+import contextlib
 import datetime as dt
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 
@@ -51,6 +53,32 @@ def test_the_clock_goes_on_after_its_connections_to_redis_have_fallen_silent() -
         time.sleep(1)
         before = swept_at(gateway)
         eventually(lambda: swept_at(gateway) != before, within=120)
+    finally:
+        worker.kill()
+        worker.wait()
+        gateway.stop()
+        proxy.close()
+        redis.stop()
+
+
+def test_the_worker_goes_on_after_a_job_whose_end_redis_could_not_be_told() -> None:
+    services.get("redis")
+    redis = Redis()
+    proxy = Proxy(redis.port)
+    gateway = Gateway("sqlite", REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
+    worker = gateway.work(PROBE_EVERY="0.5")
+    try:
+        eventually(lambda: swept_at(gateway), within=60)
+        with contextlib.closing(sqlite3.connect(gateway.database.removeprefix("sqlite:///"))) as other:
+            other.isolation_level = None
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(2)  # a job is under way, and cannot write
+            proxy.mode = "hole"
+            other.execute("ROLLBACK")
+        time.sleep(11)  # longer than an answer of Redis is waited for
+        proxy.mode = "pass"
+        before = swept_at(gateway)
+        eventually(lambda: swept_at(gateway) != before, within=60)
     finally:
         worker.kill()
         worker.wait()

@@ -7,7 +7,6 @@ again, is told to wait (409) or gets the answer that was paid for. A call that c
 """
 
 import asyncio
-import base64
 import datetime as dt
 import hashlib
 import uuid
@@ -112,13 +111,13 @@ async def rows(call: uuid.UUID, answer: Answer) -> list[Row]:
 
 
 def _seal(call: uuid.UUID, kept: _Kept) -> str:
-    return base64.b64encode(vault.seal(msgspec.msgpack.encode(kept), row=call)).decode()
+    return vault.seal_text(msgspec.msgpack.encode(kept), row=call)
 
 
 def _unseal(call: uuid.UUID, sealed: str) -> _Kept:
     """Raises RelayError for one whose key is no longer among ENCRYPTION_KEYS: nobody can read it any more."""
     try:
-        content = vault.unseal(base64.b64decode(sealed), row=call)
+        content = vault.unseal_text(sealed, row=call)
     except vault.Undecryptable as error:
         message = f"The call {call} was paid for, but its answer cannot be read any more."
         raise RelayError(Cause.IDEMPOTENCY_NOT_STORED, message) from error

@@ -10,7 +10,6 @@ go on from it.
 """
 
 import asyncio
-import base64
 import datetime as dt
 import uuid
 from collections.abc import Callable, Sequence
@@ -121,13 +120,13 @@ def _own_name(item: msgspec.Raw, answer: uuid.UUID) -> str | None:
 
 
 def _seal(row: uuid.UUID, content: Kept) -> str:
-    return base64.b64encode(vault.seal(msgspec.msgpack.encode(content), row=row)).decode()
+    return vault.seal_text(msgspec.msgpack.encode(content), row=row)
 
 
 def _unseal(row: uuid.UUID, sealed: str) -> Kept:
     """Raises RelayError for one whose key is no longer among ENCRYPTION_KEYS: nobody can read it any more."""
     try:
-        content = vault.unseal(base64.b64decode(sealed), row=row)
+        content = vault.unseal_text(sealed, row=row)
     except vault.Undecryptable as error:
         message = f"The response {kept.answer_id(row)!r} cannot be read any more."
         raise RelayError(Cause.UNKNOWN_RESPONSE, message) from error

@@ -5,6 +5,7 @@ others encrypted is encrypted anew by `portal.sealed`. A stored value is one byt
 key, a 12-byte nonce, then the ciphertext.
 """
 
+import base64
 import hashlib
 import os
 import uuid
@@ -44,6 +45,16 @@ def seal(content: bytes, *, row: uuid.UUID) -> bytes:
     name, cipher = next(iter(_ciphers(tuple(settings.ENCRYPTION_KEYS)).items()))
     nonce = os.urandom(12)
     return FORMAT + name + nonce + cipher.encrypt(nonce, content, row.bytes)
+
+
+def seal_text(content: bytes, *, row: uuid.UUID) -> str:
+    """As `seal`, in base64: for what is written beside the books, whose rows are texts and numbers."""
+    return base64.b64encode(seal(content, row=row)).decode()
+
+
+def unseal_text(value: str, *, row: uuid.UUID) -> bytes:
+    """The inverse of `seal_text`. Raises Undecryptable."""
+    return unseal(base64.b64decode(value), row=row)
 
 
 def opens(value: bytes, *, row: uuid.UUID) -> bool:

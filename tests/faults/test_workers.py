@@ -6,6 +6,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
 from django.conf import LazySettings
@@ -25,6 +26,7 @@ from relay.statements import services as statements
 from relay.statements.services import SourceSpec
 from tests.faults.proxy import Proxy
 from tests.invoices.made import Past
+from tests.kit.forked import Running
 from tests.kit.gateway import Gateway
 from tests.kit.ports import eventually
 from tests.kit.services import Redis, services
@@ -38,75 +40,68 @@ def swept_at(gateway: Gateway) -> dt.datetime | None:
         return Heartbeat.objects.filter(name="sweep_holds").values_list("at", flat=True).first()
 
 
-def test_the_clock_goes_on_after_its_connections_to_redis_have_fallen_silent() -> None:
-    """As after a failover: what was connected is never answered or closed; who connects anew is served."""
+class Work(NamedTuple):
+    """A worker in an installation of its own, a Redis of its own, and the wire between them."""
+
+    gateway: Gateway
+    worker: Running
+    redis: Redis
+    wire: Proxy
+
+    def goes_on(self, *, within: float) -> None:
+        """Fails where no sweep begins in that many seconds."""
+        before = swept_at(self.gateway)
+        eventually(lambda: swept_at(self.gateway) != before, within=within)
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    """Has swept already."""
     services.get("redis")
     redis = Redis()
-    proxy = Proxy(redis.port)
-    gateway = Gateway("sqlite", REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
+    wire = Proxy(redis.port)
+    gateway = Gateway("sqlite", REDIS_URL=f"redis://127.0.0.1:{wire.port}/0")
     worker = gateway.work(PROBE_EVERY="0.5")  # so often the clock asks for something
     try:
         eventually(lambda: swept_at(gateway), within=60)
-        proxy.mode = "hole"
-        time.sleep(3)
-        proxy.mode = "pass"
-        time.sleep(1)
-        before = swept_at(gateway)
-        eventually(lambda: swept_at(gateway) != before, within=120)
+        yield Work(gateway, worker, redis, wire)
     finally:
         worker.kill()
         worker.wait()
         gateway.stop()
-        proxy.close()
+        wire.close()
         redis.stop()
 
 
-def test_the_worker_goes_on_after_a_job_whose_end_redis_could_not_be_told() -> None:
-    services.get("redis")
-    redis = Redis()
-    proxy = Proxy(redis.port)
-    gateway = Gateway("sqlite", REDIS_URL=f"redis://127.0.0.1:{proxy.port}/0")
-    worker = gateway.work(PROBE_EVERY="0.5")
-    try:
-        eventually(lambda: swept_at(gateway), within=60)
-        with contextlib.closing(sqlite3.connect(gateway.database.removeprefix("sqlite:///"))) as other:
-            other.isolation_level = None
-            other.execute("BEGIN IMMEDIATE")
-            time.sleep(2)  # a job is under way, and cannot write
-            proxy.mode = "hole"
-            other.execute("ROLLBACK")
-        time.sleep(11)  # longer than an answer of Redis is waited for
-        proxy.mode = "pass"
-        before = swept_at(gateway)
-        eventually(lambda: swept_at(gateway) != before, within=60)
-    finally:
-        worker.kill()
-        worker.wait()
-        gateway.stop()
-        proxy.close()
-        redis.stop()
+def test_the_clock_goes_on_after_its_connections_to_redis_have_fallen_silent(work: Work) -> None:
+    """As after a failover: what was connected is never answered or closed; who connects anew is served."""
+    work.wire.mode = "hole"
+    time.sleep(3)
+    work.wire.mode = "pass"
+    time.sleep(1)
+    work.goes_on(within=120)
 
 
-def test_the_worker_goes_on_after_its_redis_was_for_a_while_the_copy_of_another() -> None:
+def test_the_worker_goes_on_after_a_job_whose_end_redis_could_not_be_told(work: Work) -> None:
+    with contextlib.closing(sqlite3.connect(work.gateway.database.removeprefix("sqlite:///"))) as other:
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")
+        time.sleep(2)  # a job is under way, and cannot write
+        work.wire.mode = "hole"
+        other.execute("ROLLBACK")
+    time.sleep(11)  # longer than an answer of Redis is waited for
+    work.wire.mode = "pass"
+    work.goes_on(within=60)
+
+
+def test_the_worker_goes_on_after_its_redis_was_for_a_while_the_copy_of_another(work: Work) -> None:
     """As at a failover and back: a copy lets nobody wait for jobs, and refuses what would change it."""
-    services.get("redis")
-    redis = Redis()
-    gateway = Gateway("sqlite", REDIS_URL=redis.url)
-    worker = gateway.work(PROBE_EVERY="0.5")
-    try:
-        eventually(lambda: swept_at(gateway), within=60)
-        with Client(port=redis.port) as client:
-            client.replicaof("127.0.0.1", 1)
-            time.sleep(3)
-            client.replicaof("NO", "ONE")
-        before = swept_at(gateway)
-        eventually(lambda: swept_at(gateway) != before, within=60)
-        assert worker.poll() is None
-    finally:
-        worker.kill()
-        worker.wait()
-        gateway.stop()
-        redis.stop()
+    with Client(port=work.redis.port) as client:
+        client.replicaof("127.0.0.1", 1)
+        time.sleep(3)
+        client.replicaof("NO", "ONE")
+    work.goes_on(within=60)
+    assert work.worker.poll() is None
 
 
 @pytest.fixture

@@ -51,11 +51,7 @@ _INSTEAD = ("fallbacks", "models")
 # Tools that are another model, by how their type begins: Anthropic's "Advisor tool", whose tokens are billed at that
 # model's rates and are in none of a report's sums; OpenRouter's "Advisor" and "Fusion".
 _ADVISERS = ("advisor_", "openrouter:advisor", "openrouter:fusion")
-_DEARER_QUOTED = (  # asked of every body, so written once
-    b"\\u",
-    *(b'"%s"' % name.encode() for name in (*_DEARER, *_INSTEAD)),
-    *(b'"%s' % name.encode() for name in _ADVISERS),
-)
+_ADVISERS_QUOTED = (b"\\u", *(b'"%s' % name.encode() for name in _ADVISERS))
 
 
 class Edited(msgspec.Struct, frozen=True):
@@ -79,11 +75,7 @@ def apply(body: bytes, quirks: Quirks, parameters: Mapping[str, Any] | None = No
 
 def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
     """The body without what would cost more than its price, and the names of that."""
-    for quoted in _DEARER_QUOTED:
-        if quoted in body:
-            break
-    else:
-        return body, []
+    # To decode the fields, none of which is looked into, takes a tenth of the time of a search for each of these names.
     try:
         fields: dict[str, Any] = _fields.decode(body)
     except msgspec.DecodeError:
@@ -92,14 +84,18 @@ def _at_usual_rates(body: bytes) -> tuple[bytes, list[str]]:
     found += [name for name in _INSTEAD if bytes(fields.get(name, b"null")) not in _NOTHING]
     for name in found:
         del fields[name]
-    found += _without_advisers(fields)
+    if "tools" in fields:
+        found += _without_advisers(fields)
     return (msgspec.json.encode(fields) if found else body), found
 
 
 def _without_advisers(fields: dict[str, Any]) -> list[str]:
     """Takes those tools out that are another model: what they are called."""
+    written = bytes(fields["tools"])
+    if not any(quoted in written for quoted in _ADVISERS_QUOTED):
+        return []
     with contextlib.suppress(msgspec.DecodeError):  # what is no list of tools is the provider's to judge
-        tools = _messages.decode(fields.get("tools", b"[]"))
+        tools = _messages.decode(written)
         kinds = [_adviser(tool) for tool in tools]
         if any(kinds):
             fields["tools"] = [tool for tool, kind in zip(tools, kinds, strict=True) if not kind]
